@@ -1,0 +1,50 @@
+/* arena.h - blocks of memory in a region of the segment, allocated by one process only.
+ *
+ * A binary buddy allocator: a block of order k is RP_UNIT << k bytes, aligned to its size within the region, and a
+ * freed block joins its free buddy. All its records are in the owner's private memory; in the segment there is nothing
+ * but payloads. So no process that writes wildly into the segment can spoil the allocator, an offset that comes back
+ * from another process is checked against the records before it is believed, and when the owner dies nothing in the
+ * region needs repair: the next owner starts with an empty one.
+ *
+ * The region is sparse: pages nobody touched cost nothing, and the lowest free block is split first, so reuse is warm.
+ *
+ * Invariants, checked by rp_arena_check(): the blocks (free and used) tile the region; no two free buddies stand beside
+ * each other; used_bytes is the sum of the used blocks; every free block is on the list of its order, and only those.
+ */
+#ifndef RP_ARENA_H
+#define RP_ARENA_H
+
+#include "os.h"
+
+#define RP_UNIT_SHIFT 9u /* 512 bytes: the least that does not fit into a slot, twice over */
+#define RP_ORDERS 32u
+#define RP_NIL UINT32_MAX
+
+struct rp_arena {
+    uint64_t base;  /* offset of the region in the segment */
+    uint64_t bytes; /* of the region: RP_UNIT << a whole number */
+    uint32_t units;
+    uint32_t top;             /* the order of the whole region */
+    uint64_t used_bytes;      /* in whole blocks */
+    uint64_t used_blocks;
+    uint32_t free[RP_ORDERS]; /* first free block of each order, in units, or RP_NIL */
+    uint8_t *tag;             /* per unit: 0 inside a block; order + 1 at a free start; RP_USED | order + 1 at a used one */
+    uint32_t *next, *prev;    /* per unit: the free list, at free starts */
+    void *records;
+    uint64_t records_bytes;
+};
+
+/* The region [base, base + bytes) of the segment; bytes is a power of two, at least one unit. */
+int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes);
+void rp_arena_destroy(struct rp_arena *a);
+
+/* 0; -ENOMEM: not now; -E2BIG: never, even in an empty arena. The offset counts from the start of the segment. */
+int rp_arena_alloc(struct rp_arena *a, uint64_t bytes, uint64_t *offset);
+
+/* 0 and the size of the freed block; -EINVAL if no used block starts there (nothing changes). */
+int rp_arena_free(struct rp_arena *a, uint64_t offset, uint64_t *block_bytes);
+
+/* 0, or the number of the broken invariant (see arena.c). Reads every record: for tests. */
+int rp_arena_check(const struct rp_arena *a);
+
+#endif

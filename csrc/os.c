@@ -1,0 +1,133 @@
+#include "os.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+#define RP_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+int rp_os_memfd(const char *name, uint64_t bytes, int *fd)
+{
+    /* The first form is for kernels from 6.3 on, which ask that a memfd says it is not meant to be executed. */
+    int f = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (f < 0 && errno == EINVAL)
+        f = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (f < 0)
+        return -errno;
+    if (ftruncate(f, (off_t)bytes) || fchmod(f, 0600) || fcntl(f, F_ADD_SEALS, RP_SEALS | F_SEAL_SEAL)) {
+        int err = errno;
+        close(f);
+        return -err;
+    }
+    *fd = f;
+    return 0;
+}
+
+int rp_os_memfd_check(int fd, uint64_t *bytes)
+{
+    struct stat st;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || fstat(fd, &st))
+        return -errno;
+    if ((seals & RP_SEALS) != RP_SEALS || st.st_size < 0)
+        return -EINVAL;
+    *bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+int rp_os_map(int fd, uint64_t bytes, uint8_t **base)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    /* Neither is needed for correctness: a child that never touches the mapping is merely not charged for it. */
+    (void)madvise(p, bytes, MADV_DONTFORK);
+    (void)madvise(p, bytes, MADV_DONTDUMP);
+    *base = p;
+    return 0;
+}
+
+int rp_os_reserve(uint64_t bytes, void **base)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    *base = p;
+    return 0;
+}
+
+void rp_os_unmap(void *base, uint64_t bytes)
+{
+    if (base)
+        munmap(base, bytes);
+}
+
+int rp_os_punch(int fd, uint64_t offset, uint64_t bytes)
+{
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes) ? -errno : 0;
+}
+
+int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
+{
+    struct timespec ts = {(time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000)};
+    if (syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout_ns < 0 ? NULL : &ts, NULL, 0) == 0 || errno == EAGAIN)
+        return 0;
+    return -errno;
+}
+
+void rp_os_futex_wake(rp_futex *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+uint64_t rp_os_now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void rp_os_nap(uint64_t ns)
+{
+    struct timespec ts = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    nanosleep(&ts, NULL);
+}
+
+static void *guard(void *arg)
+{
+    struct pollfd p = {.fd = (int)(intptr_t)arg, .events = POLLIN};
+    while (poll(&p, 1, -1) < 0 && errno == EINTR)
+        ;
+    /* Not exit(): no handler may run, the interrupted thread may hold any lock. */
+    _exit(1);
+}
+
+int rp_os_guard(int pidfd)
+{
+    pthread_t thread;
+    pthread_attr_t attr;
+    sigset_t all, old;
+    int err = pthread_attr_init(&attr);
+    if (err)
+        return -err;
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, 64 * 1024);
+    /* The thread inherits a full mask: no signal of the user's is ever delivered to it. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    err = pthread_create(&thread, &attr, guard, (void *)(intptr_t)pidfd);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return -err;
+}

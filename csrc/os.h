@@ -1,0 +1,41 @@
+/* os.h - every system call of the core. A port to another system rewrites os.c and nothing else.
+ *
+ * All functions return 0 or a negative errno unless said otherwise. None prints, none exits the process but the
+ * guard thread, whose purpose that is.
+ */
+#ifndef RP_OS_H
+#define RP_OS_H
+
+#include "base.h"
+
+/* An anonymous file of `bytes` zero bytes, sparse, close-on-exec, private to its user, sealed against any change of
+ * size: a mapped page can never vanish, so touching it never raises SIGBUS. The name is for /proc only. */
+int rp_os_memfd(const char *name, uint64_t bytes, int *fd);
+
+/* Checks that fd carries the seals of rp_os_memfd and gives its size. -EINVAL if it does not. */
+int rp_os_memfd_check(int fd, uint64_t *bytes);
+
+/* Maps the file shared, for reading and writing, reserving nothing. The mapping is not inherited by a fork: a child
+ * that should have it attaches for itself, and one that should not cannot hold its memory. */
+int rp_os_map(int fd, uint64_t bytes, uint8_t **base);
+
+/* Private zeroed memory, reserved but not committed. */
+int rp_os_reserve(uint64_t bytes, void **base);
+void rp_os_unmap(void *base, uint64_t bytes);
+
+/* Gives the pages of [offset, offset + bytes) back to the system; they read as zero afterwards. */
+int rp_os_punch(int fd, uint64_t offset, uint64_t bytes);
+
+/* Sleeps while *word == expected, at most timeout_ns (negative: no limit).
+ * 0: woken, or the word had changed; -EINTR: a signal came; -ETIMEDOUT. Shared between processes. */
+int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns);
+void rp_os_futex_wake(rp_futex *word);
+
+uint64_t rp_os_now_ns(void); /* monotonic */
+void rp_os_nap(uint64_t ns); /* sleeps about so long; a signal ends it early */
+
+/* Starts a thread that waits for the process behind `pidfd` to end and then ends this one, whatever it is doing.
+ * The descriptor belongs to the thread from then on. */
+int rp_os_guard(int pidfd);
+
+#endif

@@ -1,0 +1,579 @@
+#include "pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RP_HUGE (2u << 20)
+#define RP_ARENA_MIN (1u << 20)
+
+/* Spinning. A sleep and its wake cost some 70 us and two system calls, so a wait spins about as long before it sleeps:
+ * at most twice the cost of the better choice, made in hindsight. A spin that fails halves the next one, down to
+ * RP_SPIN_MIN; one that succeeds doubles it. Where more processes are awake than there are processors, a spin takes the
+ * time from the very process it waits for, and RP_SPIN_CROWDED is all it gets. */
+#define RP_SPIN_MAX_NS 60000u
+#define RP_SPIN_MIN_NS 2000u
+#define RP_SPIN_CROWDED_NS 4000u
+#define RP_PAUSES 16u /* between two looks at the clock: a look costs about as much */
+
+/* Napping. On a crowded machine with many results to come, being rung for each costs more than the tasks themselves.
+ * So the leader sleeps by the clock, for as long as about a quarter of what is outstanding should take. */
+#define RP_NAP_MIN_NS 20000u
+#define RP_NAP_MAX_NS 250000u
+
+struct layout {
+    uint64_t shared, board, entries, results, returns, arenas, bytes;
+};
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) & ~(to - 1);
+}
+
+static struct layout lay_out(uint32_t n, uint64_t arena_bytes)
+{
+    struct layout l;
+    l.shared = RP_PAGE;
+    l.board = l.shared + RP_PAGE;
+    l.entries = l.board + round_up(rp_board_bytes(RP_BOARD_CAPACITY), RP_PAGE);
+    l.results = l.entries + round_up((uint64_t)n * sizeof(struct rp_worker_entry), RP_PAGE);
+    l.returns = l.results + (uint64_t)n * round_up(rp_ring_bytes(RP_RING_CAPACITY, 7), RP_PAGE);
+    l.arenas = round_up(l.returns + (uint64_t)n * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE), RP_HUGE);
+    l.bytes = l.arenas + (uint64_t)(n + 1) * arena_bytes;
+    return l;
+}
+
+/* Two builds that would disagree about a byte of the map get different numbers. */
+static uint64_t fingerprint(uint32_t n, uint64_t arena_bytes)
+{
+    const uint64_t parts[] = {n, arena_bytes, RP_BOARD_CAPACITY, RP_RING_CAPACITY, RP_RETURNS_CAPACITY, RP_UNIT_SHIFT,
+                              sizeof(struct rp_slot), sizeof(struct rp_result), sizeof(struct rp_worker_entry),
+                              sizeof(struct rp_pool_shared), RP_LINE, RP_MAX_WORKERS};
+    uint64_t h = 0xcbf29ce484222325ull; /* FNV-1a */
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        h = (h ^ parts[i]) * 0x100000001b3ull;
+    return h;
+}
+
+static int take_hold(struct rp_pool *p, uint32_t arena)
+{
+    struct layout l = lay_out(p->n_workers, p->arena_bytes);
+    uint8_t *base = p->segment.base;
+    p->shared = (void *)(base + l.shared);
+    rp_board_init(&p->board, base + l.board, RP_BOARD_CAPACITY);
+    p->entries = (void *)(base + l.entries);
+    p->arenas = l.arenas;
+    p->mask_words = (p->n_workers + 63) / 64;
+    p->spin.budget_ns = RP_SPIN_MAX_NS;
+    p->results = calloc(p->n_workers, sizeof *p->results);
+    p->returns = calloc(p->n_workers, sizeof *p->returns);
+    if (!p->results || !p->returns)
+        return -ENOMEM;
+    for (uint32_t w = 0; w < p->n_workers; w++) {
+        rp_ring_init(&p->results[w], base + l.results + w * round_up(rp_ring_bytes(RP_RING_CAPACITY, 7), RP_PAGE),
+                     RP_RING_CAPACITY, 7);
+        rp_ring_init(&p->returns[w], base + l.returns + w * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE),
+                     RP_RETURNS_CAPACITY, 4);
+    }
+    return rp_arena_init(&p->arena, l.arenas + arena * p->arena_bytes, p->arena_bytes);
+}
+
+static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
+{
+    int err;
+    memset(p, 0, sizeof *p);
+    p->segment.fd = -1;
+    p->n_workers = n_workers;
+    p->n_cpus = n_cpus;
+    p->arena_bytes = arena_bytes;
+    err = rp_segment_create(&p->segment, lay_out(n_workers, arena_bytes).bytes, fingerprint(n_workers, arena_bytes));
+    if (!err)
+        err = take_hold(p, 0);
+    if (err)
+        rp_pool_destroy(p);
+    else
+        rp_store_relaxed(&p->shared->refill_pos, RP_NEVER);
+    return err;
+}
+
+int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
+{
+    uint64_t bytes = RP_ARENA_MIN;
+    int err;
+    if (n_workers == 0 || n_workers > RP_MAX_WORKERS)
+        return -EINVAL;
+    while (bytes * 2 <= arena_bytes && bytes >> RP_UNIT_SHIFT < RP_NIL / 2)
+        bytes *= 2;
+    do { /* EFBIG: RLIMIT_FSIZE counts a memfd too */
+        err = create(p, n_workers, n_cpus, bytes);
+        bytes /= 2;
+    } while ((err == -ENOMEM || err == -EFBIG) && bytes >= RP_ARENA_MIN);
+    return err;
+}
+
+int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index)
+{
+    int err;
+    memset(p, 0, sizeof *p);
+    p->segment.fd = -1;
+    p->n_workers = n_workers;
+    p->n_cpus = n_cpus;
+    p->arena_bytes = arena_bytes;
+    p->index = index;
+    if (n_workers == 0 || n_workers > RP_MAX_WORKERS || index >= n_workers) {
+        p->segment.fd = fd;
+        rp_pool_destroy(p);
+        return -EINVAL;
+    }
+    err = rp_segment_attach(&p->segment, fd, fingerprint(n_workers, arena_bytes));
+    if (!err && p->segment.bytes != lay_out(n_workers, arena_bytes).bytes)
+        err = -EPROTO;
+    if (!err)
+        err = take_hold(p, index + 1);
+    if (err)
+        rp_pool_destroy(p);
+    else
+        rp_segment_close_fd(&p->segment);
+    return err;
+}
+
+void rp_pool_destroy(struct rp_pool *p)
+{
+    rp_arena_destroy(&p->arena);
+    free(p->results);
+    free(p->returns);
+    p->results = p->returns = NULL;
+    rp_segment_destroy(&p->segment);
+    p->shared = NULL;
+}
+
+uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+{
+    uint64_t at = offset - (p->arenas + arena * p->arena_bytes); /* wraps below the arena, and is refused with the rest */
+    if (arena > p->n_workers || at >= p->arena_bytes || bytes > p->arena_bytes - at)
+        return NULL;
+    return p->segment.base + offset;
+}
+
+/* ---- spinning and waking ---- */
+
+static uint32_t awake(const struct rp_pool *p)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->mask_words; i++)
+        n += (uint32_t)__builtin_popcountll(rp_load_relaxed(&p->shared->ready[i]) &
+                                            ~rp_load_seq_cst(&p->shared->sleepers[i]));
+    return n;
+}
+
+bool rp_pool_crowded(const struct rp_pool *p)
+{
+    return awake(p) + 1 > p->n_cpus; /* the parent is the one more */
+}
+
+static bool anybody_sleeps(const struct rp_pool *p)
+{
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < p->mask_words; i++)
+        any |= rp_load_seq_cst(&p->shared->sleepers[i]); /* announce / publish */
+    return any != 0;
+}
+
+/* Wakes one sleeper, unless a wake is under way: then the one being woken looks for more work when it is up. */
+static void rouse_one(struct rp_pool *p)
+{
+    for (uint32_t i = 0; i < p->mask_words; i++) {
+        uint64_t set;
+        while ((set = rp_load_seq_cst(&p->shared->sleepers[i])) != 0) {
+            uint32_t bit = (uint32_t)__builtin_ctzll(set), w = i * 64 + bit;
+            uint64_t none = 0;
+            if (w >= p->n_workers || !rp_cas_seq_cst(&p->shared->waking, &none, w + 1ull))
+                return;
+            if (rp_and_seq_cst(&p->shared->sleepers[i], ~(1ull << bit)) & (1ull << bit)) {
+                (void)rp_bell_ring(&p->entries[w].bell);
+                return;
+            }
+            /* It got up by itself in the meantime, and looks at the board. There may be another. */
+            rp_store_seq_cst(&p->shared->waking, 0u);
+        }
+    }
+}
+
+static void rouse(struct rp_pool *p, uint64_t outstanding)
+{
+    if (anybody_sleeps(p) && outstanding > awake(p))
+        rouse_one(p);
+}
+
+/* The woken worker is up: it has a task, or has found none. */
+static void came_round(struct rp_pool *p)
+{
+    if (!p->woken)
+        return;
+    p->woken = false;
+    rp_store_seq_cst(&p->shared->waking, 0u); /* "my wake is over", before the look at the board */
+    if (anybody_sleeps(p) && rp_board_ready(&p->board))
+        rouse_one(p);
+}
+
+/* ---- worker ---- */
+
+static struct rp_worker_entry *me(struct rp_pool *p)
+{
+    return &p->entries[p->index];
+}
+
+static rp_word *mask_word(struct rp_pool *p, rp_word *mask, uint64_t *bit)
+{
+    *bit = 1ull << (p->index % 64);
+    return &mask[p->index / 64];
+}
+
+void rp_pool_join(struct rp_pool *p)
+{
+    uint64_t bit;
+    rp_word *ready = mask_word(p, p->shared->ready, &bit);
+    rp_store_release(&me(p)->state, (uint64_t)RP_STARTED);
+    rp_or_seq_cst(ready, bit);
+}
+
+void rp_pool_leave(struct rp_pool *p)
+{
+    uint64_t bit;
+    rp_word *ready = mask_word(p, p->shared->ready, &bit);
+    came_round(p);
+    rp_store_release(&me(p)->state, (uint64_t)RP_RETIRED);
+    rp_and_seq_cst(ready, ~bit);
+}
+
+struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
+{
+    struct rp_slot *slot = rp_board_try_claim(&p->board, p->index, pos);
+    if (slot) {
+        if (*pos + 1 >= rp_load_relaxed(&p->shared->refill_pos)) /* relaxed: the collector looks again when it sleeps */
+            (void)rp_bell_ring(&p->shared->service);
+        came_round(p);
+    }
+    return slot;
+}
+
+void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
+{
+    /* relaxed: the release of the slot carries it, and the parent reads it only when this process is dead */
+    rp_store_relaxed(&me(p)->current, task_id);
+    rp_board_release(&p->board, pos);
+}
+
+int rp_pool_wait_task(struct rp_pool *p)
+{
+    uint64_t bit, budget = p->spin.budget_ns, start = rp_os_now_ns();
+    rp_word *sleepers = mask_word(p, p->shared->sleepers, &bit);
+    bool found = false;
+    int err = 0;
+    if (budget > RP_SPIN_CROWDED_NS && rp_pool_crowded(p))
+        budget = RP_SPIN_CROWDED_NS;
+    do {
+        for (uint32_t i = 0; i < RP_PAUSES; i++)
+            rp_pause();
+        found = rp_board_ready(&p->board) || rp_load_acquire(&p->shared->stop);
+    } while (!found && rp_os_now_ns() - start < budget);
+    if (found) {
+        p->spin.budget_ns = budget * 2 < RP_SPIN_MAX_NS ? budget * 2 : RP_SPIN_MAX_NS;
+        return rp_load_acquire(&p->shared->stop) ? 0 : 1;
+    }
+    p->spin.budget_ns = budget / 2 > RP_SPIN_MIN_NS ? budget / 2 : RP_SPIN_MIN_NS;
+
+    came_round(p);
+    rp_bell_announce(&me(p)->bell);
+    rp_or_seq_cst(sleepers, bit); /* announce / publish */
+    if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop))
+        rp_bell_cancel(&me(p)->bell);
+    else
+        err = rp_bell_sleep(&me(p)->bell, -1);
+    /* If the bit is gone already, a waker has taken it, and named this worker in `waking` before that. */
+    if (!(rp_and_seq_cst(sleepers, ~bit) & bit))
+        p->woken = rp_load_seq_cst(&p->shared->waking) == p->index + 1ull;
+    if (rp_load_acquire(&p->shared->stop))
+        return 0;
+    return err == -EINTR ? err : 1;
+}
+
+struct rp_result *rp_pool_try_result(struct rp_pool *p)
+{
+    return rp_ring_try_reserve(&p->results[p->index]);
+}
+
+int rp_pool_wait_space(struct rp_pool *p)
+{
+    int err = 0;
+    rp_store_seq_cst(&me(p)->waits_space, 1u);
+    rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes by committing read_pos */
+    (void)rp_bell_ring(&p->shared->service);
+    if (rp_pool_try_result(p))
+        rp_bell_cancel(&me(p)->bell);
+    else
+        err = rp_bell_sleep(&me(p)->bell, -1);
+    rp_store_seq_cst(&me(p)->waits_space, 0u);
+    return err;
+}
+
+void rp_pool_publish_result(struct rp_pool *p)
+{
+    struct rp_ring *ring = &p->results[p->index];
+    rp_ring_publish(ring);
+    rp_store_relaxed(&me(p)->current, 0u);
+    rp_store_relaxed(&me(p)->tasks_done, rp_load_relaxed(&me(p)->tasks_done) + 1);
+    if (rp_bell_ring(&p->shared->results))
+        return;
+    if (rp_load_seq_cst(&p->shared->collect) || /* announce / publish: see rp_pool_set_collect */
+        (ring->write_pos % 64 == 0 && rp_ring_unread(ring) >= ring->capacity / 2))
+        (void)rp_bell_ring(&p->shared->service);
+}
+
+static void take_returns(struct rp_pool *p)
+{
+    struct rp_ring *ring = &p->returns[p->index];
+    const struct rp_return *r;
+    uint64_t bytes;
+    while ((r = rp_ring_try_peek(ring)) != NULL) {
+        (void)rp_arena_free(&p->arena, r->offset, &bytes); /* refuses what is not a block of ours */
+        rp_ring_release(ring);
+    }
+    rp_ring_commit(ring);
+}
+
+int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
+{
+    take_returns(p);
+    return rp_arena_alloc(&p->arena, bytes, offset);
+}
+
+int rp_pool_wait_memory(struct rp_pool *p)
+{
+    int err = 0;
+    rp_store_seq_cst(&me(p)->wants_memory, 1u);
+    rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes a return */
+    (void)rp_bell_ring(&p->shared->service);
+    if (rp_ring_try_peek(&p->returns[p->index]))
+        rp_bell_cancel(&me(p)->bell);
+    else
+        err = rp_bell_sleep(&me(p)->bell, -1);
+    rp_store_seq_cst(&me(p)->wants_memory, 0u);
+    return err;
+}
+
+/* ---- parent ---- */
+
+uint64_t rp_pool_publish(struct rp_pool *p, uint64_t outstanding)
+{
+    uint64_t pos = rp_board_publish(&p->board);
+    rouse(p, outstanding);
+    return pos;
+}
+
+bool rp_pool_has_results(const struct rp_pool *p)
+{
+    for (uint32_t w = 0; w < p->n_workers; w++)
+        if (rp_ring_try_peek(&p->results[w]))
+            return true;
+    return false;
+}
+
+void rp_pool_commit(struct rp_pool *p, uint32_t w)
+{
+    rp_ring_commit(&p->results[w]);
+    if (rp_load_seq_cst(&p->entries[w].waits_space)) /* announce / publish */
+        (void)rp_bell_ring(&p->entries[w].bell);
+}
+
+void rp_pool_note_drained(struct rp_pool *p, uint64_t n)
+{
+    uint64_t now = rp_os_now_ns(), gap = (now - p->drained_ns) / n;
+    p->drained_ns = now;
+    p->gap_ns = (p->gap_ns * 3 + (gap < 1000000000u ? gap : 1000000000u)) / 4;
+}
+
+/* The leader's nap: 0 if it should rather be rung. */
+static uint64_t nap_ns(const struct rp_pool *p, uint64_t outstanding)
+{
+    uint64_t ns = p->gap_ns * outstanding / 4;
+    if (ns < RP_NAP_MIN_NS || p->gap_ns > RP_NAP_MAX_NS / 2)
+        return 0;
+    return ns < RP_NAP_MAX_NS ? ns : RP_NAP_MAX_NS;
+}
+
+static bool leader_has_cause(const struct rp_pool *p)
+{
+    return rp_load_seq_cst(&p->kick_leader) || rp_pool_has_results(p);
+}
+
+int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeout_ns)
+{
+    uint64_t budget = p->spin.budget_ns, start, nap;
+    int err = 0;
+    if (leader_has_cause(p))
+        return 0;
+    if (rp_pool_crowded(p)) {
+        nap = nap_ns(p, outstanding);
+        if (nap && (timeout_ns < 0 || (uint64_t)timeout_ns > nap)) {
+            rp_os_nap(nap);
+            if (leader_has_cause(p))
+                return 0;
+        }
+    } else {
+        start = rp_os_now_ns();
+        do {
+            for (uint32_t i = 0; i < RP_PAUSES; i++) {
+                rp_pause();
+                if (leader_has_cause(p)) {
+                    p->spin.budget_ns = budget * 2 < RP_SPIN_MAX_NS ? budget * 2 : RP_SPIN_MAX_NS;
+                    return 0;
+                }
+            }
+        } while (rp_os_now_ns() - start < budget);
+        p->spin.budget_ns = budget / 2 > RP_SPIN_MIN_NS ? budget / 2 : RP_SPIN_MIN_NS;
+    }
+    rp_bell_announce(&p->shared->results);
+    if (leader_has_cause(p)) /* announce / publish */
+        rp_bell_cancel(&p->shared->results);
+    else
+        err = rp_bell_sleep(&p->shared->results, timeout_ns);
+    return err;
+}
+
+void rp_pool_begin_leading(struct rp_pool *p)
+{
+    rp_store_seq_cst(&p->kick_leader, 0u);
+}
+
+void rp_pool_kick_leader(struct rp_pool *p)
+{
+    rp_store_seq_cst(&p->kick_leader, 1u); /* announce / publish */
+    (void)rp_bell_ring(&p->shared->results);
+}
+
+static bool service_has_cause(struct rp_pool *p)
+{
+    if (rp_load_seq_cst(&p->kick_service))
+        return true;
+    if (rp_load_relaxed(&p->shared->collect) && rp_pool_has_results(p))
+        return true;
+    if (rp_load_relaxed(&p->backlog) && rp_board_try_reserve(&p->board))
+        return true;
+    for (uint32_t w = 0; w < p->n_workers; w++) {
+        const struct rp_ring *ring = &p->results[w];
+        uint64_t half = rp_load_relaxed(&ring->read_pos) + ring->capacity / 2;
+        if (rp_load_seq_cst(rp_ring_slot(ring, half)) == half + 1 || rp_load_seq_cst(&p->entries[w].waits_space) ||
+            rp_load_seq_cst(&p->entries[w].wants_memory))
+            return true;
+    }
+    return false;
+}
+
+int rp_pool_wait_service(struct rp_pool *p)
+{
+    int err = 0;
+    rp_bell_announce(&p->shared->service);
+    if (service_has_cause(p)) /* announce / publish */
+        rp_bell_cancel(&p->shared->service);
+    else
+        err = rp_bell_sleep(&p->shared->service, -1);
+    return err;
+}
+
+void rp_pool_begin_service(struct rp_pool *p)
+{
+    rp_store_seq_cst(&p->kick_service, 0u);
+}
+
+void rp_pool_kick_service(struct rp_pool *p)
+{
+    rp_store_seq_cst(&p->kick_service, 1u); /* announce / publish */
+    (void)rp_bell_ring(&p->shared->service);
+}
+
+void rp_pool_set_collect(struct rp_pool *p, bool on)
+{
+    if (rp_load_relaxed(&p->shared->collect) == on)
+        return;
+    rp_store_seq_cst(&p->shared->collect, (uint64_t)on);
+    if (on) /* results published before the store rang nobody: the collector looks once by itself */
+        rp_pool_kick_service(p);
+}
+
+void rp_pool_set_backlog(struct rp_pool *p, bool backlog)
+{
+    uint64_t pos = rp_load_relaxed(&p->board.write_pos), half = p->board.capacity / 2;
+    if (!backlog && !rp_load_relaxed(&p->backlog))
+        return;
+    rp_store_relaxed(&p->backlog, backlog);
+    rp_store_seq_cst(&p->shared->refill_pos, backlog ? (pos > half ? pos - half : 0) : RP_NEVER);
+}
+
+int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset)
+{
+    struct rp_return *r = rp_ring_try_reserve(&p->returns[w]);
+    if (!r)
+        return -EAGAIN;
+    r->offset = offset;
+    rp_ring_publish(&p->returns[w]);
+    if (rp_load_seq_cst(&p->entries[w].wants_memory)) /* announce / publish */
+        (void)rp_bell_ring(&p->entries[w].bell);
+    return 0;
+}
+
+bool rp_pool_wants_memory(const struct rp_pool *p, uint32_t w)
+{
+    return rp_load_seq_cst(&p->entries[w].wants_memory) != 0;
+}
+
+static void toll_all(struct rp_pool *p)
+{
+    for (uint32_t w = 0; w < p->n_workers; w++)
+        rp_bell_toll(&p->entries[w].bell);
+    rp_bell_toll(&p->shared->results);
+    rp_bell_toll(&p->shared->service);
+}
+
+void rp_pool_stop(struct rp_pool *p)
+{
+    rp_store_seq_cst(&p->shared->stop, 1u);
+    toll_all(p);
+}
+
+uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w)
+{
+    return (uint32_t)rp_load_acquire(&p->entries[w].state);
+}
+
+uint64_t rp_pool_tasks_done(const struct rp_pool *p, uint32_t w)
+{
+    return rp_load_relaxed(&p->entries[w].tasks_done);
+}
+
+uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
+{
+    struct rp_worker_entry *e = &p->entries[w];
+    uint64_t bit = 1ull << (w % 64);
+    uint32_t n = 0;
+    task_ids[n] = rp_load_acquire(&e->current);
+    n += task_ids[n] != 0;
+    n += rp_board_recover(&p->board, w, &task_ids[n]);
+    rp_and_seq_cst(&p->shared->ready[w / 64], ~bit);
+    rp_and_seq_cst(&p->shared->sleepers[w / 64], ~bit);
+    rp_store_relaxed(&e->current, 0u);
+    rp_store_relaxed(&e->tasks_done, 0u);
+    rp_store_relaxed(&e->waits_space, 0u);
+    rp_store_relaxed(&e->wants_memory, 0u);
+    rp_store_release(&e->state, (uint64_t)RP_ABSENT);
+    rp_bell_cancel(&e->bell);
+    rp_ring_reset(&p->results[w]);
+    rp_ring_reset(&p->returns[w]);
+    return n;
+}
+
+void rp_pool_rouse_after_death(struct rp_pool *p, uint64_t outstanding)
+{
+    rp_store_seq_cst(&p->shared->waking, 0u);
+    toll_all(p);
+    rouse(p, outstanding);
+}

@@ -1,0 +1,226 @@
+/* pool.h - the whole of it: the map of the segment, and what the two sides do there.
+ *
+ * The map (every part starts on a page of its own):
+ *
+ *   part                     who writes                                        size
+ *   ---------------------    ----------------------------------------------    --------------------------
+ *   segment header           parent, once                                      1 page
+ *   struct rp_pool_shared    parent; the bells and masks: everybody            1 page
+ *   board                    parent fills; workers claim and release           256 KiB
+ *   worker entries           worker w its own; ringers the bell                384 bytes a worker
+ *   result rings             worker w its own; parent the read_pos             128 KiB a worker
+ *   return rings             parent; worker w the read_pos                     16 KiB a worker
+ *   arenas 0..n              0: parent; w + 1: worker w                        arena_bytes each, sparse
+ *
+ * Glossary: a *task* is a call on its way; its *slot* on the *board* carries it to a worker. A *result* goes back through
+ * the worker's own *ring*. A payload too large for either travels in a *block* of the sender's *arena*; the parent frees
+ * its own when the task is settled, and returns a worker's through that worker's *return ring*. A *bell* wakes.
+ *
+ * Who may sleep, where, and who wakes him (all by the announce / publish pairing of bell.h):
+ *
+ *   sleeper                              bell          woken by
+ *   ---------------------------------    ----------    --------------------------------------------------------------
+ *   worker without a task                its own       rouse(): whoever publishes a task while too few are awake
+ *   worker whose ring is full            its own       the parent's commit, which looks at waits_space
+ *   worker whose arena is full           its own       the parent's return of a block, which looks at wants_memory
+ *   the parent's thread in result()      results       any result; rp_pool_kick_leader
+ *   the parent's collector thread        service       a result while `collect` is set and no leader sleeps; a ring half
+ *                                                      full; the claim of refill_pos; rp_pool_kick_service
+ *
+ * Waking workers. `sleepers` says who sleeps; `awake` workers are the ready ones that do not. A worker holds one task at
+ * a time, so if no more tasks are outstanding than workers are awake, each task has an awake worker of its own, which
+ * looks at the board before it sleeps: no wake is needed, and a round trip costs no system call while its worker spins.
+ * Otherwise one sleeper is woken, unless a wake is under way already (`waking`): then that worker, when it has come
+ * round and cleared `waking`, looks whether more work waits and wakes the next. So a burst costs the parent one wake, and
+ * only so many workers get up as there is work for.
+ *
+ * If a worker dies: at any point, rp_pool_recover() gives its task, takes its bits out of the masks, clears `waking`
+ * (it may have died as the waker or as the woken), and tolls every bell it could have been about to ring.
+ */
+#ifndef RP_POOL_H
+#define RP_POOL_H
+
+#include "arena.h"
+#include "bell.h"
+#include "board.h"
+#include "ring.h"
+#include "segment.h"
+
+#define RP_MAX_WORKERS 1024u
+#define RP_MASK_WORDS (RP_MAX_WORKERS / 64u)
+
+/* Slots: enough that neither side waits for the other within one slice of the scheduler at a million tasks a second and
+ * few enough to stay in the second-level cache. What does not fit on the board waits in the parent's own memory. */
+#define RP_BOARD_CAPACITY 1024u
+#define RP_RING_CAPACITY 1024u
+#define RP_RETURNS_CAPACITY 1024u
+
+#define RP_RESULT_INLINE 88u
+#define RP_NEVER UINT64_MAX
+
+enum rp_worker_state { RP_ABSENT = 0, RP_STARTED = 1, RP_RETIRED = 2 };
+
+struct rp_result {
+    rp_word seq;
+    uint64_t task_id;
+    uint64_t offset; /* the payload's block in the worker's arena; 0: it is inline */
+    uint64_t bytes;  /* of the payload */
+    uint32_t kind;   /* how the payload is encoded (enum in the codec) */
+    uint32_t reserved;
+    uint8_t inline_bytes[RP_RESULT_INLINE];
+};
+RP_ASSERT_SIZE(struct rp_result, 128);
+
+struct rp_return {
+    rp_word seq;
+    uint64_t offset;
+};
+RP_ASSERT_SIZE(struct rp_return, 16);
+
+struct rp_worker_entry {
+    _Alignas(RP_LINE) struct rp_bell bell;
+
+    /* Writer: the worker, at each task. */
+    _Alignas(RP_LINE) rp_word current; /* id of the task it has claimed and not yet answered, or 0 */
+    rp_word tasks_done;
+
+    /* Writer: the worker, seldom. */
+    _Alignas(RP_LINE) rp_word state; /* enum rp_worker_state */
+    rp_word waits_space;             /* 1 while it waits for room in its result ring */
+    rp_word wants_memory;            /* 1 while it waits for a block of its arena to come back */
+};
+RP_ASSERT_SIZE(struct rp_worker_entry, 3 * RP_LINE);
+
+struct rp_pool_shared {
+    /* Writer: the parent. */
+    _Alignas(RP_LINE) rp_word stop; /* 1: nothing is outstanding and nothing will come; workers leave */
+    rp_word collect;                /* 1: the collector wants to hear of every result */
+    rp_word refill_pos;             /* claiming this position or a later one rings the collector; RP_NEVER: none does */
+
+    _Alignas(RP_LINE) struct rp_bell results; /* the leader: one thread of the parent, waiting in result() */
+    _Alignas(RP_LINE) struct rp_bell service; /* the collector */
+
+    /* A bit a worker, changed by single atomic operations. ready: set by the worker when its initializer has run,
+     * cleared by it when it leaves, or by the parent. sleepers: set by the worker, cleared by it or by its waker. */
+    _Alignas(RP_LINE) rp_word sleepers[RP_MASK_WORDS];
+    _Alignas(RP_LINE) rp_word ready[RP_MASK_WORDS];
+    _Alignas(RP_LINE) rp_word waking; /* worker + 1 while a wake is under way. Set by the waker, cleared by the woken */
+};
+_Static_assert(sizeof(struct rp_pool_shared) <= RP_PAGE, "the map gives it one page");
+
+struct rp_spin { /* how long a wait spins before it sleeps; private */
+    uint64_t budget_ns;
+};
+
+struct rp_pool { /* one process's hold */
+    struct rp_segment segment;
+    struct rp_pool_shared *shared;
+    struct rp_board board;
+    struct rp_worker_entry *entries;
+    struct rp_ring *results; /* parent: one a worker; worker: its own at [index] */
+    struct rp_ring *returns;
+    struct rp_arena arena; /* this process's own */
+    uint32_t n_workers;
+    uint32_t n_cpus;
+    uint32_t mask_words;
+    uint32_t index; /* worker: which */
+    uint64_t arena_bytes;
+    uint64_t arenas; /* offset of arena 0 */
+    struct rp_spin spin;
+
+    /* worker */
+    bool woken; /* it is the one that `waking` names */
+
+    /* parent: process-private, shared by its threads */
+    rp_word kick_leader, kick_service;
+    _Atomic bool backlog; /* encoded tasks wait for room on the board */
+    uint64_t gap_ns;     /* running mean of the time between results */
+    uint64_t drained_ns; /* when results were last taken */
+};
+
+/* ---- both sides ---- */
+
+/* A new pool. arena_bytes is an upper limit; where the system will not reserve so much address space, halves are tried
+ * down to 1 MiB, and pool->arena_bytes says what it became. */
+int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes);
+
+/* Worker `index` takes hold of the segment behind fd (which it then owns). */
+int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index);
+void rp_pool_destroy(struct rp_pool *p);
+
+/* The bytes [offset, offset + bytes) if they lie within one arena (0: the parent's, w + 1: worker w's), else NULL. */
+uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
+
+/* Are more processes of the pool awake than there are processors for them? Then nobody should spin for long. */
+bool rp_pool_crowded(const struct rp_pool *p);
+
+/* ---- worker ---- */
+
+void rp_pool_join(struct rp_pool *p);  /* ready for tasks */
+void rp_pool_leave(struct rp_pool *p); /* no more: retired, after a set number of tasks */
+
+/* The first task, claimed; or NULL. Its body is then copied out, and rp_pool_take called. */
+struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos);
+
+/* Notes the task as this worker's current one, then gives the slot back: at no instant is it nobody's. */
+void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos);
+
+/* Waits until a task may be there (1) or the pool stops (0). -EINTR. */
+int rp_pool_wait_task(struct rp_pool *p);
+
+/* A slot of the result ring, waiting for the parent to make room if need be (it may take as long as the parent likes). */
+struct rp_result *rp_pool_try_result(struct rp_pool *p);
+int rp_pool_wait_space(struct rp_pool *p);
+void rp_pool_publish_result(struct rp_pool *p);
+
+/* A block of this worker's arena, after taking in what came back. -ENOMEM: wait; -E2BIG: never. */
+int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset);
+int rp_pool_wait_memory(struct rp_pool *p);
+
+/* ---- parent ---- */
+
+/* Publishes the reserved slot, then wakes a worker if one is needed. outstanding: tasks on the board or with workers,
+ * this one included, whose results have not been taken. Returns the task's position. */
+uint64_t rp_pool_publish(struct rp_pool *p, uint64_t outstanding);
+
+bool rp_pool_has_results(const struct rp_pool *p);
+
+/* Hands back the slots of worker w's ring that have been read, and wakes w if it waits for them. */
+void rp_pool_commit(struct rp_pool *p, uint32_t w);
+
+/* Keeps the mean time between results: n were taken just now. */
+void rp_pool_note_drained(struct rp_pool *p, uint64_t n);
+
+/* The leader: waits until there may be results, or it was kicked since rp_pool_begin_leading (0); -EINTR; -ETIMEDOUT.
+ * A kick is how another thread of the parent says that the leader's wish has come true; the leader begins anew (which
+ * forgets kicks) before it looks at what it waits for. */
+int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeout_ns);
+void rp_pool_begin_leading(struct rp_pool *p);
+void rp_pool_kick_leader(struct rp_pool *p);
+
+/* The collector: waits until there is something for it. It begins anew before it looks through its duties. */
+int rp_pool_wait_service(struct rp_pool *p);
+void rp_pool_begin_service(struct rp_pool *p);
+void rp_pool_kick_service(struct rp_pool *p);
+void rp_pool_set_collect(struct rp_pool *p, bool on);
+
+/* Encoded tasks wait for room (or no longer do): the workers will ring when half the board has been claimed. */
+void rp_pool_set_backlog(struct rp_pool *p, bool backlog);
+
+/* Gives a block back to worker w. -EAGAIN: its return ring is full, try again later. */
+int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset);
+bool rp_pool_wants_memory(const struct rp_pool *p, uint32_t w);
+
+void rp_pool_stop(struct rp_pool *p);
+
+uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w);
+uint64_t rp_pool_tasks_done(const struct rp_pool *p, uint32_t w);
+
+/* After the death of worker w, when its results have been read: gives the ids of the tasks it may have held (it held one
+ * at most; its entry and the board can each name it), and makes its place ready for a successor. Returns how many. */
+uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2]);
+
+/* After recoveries: wakes whoever the dead should have woken. */
+void rp_pool_rouse_after_death(struct rp_pool *p, uint64_t outstanding);
+
+#endif

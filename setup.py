@@ -1,0 +1,24 @@
+"""Flags of the one compiled module; everything else stands in pyproject.toml."""
+
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+here = Path(__file__).parent
+headers = sorted(str(p.relative_to(here)) for p in (here / "csrc").glob("*.h"))
+sources = sorted(str(p.relative_to(here)) for p in (here / "csrc").glob("*.c"))
+cython = sorted(str(p.relative_to(here)) for p in (here / "src/ringpool").glob("*.p[xy][di]") if p.suffix != ".pyi")
+
+core = Extension(
+    "ringpool._core",
+    sources=["src/ringpool/_core.pyx", *sources],
+    depends=[*headers, *cython],
+    include_dirs=["csrc"],
+    define_macros=[("_GNU_SOURCE", "1")],
+    extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"],
+    extra_link_args=["-pthread"],
+)
+
+# Elsewhere the package installs without its core, and importing it says which platforms are served.
+setup(ext_modules=[core] if sys.platform == "linux" else [])

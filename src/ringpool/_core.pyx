@@ -1,0 +1,61 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, binding=True, embedsignature=False
+"""The compiled core: the one place that knows both Python objects and the protocols of csrc/.
+
+  codec.pxi    objects <-> bytes
+  future.pxi   FutureBase: a future whose state lives in C fields
+  client.pxi   Client: the parent's side (submit, drain, wait, collect, bury)
+  worker.pxi   Worker: the worker's loop
+
+It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
+All state of a Client is guarded by the GIL: a stretch of C code that calls no Python and creates no object is atomic
+for other threads, for signal handlers and for the garbage collector alike. The comments say where a stretch must be so.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact, PyFloat_FromDouble
+from cpython.long cimport PyLong_CheckExact, PyLong_FromLongLong
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.object cimport PyObject, PyObject_Call, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
+from libc.errno cimport EINTR, ENOMEM
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from posix.unistd cimport getpid
+
+from ringpool.pool cimport *
+
+import concurrent.futures
+import copyreg
+import os
+import pickle
+import sys
+import threading
+import traceback
+import types
+import weakref
+from collections import OrderedDict, deque
+from concurrent.futures._base import CancelledError, InvalidStateError, LOGGER
+from concurrent.futures.process import _RemoteTraceback
+from io import BytesIO
+from multiprocessing.reduction import ForkingPickler
+from pickle import Pickler
+
+from ringpool import functions
+
+cdef extern from "Python.h":
+    enum: PyBUF_READ
+    long long PyLong_AsLongLongAndOverflow(object o, int *overflow)
+    bint PyUnicode_CheckExact(object o)
+    Py_ssize_t PyUnicode_GET_LENGTH(object o)
+    int PyUnicode_KIND(object o)
+    void *PyUnicode_DATA(object o)
+    object PyUnicode_FromKindAndData(int kind, const void *data, Py_ssize_t n)
+
+include "codec.pxi"
+include "future.pxi"
+include "client.pxi"
+include "worker.pxi"

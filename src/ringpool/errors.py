@@ -1,0 +1,50 @@
+"""What a pool raises, and the sentences that say what happened."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures.process import BrokenProcessPool
+
+
+class WorkerDied(BrokenProcessPool):
+    """A worker process died while it ran this task. The pool goes on without it, unless it was told to break.
+
+    Attributes:
+        worker: Index of the worker in its pool, from 0.
+        pid: Its process id.
+        exitcode: Its exit code; negative, the number of the signal that killed it; None if nobody could tell.
+        task: Name of the function it ran.
+    """
+
+    def __init__(self, worker: int, pid: int, exitcode: int | None, task: str) -> None:
+        self.worker = worker
+        self.pid = pid
+        self.exitcode = exitcode
+        self.task = task
+        super().__init__(
+            f"worker {worker} (pid {pid}) {how_it_ended(exitcode)} while it ran {task}; only this task is lost"
+        )
+
+    def __reduce__(self) -> tuple[type[WorkerDied], tuple[int, int, int | None, str]]:
+        return type(self), (self.worker, self.pid, self.exitcode, self.task)
+
+
+def how_it_ended(exitcode: int | None) -> str:
+    """Words for an exit code as `multiprocessing.Process.exitcode` gives it.
+
+    Args:
+        exitcode: Of a process that has ended; negative for a signal; None if unknown.
+
+    Returns:
+        For example "was killed by SIGKILL (often: out of memory)" or "exited with code 7".
+    """
+    if exitcode is None:
+        return "ended (its exit code went to somebody else)"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    hint = {"SIGKILL": " (often: the system ran out of memory)", "SIGSEGV": " (a crash in native code)"}.get(name, "")
+    return f"was killed by {name}{hint}"

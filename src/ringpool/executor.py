@@ -1,0 +1,239 @@
+"""ProcessPoolExecutor: the face of the pool. This is how one task goes:
+
+  this process                           shared memory                            worker 1
+  ------------------------------------   --------------------------------------   -----------------------------------
+  user's thread
+    submit(pow, 2, 10)
+      Future #7                           task board
+      encode: (2, 10), function 1  ---->  | #6 CLAIMED by 0 | #7 READY, pow(2, 10) | ...
+                                                                   \\
+                                                                    `----------->  claim #7, decode, pow(2, 10)
+    future.result()                       result ring of worker 1                    |
+      drain, settle #7  <---------------  | #5: 'x' | #7: 1024 | ...   <-------------'
+
+  collector thread    tells those who do not call result(): callbacks, wait(), as_completed(), asyncio. It sleeps
+                      otherwise, and while somebody waits in result() he reads the rings himself.
+  supervisor thread   waits for workers to die; fails the task that one held, starts another. It sleeps otherwise.
+
+`submit` writes to the board itself, in the caller's thread, and `result` reads the rings itself: no other thread of this
+process has a part in it, and while the worker is awake, nor has the kernel. Tasks that find the board full wait, encoded,
+in a queue of this process.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import multiprocessing
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from multiprocessing.context import BaseContext
+from typing import Any, ParamSpec, TypeVar
+
+from ringpool import machine
+from ringpool._core import Future
+from ringpool.supervisor import Supervisor
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_MAX_WORKERS = 1024
+
+
+class ProcessPoolExecutor(Executor):
+    """A pool of worker processes that take tasks from shared memory.
+
+    Stands in for `concurrent.futures.ProcessPoolExecutor`, whose documentation holds for every name that both have.
+
+    Args:
+        max_workers: How many workers, 1 to 1024. Default: the processors that this process may use, by its affinity and
+            its control group's quota, rounded up.
+        mp_context: A `multiprocessing` context that makes the workers. Default: that of the running Python, or "spawn" if
+            `max_tasks_per_child` is given.
+        initializer: Called in each worker before its first task. If it raises, the pool is broken.
+        initargs: Its arguments.
+        max_tasks_per_child: How many tasks a worker runs before another takes its place; None for no limit. Not with
+            the "fork" start method.
+        on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied, and
+            another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
+
+    Raises:
+        ValueError: An argument is out of its range.
+        TypeError: An argument is of the wrong type.
+        OSError: The system refuses the shared memory.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        on_worker_death: str = "replace",
+    ) -> None:
+        if max_workers is None:
+            max_workers = min(machine.usable_cpus(), _MAX_WORKERS)
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        elif max_workers > _MAX_WORKERS:
+            raise ValueError(f"max_workers must be <= {_MAX_WORKERS}")
+        if mp_context is None:
+            mp_context = multiprocessing.get_context("spawn" if max_tasks_per_child is not None else None)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+            if mp_context.get_start_method(allow_none=False) == "fork":
+                raise ValueError(
+                    "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method;"
+                    " supply a different mp_context."
+                )
+        if on_worker_death not in ("replace", "break"):
+            raise ValueError("on_worker_death must be 'replace' or 'break'")
+        self._max_workers = max_workers
+        self._mp_context = mp_context
+        self._supervisor = Supervisor(
+            mp_context, max_workers, initializer, initargs, max_tasks_per_child, on_worker_death
+        )
+        self._client = self._supervisor.client
+        self._begun = False
+
+    def _begin(self) -> None:
+        self._client.check()
+        self._supervisor.begin(self)
+        self._begun = True
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Schedules ``fn(*args, **kwargs)`` to run in a worker.
+
+        The arguments are encoded here and now: what the caller does to them afterwards does not reach the task.
+
+        Args:
+            fn: Any callable. One that workers can import is sent once and then named; others go by `cloudpickle`.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The future of the call. If the call cannot be pickled, its exception is that error.
+
+        Raises:
+            BrokenProcessPool: The pool is broken.
+            RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
+        """
+        if not self._begun:
+            self._begin()
+        return self._client.submit(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., _T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[_T]:
+        """Calls ``fn`` with the items of the iterables, as `map` does, in the workers.
+
+        Args:
+            fn: Takes as many arguments as there are iterables.
+            iterables: Read at the call, unless `buffersize` is given; the shortest decides.
+            timeout: Seconds from this call within which each result must have come; None for no limit.
+            chunksize: Items that go to a worker together, as one task.
+            buffersize: Tasks that may be under way or done and not yet yielded; further items are read as results are
+                taken. None for no limit.
+
+        Returns:
+            An iterator of the results, in the order of the items. Leaving it cancels what has not started.
+
+        Raises:
+            TimeoutError: From the iterator: a result was not there in time.
+            ValueError: chunksize or buffersize is less than 1.
+            TypeError: buffersize is not an integer.
+        """
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        deadline = None if timeout is None else timeout + time.monotonic()
+        items = zip(*iterables, strict=False)
+        if chunksize == 1:
+            tasks: Iterator[tuple[Any, ...]] = items
+        else:
+            tasks = iter(lambda: tuple(itertools.islice(items, chunksize)), ())
+        chunked = chunksize > 1
+        if not self._begun:
+            self._begin()
+        # Without a buffersize, every task is submitted before the first result is asked for.
+        futures = collections.deque(
+            self._client.submit(fn, args, None, chunked) for args in itertools.islice(tasks, buffersize)
+        )
+        results = _results(futures, weakref.ref(self), fn, tasks if buffersize else iter(()), chunked, deadline)
+        return itertools.chain.from_iterable(results) if chunked else results
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more tasks; the workers leave when all that is pending is done.
+
+        Args:
+            wait: Return when they have left.
+            cancel_futures: Cancel what no worker has claimed.
+        """
+        self._supervisor.close()
+        if cancel_futures:
+            self._client.cancel_all()
+        if wait or not self._begun:
+            self._supervisor.join()
+
+    def terminate_workers(self) -> None:
+        """Shuts the pool down, cancels what has not started, and ends the workers with SIGTERM.
+
+        The futures of tasks that were running raise WorkerDied.
+        """
+        self._supervisor.abort(kill=False)
+
+    def kill_workers(self) -> None:
+        """Shuts the pool down, cancels what has not started, and ends the workers with SIGKILL.
+
+        The futures of tasks that were running raise WorkerDied.
+        """
+        self._supervisor.abort(kill=True)
+
+
+def _results(
+    futures: collections.deque[Future[Any]],
+    executor: weakref.ref[ProcessPoolExecutor],
+    fn: Callable[..., Any],
+    tasks: Iterator[tuple[Any, ...]],
+    chunked: bool,
+    deadline: float | None,
+) -> Iterator[Any]:
+    """Yields the results of the futures in order, submitting one more of `tasks` for each that is taken."""
+    try:
+        while futures:
+            owner = executor()
+            if owner is not None:
+                for args in itertools.islice(tasks, 1):
+                    futures.append(owner._client.submit(fn, args, None, chunked))
+            owner = None
+            yield _result_or_cancel(futures.popleft(), deadline)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _result_or_cancel(future: Future[_T], deadline: float | None) -> _T:
+    try:
+        try:
+            return future.result(None if deadline is None else deadline - time.monotonic())
+        finally:
+            future.cancel()
+    finally:
+        del future  # a traceback holds this frame, which must not hold the future with its exception

@@ -1,0 +1,123 @@
+"""Which functions travel by name, which by value, and when the bytes of one may be used again.
+
+A function that workers can import is pickled by reference: its module and name. Any other function (a lambda, a
+closure, a function of an interactive ``__main__``) is pickled by value, with all that it refers to. Its bytes stay
+good only while nothing of that was rebound; `fingerprint` is how that is known.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+# Values that cannot change in place: whoever holds the same object holds the same value.
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range})
+
+_MISSING = object()
+
+
+def main_is_importable() -> bool:
+    """Whether a worker that starts afresh can import this process's ``__main__``.
+
+    The rule is that of ``multiprocessing.spawn.get_preparation_data``: a module name or a file to run. A script has
+    one, an interactive session, ``python -c`` and a notebook have none.
+    """
+    main = sys.modules.get("__main__")
+    if main is None:
+        return False
+    spec = getattr(main, "__spec__", None)
+    if getattr(spec, "name", None) is not None:
+        return True
+    file = getattr(main, "__file__", None)
+    return isinstance(file, str) and not file.startswith("<")
+
+
+def by_reference(obj: Any) -> bool:
+    """Whether workers can find this function or class by its module and qualified name."""
+    module = getattr(obj, "__module__", None)
+    name = getattr(obj, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
+        return False
+    if module == "__main__" and not main_is_importable():
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, _MISSING)
+    return found is obj
+
+
+def fingerprint(fn: types.FunctionType) -> list[Any] | None:
+    """All objects whose identity decides what a function pickled by value does, in a fixed order.
+
+    Two equal fingerprints (the same objects, compared with ``is``) mean that the pickle would come out the same.
+
+    Args:
+        fn: A function that is pickled by value.
+
+    Returns:
+        The objects, or None if the function refers to something that can change in place (a list, an instance, a class
+        of ``__main__``): then its pickle must be made anew each time.
+    """
+    parts: list[Any] = []
+    seen: set[int] = set()
+    return parts if _visit_function(fn, parts, seen) else None
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    """Whether two fingerprints hold the same objects."""
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) -> bool:
+    if id(fn) in seen:
+        return True
+    seen.add(id(fn))
+    if fn.__dict__ or _annotated(fn):
+        return False
+    parts.append(fn.__code__)
+    kwdefaults = fn.__kwdefaults__ or {}
+    for value in (fn.__name__, fn.__qualname__, fn.__doc__, fn.__defaults__ or (), *kwdefaults, *kwdefaults.values()):
+        if not _visit(value, parts, seen):
+            return False
+    for cell in fn.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # empty so far
+            return False
+        if not _visit(value, parts, seen):
+            return False
+    return all(_visit(fn.__globals__.get(name, _MISSING), parts, seen) for name in _names(fn.__code__))
+
+
+def _annotated(fn: types.FunctionType) -> bool:
+    if hasattr(fn, "__annotate__"):  # 3.14: asking for __annotations__ would run code
+        return fn.__annotate__ is not None
+    return bool(fn.__annotations__)
+
+
+def _visit(value: Any, parts: list[Any], seen: set[int]) -> bool:
+    kind = type(value)
+    if kind is tuple:
+        parts.append(value)
+        return all(_visit(item, parts, seen) for item in value)
+    if kind is types.FunctionType and not by_reference(value):
+        return _visit_function(value, parts, seen)
+    if (
+        value is not _MISSING
+        and kind not in _ATOMS
+        and not (kind is types.ModuleType and sys.modules.get(value.__name__) is value)
+        and not (kind in (types.FunctionType, types.BuiltinFunctionType, type) and by_reference(value))
+    ):
+        return False
+    parts.append(value)
+    return True
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """Names that the code, or code nested in it, may look up as globals (attribute names are among them)."""
+    names = list(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            names += _names(const)
+    return names

@@ -1,0 +1,315 @@
+# future.pxi - a future whose state lives in C fields.
+
+cdef enum:
+    PENDING = 0
+    RUNNING = 1    # only after set_running_or_notify_cancel(); a pool's future asks its task's slot instead
+    CANCELLED = 2
+    NOTIFIED = 3   # CANCELLED_AND_NOTIFIED
+    FINISHED = 4
+
+cdef enum:
+    FORM_NONE = 0
+    FORM_RESULT = 1   # value is the result
+    FORM_ERROR = 2    # value is the exception
+    FORM_PICKLE = 3   # value is the pickle of the result: bytes or a Payload
+    FORM_REPORT = 4   # value is the pickle of an encode_error()
+
+cdef uint64_t POS_QUEUED = <uint64_t>-1
+
+_STATES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+
+
+cdef class FutureBase:
+    """What ringpool.Future adds to concurrent.futures.Future, which it stands before in the order of methods.
+
+    1. The state, the result and the callbacks are C fields. `_condition` and `_waiters` come into being when somebody
+       asks, as `concurrent.futures.wait` and `as_completed` do; from then on the collector serves this future.
+    2. A result is decoded when it is first asked for, in the thread that asks.
+    3. While the task is pending, `client` is the pool that it waits in; the thread that calls result() reads the pool's
+       rings itself. A future of no pool behaves as the stdlib's.
+    4. Whoever settles a future does so with the GIL held, once, from PENDING. If anybody watches it (a condition, a
+       waiter, a callback), the collector tells them.
+    """
+
+    cdef Client client
+    cdef object value
+    cdef object fn            # while pending: what the task calls, for messages
+    cdef FunctionEntry entry  # while pending: keeps the function's block
+    cdef object cond
+    cdef list waiters
+    cdef list callbacks
+    cdef uint64_t task_id
+    cdef uint64_t pos         # on the board, or POS_QUEUED
+    cdef uint64_t block       # the arguments' block in the parent's arena, or 0
+    cdef int n_waiting        # threads in result() or exception()
+    cdef unsigned char state
+    cdef unsigned char form
+    cdef unsigned char kind   # how value is encoded while queued
+    cdef bint watched
+
+    def __init__(self):
+        pass
+
+    # ---- what the pool does ----
+
+    cdef void settle(self, int form, object value) noexcept:
+        """From PENDING to FINISHED. Runs no Python code."""
+        self.value = value
+        self.form = form
+        self.state = FINISHED
+
+    cdef decode(self):
+        """Makes value the result or the exception itself."""
+        cdef Payload payload
+        cdef int form = self.form
+        if form != FORM_PICKLE and form != FORM_REPORT:
+            return
+        source = self.value
+        try:
+            data = (<Payload>source).view() if isinstance(source, Payload) else source
+            if form == FORM_REPORT:
+                value = decode_error(data)
+                form = FORM_ERROR
+            else:
+                value = pickle.loads(data)
+                form = FORM_RESULT
+        except Exception as error:
+            value = error
+            form = FORM_ERROR
+        # Another thread may have been quicker; every caller is to see the same object.
+        if self.form == FORM_PICKLE or self.form == FORM_REPORT:
+            self.value = value
+            self.form = form
+
+    cdef watch(self):
+        if not self.watched:
+            self.watched = True
+            if self.state == PENDING and self.client is not None:
+                self.client.watch_one()
+
+    cdef sync(self):
+        """Takes in what has arrived, so that the state tells the truth."""
+        cdef Client client = self.client
+        if self.state == PENDING and client is not None:
+            client.drain()
+
+    def _tell(self):
+        """Tells those who watch that the future is done."""
+        if self.cond is not None:
+            self.decode()
+            with self.cond:
+                self.cond.notify_all()
+                for waiter in self.waiters or ():
+                    if self.state == NOTIFIED:
+                        waiter.add_cancelled(self)
+                    elif self.form == FORM_ERROR:
+                        waiter.add_exception(self)
+                    else:
+                        waiter.add_result(self)
+        self._invoke_callbacks()
+
+    # ---- concurrent.futures.Future ----
+
+    def _invoke_callbacks(self):
+        callbacks = self.callbacks
+        self.callbacks = None
+        for callback in callbacks or ():
+            try:
+                callback(self)
+            except Exception:
+                LOGGER.exception("exception calling callback for %r", self)
+
+    @property
+    def _condition(self):
+        if self.cond is None:
+            self.cond = threading.Condition()
+            self.watch()
+        return self.cond
+
+    @property
+    def _waiters(self):
+        if self.waiters is None:
+            self.waiters = []
+            self.watch()
+        return self.waiters
+
+    @property
+    def _done_callbacks(self):
+        if self.callbacks is None:
+            self.callbacks = []
+        return self.callbacks
+
+    @property
+    def _state(self):
+        self.sync()
+        return _STATES[self.state] if not (self.state == PENDING and self.claimed()) else "RUNNING"
+
+    @property
+    def _result(self):
+        self.decode()
+        return self.value if self.form == FORM_RESULT else None
+
+    @property
+    def _exception(self):
+        self.decode()
+        return self.value if self.form == FORM_ERROR else None
+
+    cdef bint claimed(self):
+        return (self.client is not None and self.pos != POS_QUEUED and self.client.open
+                and rp_board_claimed(&self.client.pool.board, self.pos))
+
+    def __repr__(self):
+        state = self._state
+        if state != "FINISHED":
+            return f"<{type(self).__name__} at {id(self):#x} state={state.lower()}>"
+        self.decode()
+        verb = "raised" if self.form == FORM_ERROR else "returned"
+        return f"<{type(self).__name__} at {id(self):#x} state=finished {verb} {type(self.value).__name__}>"
+
+    def cancel(self):
+        """Cancels the task if no worker has claimed it.
+
+        Returns:
+            True if the task is cancelled (now or before): it never runs. False if it runs or is done.
+        """
+        if self.state == CANCELLED or self.state == NOTIFIED:
+            return True
+        if self.state != PENDING:
+            return False
+        if self.client is None:
+            self.state = CANCELLED
+        elif not self.client.try_cancel(self):
+            return False
+        if self.cond is not None:
+            with self.cond:
+                self.cond.notify_all()
+                if self.state == NOTIFIED:
+                    for waiter in self.waiters or ():
+                        waiter.add_cancelled(self)
+        self._invoke_callbacks()
+        return True
+
+    def cancelled(self):
+        """True if the task was cancelled."""
+        return self.state == CANCELLED or self.state == NOTIFIED
+
+    def running(self):
+        """True exactly while a worker runs the task."""
+        self.sync()
+        return self.state == RUNNING or (self.state == PENDING and self.claimed())
+
+    def done(self):
+        """True if the task was cancelled or has finished."""
+        self.sync()
+        return self.state >= CANCELLED
+
+    def add_done_callback(self, fn):
+        """Calls ``fn(self)`` when the future is done: at once if it is, else in the pool's collector thread.
+
+        Args:
+            fn: Takes the future. What it raises is logged and otherwise ignored.
+        """
+        if self.state < CANCELLED:
+            if self.callbacks is None:
+                self.callbacks = []
+            self.callbacks.append(fn)
+            self.watch()
+            return
+        try:
+            fn(self)
+        except Exception:
+            LOGGER.exception("exception calling callback for %r", self)
+
+    cdef await_done(self, timeout):
+        cdef Client client = self.client
+        if self.state >= CANCELLED:
+            return
+        if client is not None:
+            client.wait_for(self, timeout)
+        else:
+            with self._condition:
+                if self.state < CANCELLED:
+                    self.cond.wait(timeout)
+        if self.state < CANCELLED:
+            raise TimeoutError()
+
+    def result(self, timeout=None):
+        """Waits for the result.
+
+        Args:
+            timeout: Seconds to wait at most; None for no limit.
+
+        Returns:
+            What the task returned.
+
+        Raises:
+            TimeoutError: It is not done in time.
+            concurrent.futures.CancelledError: It was cancelled.
+            WorkerDied: The worker died while running it.
+            BaseException: Whatever the task raised, with the remote traceback as ``__cause__``.
+        """
+        if self.state < CANCELLED:
+            self.await_done(timeout)
+        if self.state != FINISHED:
+            raise CancelledError()
+        if self.form != FORM_RESULT:
+            self.decode()
+            if self.form == FORM_ERROR:
+                error = self.value
+                try:
+                    raise error
+                finally:
+                    # the traceback refers to this frame, and the frame must not refer back
+                    error = None
+        return self.value
+
+    def exception(self, timeout=None):
+        """Waits until the task is done.
+
+        Args:
+            timeout: Seconds to wait at most; None for no limit.
+
+        Returns:
+            The exception the task raised, or None if it returned.
+
+        Raises:
+            TimeoutError: It is not done in time.
+            concurrent.futures.CancelledError: It was cancelled.
+        """
+        if self.state < CANCELLED:
+            self.await_done(timeout)
+        if self.state != FINISHED:
+            raise CancelledError()
+        self.decode()
+        return self.value if self.form == FORM_ERROR else None
+
+    # The rest is for executors and tests; a pool does not use it on its own futures.
+
+    def set_running_or_notify_cancel(self):
+        """See concurrent.futures.Future.set_running_or_notify_cancel."""
+        with self._condition:
+            if self.state == CANCELLED:
+                self.state = NOTIFIED
+                for waiter in self.waiters or ():
+                    waiter.add_cancelled(self)
+                return False
+            if self.state == PENDING:
+                self.state = RUNNING
+                return True
+        LOGGER.critical("Future %s in unexpected state: %s", id(self), self._state)
+        raise RuntimeError("Future in unexpected state")
+
+    cdef set_done(self, int form, object value):
+        with self._condition:
+            if self.state >= CANCELLED or self.client is not None:
+                raise InvalidStateError(f"{self._state}: {self!r}")
+            self.settle(form, value)
+        self._tell()
+
+    def set_result(self, result):
+        """See concurrent.futures.Future.set_result. A pool's own pending future refuses it."""
+        self.set_done(FORM_RESULT, result)
+
+    def set_exception(self, exception):
+        """See concurrent.futures.Future.set_exception. A pool's own pending future refuses it."""
+        self.set_done(FORM_ERROR, exception)

@@ -1,0 +1,79 @@
+"""What this process may use of the machine: processors and memory, as affinity, control groups and limits leave them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_SELF = Path("/proc/self/cgroup")
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use: those of its affinity, but no more than its control group's quota buys.
+
+    Returns:
+        At least 1; a quota of 1.5 processors counts as 2.
+    """
+    cpus = len(os.sched_getaffinity(0))
+    for folder in _own_cgroups("cpu"):
+        quota = _cpu_quota(folder)
+        if quota is not None:
+            cpus = min(cpus, math.ceil(quota))
+    return max(cpus, 1)
+
+
+def usable_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, but no more than its control group's limit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for folder in _own_cgroups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
+            words = _read(folder / name)
+            if words and words[0].isdigit():
+                memory = min(memory, int(words[0]))
+    return memory
+
+
+def _own_cgroups(controller: str) -> Iterator[Path]:
+    """The folders of this process's control group and all above it, under either version of the interface.
+
+    In a container the path of /proc/self/cgroup may be the host's, with the group itself mounted at the root; so the
+    root is always among them. See cgroups(7).
+    """
+    for line in _read_lines(_SELF):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root = _CGROUPS
+        elif controller in controllers.split(","):
+            root = _CGROUPS / controller
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        while folder != root:
+            yield folder
+            folder = folder.parent
+        yield root
+
+
+def _cpu_quota(folder: Path) -> float | None:
+    words = _read(folder / "cpu.max")  # version 2: "quota period" or "max period"
+    if len(words) == 2 and words[0].isdigit():
+        return int(words[0]) / int(words[1])
+    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")  # version 1
+    if quota and period and quota[0].isdigit():
+        return int(quota[0]) / int(period[0])
+    return None
+
+
+def _read(path: Path) -> list[str]:
+    lines = _read_lines(path)
+    return lines[0].split() if lines else []
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, ValueError):
+        return []

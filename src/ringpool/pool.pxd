@@ -1,0 +1,115 @@
+# Mirrors csrc/pool.h and what it includes. Atomic fields are left out: Cython touches none.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "base.h" nogil:
+    void rp_pause()
+
+
+cdef extern from "os.h" nogil:
+    ctypedef uint32_t rp_futex
+    int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
+    void rp_os_futex_wake(rp_futex *word)
+    uint64_t rp_os_now_ns()
+    int rp_os_guard(int pidfd)
+
+
+cdef extern from "segment.h" nogil:
+    struct rp_segment:
+        int fd
+    void rp_segment_close_fd(rp_segment *seg)
+
+
+cdef extern from "arena.h" nogil:
+    struct rp_arena:
+        uint64_t used_bytes
+        uint64_t used_blocks
+    int rp_arena_alloc(rp_arena *a, uint64_t bytes, uint64_t *offset)
+    int rp_arena_free(rp_arena *a, uint64_t offset, uint64_t *block_bytes)
+
+
+cdef extern from "ring.h" nogil:
+    struct rp_ring:
+        pass
+    void *rp_ring_try_peek(const rp_ring *r)
+    void rp_ring_release(rp_ring *r)
+
+
+cdef extern from "board.h" nogil:
+    enum: RP_SLOT_INLINE
+    struct rp_slot:
+        uint64_t task_id
+        uint64_t fn_offset
+        uint32_t fn_bytes
+        uint32_t fn_id
+        uint64_t offset
+        uint64_t bytes
+        uint32_t kind
+        uint8_t *inline_bytes
+    struct rp_board:
+        pass
+    rp_slot *rp_board_try_reserve(rp_board *b)
+    bint rp_board_try_cancel(rp_board *b, uint64_t pos)
+    bint rp_board_claimed(const rp_board *b, uint64_t pos)
+    bint rp_board_ready(rp_board *b)
+
+
+cdef extern from "pool.h" nogil:
+    enum: RP_MAX_WORKERS
+    enum: RP_RESULT_INLINE
+    enum: RP_ABSENT
+    enum: RP_STARTED
+    enum: RP_RETIRED
+    struct rp_result:
+        uint64_t task_id
+        uint64_t offset
+        uint64_t bytes
+        uint32_t kind
+        uint8_t *inline_bytes
+    struct rp_pool:
+        rp_segment segment
+        rp_board board
+        rp_ring *results
+        rp_arena arena
+        uint32_t index
+        uint32_t n_workers
+        uint32_t n_cpus
+        uint64_t arena_bytes
+
+    int rp_pool_create(rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
+    int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index)
+    void rp_pool_destroy(rp_pool *p)
+    uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+    bint rp_pool_crowded(const rp_pool *p)
+
+    void rp_pool_join(rp_pool *p)
+    void rp_pool_leave(rp_pool *p)
+    rp_slot *rp_pool_try_claim(rp_pool *p, uint64_t *pos)
+    void rp_pool_take(rp_pool *p, uint64_t task_id, uint64_t pos)
+    int rp_pool_wait_task(rp_pool *p)
+    rp_result *rp_pool_try_result(rp_pool *p)
+    int rp_pool_wait_space(rp_pool *p)
+    void rp_pool_publish_result(rp_pool *p)
+    int rp_pool_alloc(rp_pool *p, uint64_t bytes, uint64_t *offset)
+    int rp_pool_wait_memory(rp_pool *p)
+
+    uint64_t rp_pool_publish(rp_pool *p, uint64_t outstanding)
+    bint rp_pool_has_results(const rp_pool *p)
+    void rp_pool_commit(rp_pool *p, uint32_t w)
+    void rp_pool_note_drained(rp_pool *p, uint64_t n)
+    int rp_pool_wait_results(rp_pool *p, uint64_t outstanding, int64_t timeout_ns)
+    void rp_pool_begin_leading(rp_pool *p)
+    void rp_pool_kick_leader(rp_pool *p)
+    int rp_pool_wait_service(rp_pool *p)
+    void rp_pool_begin_service(rp_pool *p)
+    void rp_pool_kick_service(rp_pool *p)
+    void rp_pool_set_collect(rp_pool *p, bint on)
+    void rp_pool_set_backlog(rp_pool *p, bint backlog)
+    int rp_pool_return_block(rp_pool *p, uint32_t w, uint64_t offset)
+    bint rp_pool_wants_memory(const rp_pool *p, uint32_t w)
+    void rp_pool_stop(rp_pool *p)
+    uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
+    uint64_t rp_pool_tasks_done(const rp_pool *p, uint32_t w)
+    uint32_t rp_pool_recover(rp_pool *p, uint32_t w, uint64_t *task_ids)
+    void rp_pool_rouse_after_death(rp_pool *p, uint64_t outstanding)

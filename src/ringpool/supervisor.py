@@ -1,0 +1,299 @@
+"""Starts the workers of a pool, watches them, buries and replaces them, and ends the pool.
+
+One thread a pool waits on the workers' deaths: on a pidfd of each, and on the wait status that `multiprocessing` hands
+on. Neither can be kept open by a child that a task has forked, as the end of a pipe could. The core reports what the
+dead worker held; what becomes of it is decided here.
+
+  worker ended            and the pool            then
+  --------------------    --------------------    -----------------------------------------------------------------
+  as it was told          has stopped             nothing: it is the end
+  after max_tasks         goes on                 a successor starts
+  in the initializer      goes on                 the pool breaks; the initializer's exception is the cause
+  before it was ready     goes on                 a successor starts; the pool breaks at the third such death in a row
+  otherwise               on_worker_death         its task fails with WorkerDied; a successor starts ("replace"), or the
+                                                  pool breaks and every pending task fails ("break")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import connection, context, process
+from typing import Any
+
+from ringpool import _core, machine, worker
+from ringpool.errors import WorkerDied, how_it_ended
+
+START_TRIES = 3  # deaths before being ready, one after the other, that break a pool: a machine short of memory may lose
+# one or two, a broken program loses all
+
+ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
+
+_live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
+_exiting = False
+
+
+@dataclass
+class _Place:
+    index: int
+    process: process.BaseProcess
+    pidfd: int | None
+
+
+class Supervisor:
+    """The processes of one pool.
+
+    Args:
+        mp_context: Makes the processes.
+        orders: What each worker is told, but for its index and the descriptors.
+        on_worker_death: "replace" or "break".
+    """
+
+    def __init__(
+        self,
+        mp_context: context.BaseContext,
+        n_workers: int,
+        initializer: Any,
+        initargs: tuple[Any, ...],
+        max_tasks: int | None,
+        on_worker_death: str,
+    ) -> None:
+        n_cpus = len(os.sched_getaffinity(0))
+        self.client = _core.Client(n_workers, n_cpus, min(machine.usable_memory(), ARENA_MAX))
+        self._context = mp_context
+        self._n_workers = n_workers
+        self._initializer = initializer
+        self._initargs = initargs
+        self._max_tasks = max_tasks
+        self._breaks = on_worker_death == "break"
+        self._places: dict[int, _Place] = {}
+        self._wanted = 0
+        self._start_failures = 0
+        self._ending = False
+        self._lock = threading.Lock()  # of the places
+        self._owner: weakref.ref[Any] | None = None
+        self._wake = -1
+        self._parent = -1
+        self._threads: list[threading.Thread] = []
+
+    # ---- what the executor asks for ----
+
+    @property
+    def processes(self) -> list[process.BaseProcess]:
+        """The workers that have not been buried."""
+        with self._lock:
+            return [place.process for place in self._places.values()]
+
+    def begin(self, owner: Any) -> None:
+        """Starts the first workers and the threads, once. With fork, all workers: a fork is cheap, and it should come
+        before there are threads. Otherwise one; the others as tasks ask for them, as the stdlib does."""
+        with self._lock:
+            if self._threads:
+                return
+            if self._wake < 0:
+                self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                self._parent = os.pidfd_open(os.getpid())
+            self._wanted = self._n_workers if self._context.get_start_method() == "fork" else 1
+            self._start_missing()
+            # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
+            self._owner = weakref.ref(owner, lambda _: self.close())
+            self.client.grow = self._grow
+            _live.add(self)
+            self._threads = [
+                threading.Thread(target=self.client.serve, name="ringpool-collector", daemon=True),
+                threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
+            ]
+            for thread in self._threads:
+                thread.start()
+
+    def close(self) -> None:
+        """Takes no more tasks; the workers leave when none is pending. Takes no lock: it may run in the midst of
+        anything, when the executor is garbage."""
+        self.client.close(_refuse_at_exit if _exiting else _refuse)
+
+    def abort(self, kill: bool) -> None:
+        """Closes the pool, cancels what has not started and ends the workers.
+
+        Args:
+            kill: With SIGKILL rather than SIGTERM.
+        """
+        processes = self.processes
+        self._ending = True
+        self.close()
+        self.client.cancel_all()
+        for each in processes:
+            with contextlib.suppress(ProcessLookupError, ValueError):  # gone, or buried
+                if kill:
+                    each.kill()
+                else:
+                    each.terminate()
+
+    def join(self) -> None:
+        """Waits until the closed pool has ended. Returns at once in the pool's own threads, which cannot wait for
+        themselves."""
+        with self._lock:
+            threads = list(self._threads)
+        if not threads:
+            self._let_go()
+        elif threading.current_thread() not in threads:
+            for thread in threads:
+                thread.join()
+
+    # ---- the supervisor thread ----
+
+    def _watch(self) -> None:
+        while self._places or not self.client.stopped:
+            places = list(self._places.values())
+            watched: list[int] = [self._wake]
+            for place in places:
+                watched.append(place.process.sentinel)
+                if place.pidfd is not None:
+                    watched.append(place.pidfd)
+            ready = set(connection.wait(watched))
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            for place in places:
+                if place.process.sentinel in ready or place.pidfd in ready:
+                    self._bury(place)
+            self._replace()
+        self._let_go()
+
+    def _replace(self) -> None:
+        try:
+            with self._lock:
+                self._start_missing()
+        except Exception as error:
+            if not self._places:
+                self._break_off("no worker could be started", error)
+
+    def _bury(self, place: _Place) -> None:
+        client = self.client
+        place.process.join()
+        exitcode = place.process.exitcode
+        pid = place.process.pid or 0
+        with self._lock:
+            del self._places[place.index]
+            client.n_started = len(self._places)
+        if place.pidfd is not None:
+            os.close(place.pidfd)
+        with contextlib.suppress(ValueError):  # somebody else took its wait status: it never counts as ended
+            place.process.close()
+        started, retired = client.worker_started(place.index), client.worker_retired(place.index)
+        lost = client.bury(place.index)
+        deaths = [WorkerDied(place.index, pid, exitcode, client.describe(future)) for future in lost]
+        for future, death in zip(lost, deaths, strict=True):
+            client.fail(future, death)
+        client.rouse()
+        if client.stopped or (retired and not lost):
+            return
+        ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode)}"
+        if client.start_error is not None:
+            self._break_off("the initializer of a worker raised an exception", client.start_error)
+        elif not started:
+            self._start_failures += 1
+            if self._start_failures >= START_TRIES:
+                self._break_off(
+                    f"{START_TRIES} workers in a row died while they started",
+                    BrokenProcessPool(f"{ended} before it was ready for tasks"),
+                )
+        else:
+            self._start_failures = 0
+            if self._breaks:
+                self._break_off("a worker died", deaths[0] if deaths else BrokenProcessPool(ended))
+
+    def _break_off(self, why: str, cause: BaseException) -> None:
+        """The pool is broken: all that is pending fails, and nothing is taken any more."""
+
+        def broken() -> BrokenProcessPool:
+            error = BrokenProcessPool(f"the process pool is broken: {why}: {cause}")
+            error.__cause__ = cause
+            return error
+
+        self._ending = True
+        self.client.close(broken)
+        self.client.fail_all(broken())
+        for each in self.processes:
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                each.terminate()
+
+    def _let_go(self) -> None:
+        _live.discard(self)
+        self.client.grow = None
+        self.client.retire()
+        for fd in (self._wake, self._parent):
+            if fd >= 0:
+                os.close(fd)
+        self._wake = self._parent = -1
+
+    # ---- processes ----
+
+    def _grow(self) -> None:
+        """Asks for as many workers as there are tasks. Called by submit, so it only leaves word."""
+        wanted = min(self._n_workers, self.client.pending)
+        if wanted > self._wanted:
+            self._wanted = wanted
+            os.eventfd_write(self._wake, 1)
+
+    def _start_missing(self) -> None:
+        """Fills the vacant places among those wanted, if there is or may be work for them. Needs the lock."""
+        if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
+            return
+        for index in range(self._wanted):
+            if index not in self._places:
+                self._places[index] = self._start(index)
+                self.client.n_started = len(self._places)
+
+    def _start(self, index: int) -> _Place:
+        orders = worker.Orders(
+            memfd=worker.Descriptor(self.client.memfd),
+            parent=worker.Descriptor(self._parent),
+            n_workers=self._n_workers,
+            n_cpus=self.client.n_cpus,
+            arena_bytes=self.client.arena_bytes,
+            index=index,
+            initializer=self._initializer,
+            initargs=self._initargs,
+            max_tasks=self._max_tasks,
+        )
+        started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
+            target=worker.main, args=(orders,), name=f"ringpool-worker-{index}"
+        )
+        started.start()
+        assert started.pid is not None
+        try:
+            pidfd: int | None = os.pidfd_open(started.pid)
+        except ProcessLookupError:  # it has died already: its sentinel says so
+            pidfd = None
+        return _Place(index, started, pidfd)
+
+
+def _refuse() -> RuntimeError:
+    return RuntimeError("cannot schedule new futures after shutdown")
+
+
+def _refuse_at_exit() -> RuntimeError:
+    return RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+
+def is_exiting() -> bool:
+    """Whether the interpreter is about to end."""
+    return _exiting
+
+
+def _end_all() -> None:
+    """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it."""
+    global _exiting
+    _exiting = True
+    for each in list(_live):
+        each.close()
+    for each in list(_live):
+        each.join()
+
+
+# The stdlib's executors end the same way: before threads are joined, which is before atexit.
+threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_live.clear)

@@ -1,0 +1,201 @@
+# worker.pxi - the worker's side of a pool.
+
+cdef enum:
+    MAX_CALLABLES = 512  # kept decoded; beyond that all are forgotten and decoded again as they are named
+
+
+def guard(int pidfd):
+    """Ends this process as soon as the one behind `pidfd` has ended, whatever this one is doing. Takes pidfd over."""
+    cdef int err = rp_os_guard(pidfd)
+    if err:
+        raise OSError(-err, os.strerror(-err))
+
+
+cdef class Worker:
+    """One worker's hold on the pool.
+
+    Args:
+        memfd: The segment's descriptor, taken over.
+        n_workers, n_cpus, arena_bytes: Those of the Client.
+        index: Which worker this is.
+
+    Raises:
+        OSError: The segment is not one of this build of ringpool's.
+    """
+
+    cdef rp_pool pool
+    cdef int pid
+    cdef dict callables  # function id -> (callable, namespace it is found in, its name there)
+
+    def __cinit__(self, int memfd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
+        cdef int err = rp_pool_attach(&self.pool, memfd, n_workers, n_cpus, arena_bytes, index)
+        if err:
+            raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
+        self.pid = getpid()
+        self.callables = {}
+
+    def __dealloc__(self):
+        # A process that a task forked has no such mapping, and something else may stand in its place.
+        if self.pid == getpid():
+            rp_pool_destroy(&self.pool)
+
+    def run(self, max_tasks=None):
+        """Runs tasks until the pool stops, or `max_tasks` of them."""
+        cdef uint64_t left = max_tasks or 0
+        cdef uint64_t pos
+        cdef rp_slot *slot
+        cdef rp_slot task
+        cdef int i
+        rp_pool_join(&self.pool)
+        while True:
+            slot = rp_pool_try_claim(&self.pool, &pos)
+            if slot == NULL:
+                if not self.wait():
+                    break
+                continue
+            memcpy(<void *>&task, <void *>slot, sizeof(rp_slot))
+            rp_pool_take(&self.pool, task.task_id, pos)
+            self.execute(&task)
+            if left:
+                left -= 1
+                if left == 0:
+                    break
+        rp_pool_leave(&self.pool)
+
+    cdef bint wait(self) except -1:
+        cdef int i, rc
+        if not rp_pool_crowded(&self.pool):
+            for i in range(GLANCES):
+                rp_pause()
+                if rp_board_ready(&self.pool.board):
+                    return True
+        with nogil:
+            rc = rp_pool_wait_task(&self.pool)
+        if rc < 0:
+            PyErr_CheckSignals()
+        return rc != 0
+
+    def report_start_error(self, exc):
+        """Tells the parent that the initializer has raised."""
+        self.send_bytes(0, KIND_START_ERROR, encode_error(exc))
+
+    cdef object execute(self, rp_slot *task):
+        """Runs one task and publishes its result. Raises only what ends the worker."""
+        cdef int kind = task.kind & KIND_MASK
+        cdef rp_result *slot
+        cdef Py_ssize_t n
+        try:
+            fn, args, kwargs = self.decode(task, kind)
+            if task.kind & KIND_CHUNK:
+                value = [fn(*each) for each in args]
+            else:
+                value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
+            fn = args = kwargs = None
+            slot = self.reserve()
+            # From here to the publication no Python code runs: a slot reserved is a slot published.
+            n = put(slot.inline_bytes, RP_RESULT_INLINE, value, 0)
+            if n >= 0:
+                slot.task_id = task.task_id
+                slot.kind = KIND_VALUE
+                slot.offset = 0
+                slot.bytes = n
+                rp_pool_publish_result(&self.pool)
+                return
+            data = dumps(value)
+            value = None
+            self.send_bytes(task.task_id, KIND_VALUE_PICKLE, data)
+            return
+        except BaseException as error:
+            exc = error
+        fn = args = kwargs = value = None
+        data = encode_error(exc)
+        # The frames of the task hold its arguments.
+        exc.__traceback__ = None
+        exc = None
+        self.send_bytes(task.task_id, KIND_ERROR, data)
+
+    cdef tuple decode(self, rp_slot *task, int kind):
+        cdef const uint8_t *at = task.inline_bytes
+        fn = self.callable(task) if task.fn_id else None
+        if task.offset:
+            at = rp_pool_block(&self.pool, 0, task.offset, task.bytes)
+        elif task.bytes > RP_SLOT_INLINE:
+            at = NULL
+        if at == NULL:
+            raise RuntimeError("a task names memory that is not its parent's")
+        if kind == KIND_ARGS:
+            args = get_whole(at, task.bytes)
+            return fn, args, None
+        data = pickle.loads(PyMemoryView_FromMemory(<char *>at, task.bytes, PyBUF_READ))
+        if kind == KIND_ARGS_PICKLE:
+            return fn, data, None
+        if kind == KIND_KWARGS_PICKLE:
+            args, kwargs = data
+            return fn, args, kwargs
+        if kind == KIND_CALL_PICKLE:
+            return data
+        raise RuntimeError(f"a task of an unknown kind {kind}")
+
+    cdef object callable(self, rp_slot *task):
+        """The function that a task names. One found by reference is looked up anew each time, so a name that this
+        process has bound to something else since means what it says."""
+        cdef const uint8_t *at
+        known = self.callables.get(task.fn_id)
+        if known is not None:
+            fn, namespace, name = known
+            if namespace is None or (<dict>namespace).get(name) is fn:
+                return fn
+        at = rp_pool_block(&self.pool, 0, task.fn_offset, task.fn_bytes)
+        if at == NULL:
+            raise RuntimeError("a task names a function outside its parent's memory")
+        fn = pickle.loads(PyMemoryView_FromMemory(<char *>at, task.fn_bytes, PyBUF_READ))
+        namespace = name = None
+        if functions.by_reference(fn) and "." not in fn.__qualname__:
+            namespace, name = sys.modules[fn.__module__].__dict__, fn.__qualname__
+        if len(self.callables) >= MAX_CALLABLES:
+            self.callables.clear()
+        self.callables[task.fn_id] = (fn, namespace, name)
+        return fn
+
+    cdef rp_result *reserve(self) except NULL:
+        cdef rp_result *slot
+        while True:
+            slot = rp_pool_try_result(&self.pool)
+            if slot != NULL:
+                return slot
+            with nogil:
+                rp_pool_wait_space(&self.pool)
+            PyErr_CheckSignals()
+
+    cdef object send_bytes(self, uint64_t task_id, uint32_t kind, bytes data):
+        cdef uint64_t n = len(data), offset = 0
+        cdef rp_result *slot
+        if n > RP_RESULT_INLINE:
+            offset = self.block(n)
+            if offset == 0:
+                return self.send_bytes(task_id, KIND_ERROR, encode_error(MemoryError(
+                    f"the result takes {n} bytes, more than the {self.pool.arena_bytes} bytes of shared memory that "
+                    "this pool has for the results of a worker"), ""))
+            memcpy(rp_pool_block(&self.pool, self.pool.index + 1, offset, n), PyBytes_AS_STRING(data), n)
+        slot = self.reserve()
+        if offset == 0:
+            memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
+        slot.task_id = task_id
+        slot.kind = kind
+        slot.offset = offset
+        slot.bytes = n
+        rp_pool_publish_result(&self.pool)
+
+    cdef uint64_t block(self, uint64_t n) except? 0:
+        """A block of this worker's arena, waiting for the parent to give some back if need be; 0 if there never is one."""
+        cdef uint64_t offset
+        cdef int err
+        while True:
+            err = rp_pool_alloc(&self.pool, n, &offset)
+            if err == 0:
+                return offset
+            if err != -ENOMEM or self.pool.arena.used_blocks == 0:
+                return 0
+            with nogil:
+                rp_pool_wait_memory(&self.pool)
+            PyErr_CheckSignals()

@@ -1,0 +1,65 @@
+"""What a worker process runs. A worker that starts afresh imports this and what it needs, so it stays small."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing import reduction
+from types import FrameType
+from typing import Any, NamedTuple
+
+from ringpool import _core
+
+
+class Descriptor:
+    """An open file descriptor that can be an argument of a `multiprocessing.Process` under every start method.
+
+    Args:
+        fd: The descriptor. The receiver's own copy, of whatever number, is its `fd`.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Callable[[Any], Descriptor], tuple[Any]]:
+        return _receive, (reduction.DupFd(self.fd),)
+
+
+def _receive(duplicate: Any) -> Descriptor:
+    return Descriptor(duplicate.detach())
+
+
+class Orders(NamedTuple):
+    """All that a worker is told when it starts."""
+
+    memfd: Descriptor
+    parent: Descriptor  # pidfd of the process that owns the pool
+    n_workers: int
+    n_cpus: int
+    arena_bytes: int
+    index: int
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    max_tasks: int | None
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Ctrl-C is the parent's affair. A handler, not SIG_IGN, which programs that a task starts would inherit."""
+
+
+def main(orders: Orders) -> None:
+    """Runs a worker from its first instruction to its last."""
+    _core.guard(orders.parent.fd)
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.index)
+    if orders.initializer is not None:
+        try:
+            orders.initializer(*orders.initargs)
+        except BaseException as error:
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            core.report_start_error(error)
+            sys.exit(1)
+    core.run(orders.max_tasks)
