@@ -7,8 +7,10 @@
 #define RP_ARENA_MIN (1u << 20)
 
 /* Spinning. A sleep and its wake cost some 70 us and two system calls, so a wait spins about as long before it sleeps:
- * at most twice the cost of the better choice, made in hindsight. A spin that fails halves the next one, down to
- * RP_SPIN_MIN; one that succeeds doubles it. Where more processes are awake than there are processors, a spin takes the
+ * at most twice the cost of the better choice, made in hindsight. A wait that took longer than the longest spin halves
+ * the next one, down to RP_SPIN_MIN; a shorter wait restores it, also one that was slept through: what counts is whether
+ * a spin would have caught the event. (Counting only spins that succeed has a trap: two sides that sleep make each
+ * other's waits too long for the short spins that they have left, for ever.) Where more processes are awake than there are processors, a spin takes the
  * time from the very process it waits for, and RP_SPIN_CROWDED is all it gets. */
 #define RP_SPIN_MAX_NS 60000u
 #define RP_SPIN_MIN_NS 2000u
@@ -19,6 +21,14 @@
  * So the leader sleeps by the clock, for as long as about a quarter of what is outstanding should take. */
 #define RP_NAP_MIN_NS 20000u
 #define RP_NAP_MAX_NS 250000u
+
+static void learn(struct rp_spin *spin, uint64_t waited_ns)
+{
+    if (waited_ns <= RP_SPIN_MAX_NS)
+        spin->budget_ns = RP_SPIN_MAX_NS;
+    else
+        spin->budget_ns = spin->budget_ns / 2 > RP_SPIN_MIN_NS ? spin->budget_ns / 2 : RP_SPIN_MIN_NS;
+}
 
 struct layout {
     uint64_t shared, board, entries, results, returns, arenas, bytes;
@@ -277,14 +287,16 @@ int rp_pool_wait_task(struct rp_pool *p)
         found = rp_board_ready(&p->board) || rp_load_acquire(&p->shared->stop);
     } while (!found && rp_os_now_ns() - start < budget);
     if (found) {
-        p->spin.budget_ns = budget * 2 < RP_SPIN_MAX_NS ? budget * 2 : RP_SPIN_MAX_NS;
+        learn(&p->spin, 0);
         return rp_load_acquire(&p->shared->stop) ? 0 : 1;
     }
-    p->spin.budget_ns = budget / 2 > RP_SPIN_MIN_NS ? budget / 2 : RP_SPIN_MIN_NS;
 
     came_round(p);
     rp_bell_announce(&me(p)->bell);
     rp_or_seq_cst(sleepers, bit); /* announce / publish */
+    /* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
+    if (rp_ring_unread(&p->results[p->index]) > 0)
+        (void)rp_bell_ring(&p->shared->service);
     if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop))
         rp_bell_cancel(&me(p)->bell);
     else
@@ -292,6 +304,7 @@ int rp_pool_wait_task(struct rp_pool *p)
     /* If the bit is gone already, a waker has taken it, and named this worker in `waking` before that. */
     if (!(rp_and_seq_cst(sleepers, ~bit) & bit))
         p->woken = rp_load_seq_cst(&p->shared->waking) == p->index + 1ull;
+    learn(&p->spin, rp_os_now_ns() - start);
     if (rp_load_acquire(&p->shared->stop))
         return 0;
     return err == -EINTR ? err : 1;
@@ -408,10 +421,11 @@ static bool leader_has_cause(const struct rp_pool *p)
 
 int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeout_ns)
 {
-    uint64_t budget = p->spin.budget_ns, start, nap;
+    uint64_t start, nap;
     int err = 0;
     if (leader_has_cause(p))
         return 0;
+    start = rp_os_now_ns();
     if (rp_pool_crowded(p)) {
         nap = nap_ns(p, outstanding);
         if (nap && (timeout_ns < 0 || (uint64_t)timeout_ns > nap)) {
@@ -420,23 +434,22 @@ int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeou
                 return 0;
         }
     } else {
-        start = rp_os_now_ns();
         do {
             for (uint32_t i = 0; i < RP_PAUSES; i++) {
                 rp_pause();
                 if (leader_has_cause(p)) {
-                    p->spin.budget_ns = budget * 2 < RP_SPIN_MAX_NS ? budget * 2 : RP_SPIN_MAX_NS;
+                    learn(&p->spin, 0);
                     return 0;
                 }
             }
-        } while (rp_os_now_ns() - start < budget);
-        p->spin.budget_ns = budget / 2 > RP_SPIN_MIN_NS ? budget / 2 : RP_SPIN_MIN_NS;
+        } while (rp_os_now_ns() - start < p->spin.budget_ns);
     }
     rp_bell_announce(&p->shared->results);
     if (leader_has_cause(p)) /* announce / publish */
         rp_bell_cancel(&p->shared->results);
     else
         err = rp_bell_sleep(&p->shared->results, timeout_ns);
+    learn(&p->spin, rp_os_now_ns() - start);
     return err;
 }
 
@@ -462,6 +475,8 @@ static bool service_has_cause(struct rp_pool *p)
     for (uint32_t w = 0; w < p->n_workers; w++) {
         const struct rp_ring *ring = &p->results[w];
         uint64_t half = rp_load_relaxed(&ring->read_pos) + ring->capacity / 2;
+        if (rp_load_seq_cst(&p->shared->sleepers[w / 64]) >> (w % 64) & 1 && rp_ring_try_peek(ring))
+            return true;
         if (rp_load_seq_cst(rp_ring_slot(ring, half)) == half + 1 || rp_load_seq_cst(&p->entries[w].waits_space) ||
             rp_load_seq_cst(&p->entries[w].wants_memory))
             return true;

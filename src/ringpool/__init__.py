@@ -7,17 +7,37 @@ about a hundredth of the cost a task.
 import sys
 
 try:
-    from ringpool._core import Future
-except ModuleNotFoundError as error:
-    if error.name != "ringpool._core":
+    from ringpool import _core  # noqa: F401
+except ImportError as error:
+    if not isinstance(error, ModuleNotFoundError) and "_core" not in str(error):
         raise
     raise ImportError(
         "ringpool has no compiled core here: it serves CPython 3.11 and later on Linux (x86-64 and aarch64), "
         f"and this is {sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor} on {sys.platform}"
     ) from error
 
-from ringpool.errors import WorkerDied
-from ringpool.executor import ProcessPoolExecutor
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ringpool.errors import WorkerDied
+    from ringpool.executor import ProcessPoolExecutor
+    from ringpool.future import Future
 
 __version__ = "0.1.0"
 __all__ = ["Future", "ProcessPoolExecutor", "WorkerDied", "__version__"]
+
+# Imported when first asked for: a worker that starts afresh imports this package too, and needs none of them.
+_HOMES = {"Future": "future", "ProcessPoolExecutor": "executor", "WorkerDied": "errors"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(f"ringpool.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

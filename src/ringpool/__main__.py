@@ -1,4 +1,4 @@
-"""The command line: `python -m ringpool bench` compares ringpool with the standard library on this machine."""
+"""The command line: `python -m ringpool bench` compares with the standard library on this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from . import bench
 from .bench import cases, report
+from .machine import usable_cpus
 
 
 def _positive(text: str) -> int:
@@ -39,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "bench",
         help="compare with concurrent.futures on this machine",
-        description="Measure the standard library's ProcessPoolExecutor and ringpool's in turns, check every result, "
-        "and print a table.",
+        description="Measure the standard library's ProcessPoolExecutor and ringpool's in turns, check every "
+        "result, and print a table.",
         epilog="cases:\n" + "\n".join(f"  {case.name:<10} {case.question}" for case in cases.CASES.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--workers",
         type=_positive,
-        default=max(2, min(4, report.available_cpus())),
+        default=max(2, min(4, usable_cpus())),
         metavar="N",
         help="worker processes of each pool (default: the cores, at least 2 and at most 4; here %(default)s)",
     )
@@ -66,7 +67,10 @@ def parser() -> argparse.ArgumentParser:
         help="how workers are started (default: what this Python does; here %(default)s)",
     )
     command.add_argument(
-        "--rounds", type=_positive, metavar="N", help="measurements of each case (default: 5, or 3 with --quick)"
+        "--rounds",
+        type=_positive,
+        metavar="N",
+        help="measurements of each case (default: 5, or 3 with --quick)",
     )
     command.add_argument("--json", metavar="FILE", help="write every round to this file")
     command.add_argument("--scale", type=float, default=1.0, help=argparse.SUPPRESS)

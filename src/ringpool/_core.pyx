@@ -28,18 +28,14 @@ from posix.unistd cimport getpid
 
 from ringpool.pool cimport *
 
-import concurrent.futures
+# A worker that starts afresh pays for these. What only the parent or only a failure needs is imported where it is used.
 import copyreg
 import os
 import pickle
 import sys
-import threading
-import traceback
 import types
 import weakref
 from collections import OrderedDict, deque
-from concurrent.futures._base import CancelledError, InvalidStateError, LOGGER
-from concurrent.futures.process import _RemoteTraceback
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from pickle import Pickler

@@ -748,7 +748,7 @@ cdef class Client:
             try:
                 future._tell()
             except BaseException:
-                LOGGER.exception("exception telling those who wait for %r", future)
+                logger().exception("exception telling those who wait for %r", future)
             future = None
 
     def stop(self):
@@ -855,26 +855,23 @@ cdef class Client:
             rp_pool_destroy(&self.pool)
 
 
-class Future(FutureBase, concurrent.futures.Future):
-    """The future of a task of ringpool: a concurrent.futures.Future whose state is kept in C.
-
-    It is made by ``submit``. Everything that works with the stdlib's futures works with it: ``concurrent.futures.wait``
-    and ``as_completed``, ``asyncio.wrap_future``, callbacks.
-    """
-
-    __module__ = "ringpool"
-
-
 ctypedef object (*newfunc)(PyObject *, PyObject *, PyObject *)
 
-cdef object _future_type = Future
+cdef object _future_type = FutureBase
 cdef object _no_args = ()
+
+
+def set_future_type(cls):
+    """Says of which class, a subclass of FutureBase, submit makes its futures."""
+    global _future_type
+    _future_type = cls
 
 
 cdef inline FutureBase new_future():
     """A Future, without a call of __init__."""
     return <FutureBase>(<newfunc>(<PyTypeObject *>_future_type).tp_new)(
         <PyObject *>_future_type, <PyObject *>_no_args, NULL)
+
 
 
 cdef object FunctionType = types.FunctionType

@@ -225,6 +225,8 @@ def decode_compact(bytes data):
 
 def encode_error(exc, text=None):
     """An exception as the payload of a result: itself if it pickles, and what can be said of it if it does not."""
+    import traceback
+
     if text is None:
         text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
     try:
@@ -241,13 +243,17 @@ def encode_error(exc, text=None):
 
 def decode_error(data):
     """The exception of a result, with the remote traceback as its __cause__."""
+    from concurrent.futures.process import _RemoteTraceback
+
     pickled, text, shown = pickle.loads(data)
     cause = _RemoteTraceback(text)
     exc = None
     if pickled is not None:
         try:
             exc = pickle.loads(pickled)
-        except Exception as error:
+        except KeyboardInterrupt:  # the user's, most likely: the future stays as it is
+            raise
+        except BaseException as error:
             exc = error
     if not isinstance(exc, BaseException):
         exc = RuntimeError(f"the task raised {shown}, which cannot be pickled")

@@ -21,9 +21,7 @@ class WorkerDied(BrokenProcessPool):
         self.pid = pid
         self.exitcode = exitcode
         self.task = task
-        super().__init__(
-            f"worker {worker} (pid {pid}) {how_it_ended(exitcode)} while it ran {task}; only this task is lost"
-        )
+        super().__init__(f"worker {worker} (pid {pid}) {how_it_ended(exitcode)} while it ran {task}")
 
     def __reduce__(self) -> tuple[type[WorkerDied], tuple[int, int, int | None, str]]:
         return type(self), (self.worker, self.pid, self.exitcode, self.task)

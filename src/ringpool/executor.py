@@ -15,9 +15,9 @@
                       otherwise, and while somebody waits in result() he reads the rings himself.
   supervisor thread   waits for workers to die; fails the task that one held, starts another. It sleeps otherwise.
 
-`submit` writes to the board itself, in the caller's thread, and `result` reads the rings itself: no other thread of this
-process has a part in it, and while the worker is awake, nor has the kernel. Tasks that find the board full wait, encoded,
-in a queue of this process.
+`submit` writes to the board itself, in the caller's thread, and `result` reads the rings itself: no other thread of
+this process has a part in it, and while the worker is awake, nor has the kernel. Tasks that find the board full wait,
+encoded, in a queue of this process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from multiprocessing.context import BaseContext
 from typing import Any, ParamSpec, TypeVar
 
 from ringpool import machine
-from ringpool._core import Future
+from ringpool.future import Future
 from ringpool.supervisor import Supervisor
 
 _P = ParamSpec("_P")
@@ -48,16 +48,16 @@ class ProcessPoolExecutor(Executor):
     Stands in for `concurrent.futures.ProcessPoolExecutor`, whose documentation holds for every name that both have.
 
     Args:
-        max_workers: How many workers, 1 to 1024. Default: the processors that this process may use, by its affinity and
-            its control group's quota, rounded up.
-        mp_context: A `multiprocessing` context that makes the workers. Default: that of the running Python, or "spawn" if
-            `max_tasks_per_child` is given.
+        max_workers: How many workers, 1 to 1024. Default: the processors that this process may use, by its affinity
+            and its control group's quota, rounded up.
+        mp_context: A `multiprocessing` context that makes the workers. Default: that of the running Python, or "spawn"
+            if `max_tasks_per_child` is given.
         initializer: Called in each worker before its first task. If it raises, the pool is broken.
         initargs: Its arguments.
         max_tasks_per_child: How many tasks a worker runs before another takes its place; None for no limit. Not with
             the "fork" start method.
-        on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied, and
-            another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
+        on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied,
+            and another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import sys
 import types
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing is the largest import a new worker would have
+    from typing import Any
 
 # Values that cannot change in place: whoever holds the same object holds the same value.
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range})

@@ -19,6 +19,18 @@ cdef uint64_t POS_QUEUED = <uint64_t>-1
 _STATES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
 
 
+cdef logger():
+    import logging
+
+    return logging.getLogger("concurrent.futures")
+
+
+cdef cancelled_error():
+    from concurrent.futures import CancelledError
+
+    return CancelledError()
+
+
 cdef class FutureBase:
     """What ringpool.Future adds to concurrent.futures.Future, which it stands before in the order of methods.
 
@@ -73,7 +85,9 @@ cdef class FutureBase:
             else:
                 value = pickle.loads(data)
                 form = FORM_RESULT
-        except Exception as error:
+        except KeyboardInterrupt:  # the user's, most likely: the future stays as it is
+            raise
+        except BaseException as error:
             value = error
             form = FORM_ERROR
         # Another thread may have been quicker; every caller is to see the same object.
@@ -117,11 +131,13 @@ cdef class FutureBase:
             try:
                 callback(self)
             except Exception:
-                LOGGER.exception("exception calling callback for %r", self)
+                logger().exception("exception calling callback for %r", self)
 
     @property
     def _condition(self):
         if self.cond is None:
+            import threading
+
             self.cond = threading.Condition()
             self.watch()
         return self.cond
@@ -218,7 +234,7 @@ cdef class FutureBase:
         try:
             fn(self)
         except Exception:
-            LOGGER.exception("exception calling callback for %r", self)
+            logger().exception("exception calling callback for %r", self)
 
     cdef await_done(self, timeout):
         cdef Client client = self.client
@@ -251,7 +267,7 @@ cdef class FutureBase:
         if self.state < CANCELLED:
             self.await_done(timeout)
         if self.state != FINISHED:
-            raise CancelledError()
+            raise cancelled_error()
         if self.form != FORM_RESULT:
             self.decode()
             if self.form == FORM_ERROR:
@@ -279,7 +295,7 @@ cdef class FutureBase:
         if self.state < CANCELLED:
             self.await_done(timeout)
         if self.state != FINISHED:
-            raise CancelledError()
+            raise cancelled_error()
         self.decode()
         return self.value if self.form == FORM_ERROR else None
 
@@ -296,12 +312,14 @@ cdef class FutureBase:
             if self.state == PENDING:
                 self.state = RUNNING
                 return True
-        LOGGER.critical("Future %s in unexpected state: %s", id(self), self._state)
+        logger().critical("Future %s in unexpected state: %s", id(self), self._state)
         raise RuntimeError("Future in unexpected state")
 
     cdef set_done(self, int form, object value):
         with self._condition:
             if self.state >= CANCELLED or self.client is not None:
+                from concurrent.futures import InvalidStateError
+
                 raise InvalidStateError(f"{self._state}: {self!r}")
             self.settle(form, value)
         self._tell()

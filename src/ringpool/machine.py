@@ -1,4 +1,4 @@
-"""What this process may use of the machine: processors and memory, as affinity, control groups and limits leave them."""
+"""What this process may use of the machine: processors and memory, as affinity and control groups leave them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
+_UNKNOWN_MEMORY = 4 << 30  # arbitrary
 
 
 def usable_cpus() -> int:
@@ -27,7 +28,10 @@ def usable_cpus() -> int:
 
 def usable_memory() -> int:
     """Bytes of memory that this process may use: the machine's, but no more than its control group's limit."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):  # a sandbox may refuse
+        memory = _UNKNOWN_MEMORY
     for folder in _own_cgroups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
             words = _read(folder / name)

@@ -28,8 +28,9 @@ from typing import Any
 from ringpool import _core, machine, worker
 from ringpool.errors import WorkerDied, how_it_ended
 
-START_TRIES = 3  # deaths before being ready, one after the other, that break a pool: a machine short of memory may lose
-# one or two, a broken program loses all
+# Deaths before being ready, one after the other, that break a pool: a machine short of memory may lose one or two, a
+# broken program loses all.
+START_TRIES = 3
 
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
@@ -104,7 +105,7 @@ class Supervisor:
             self.client.grow = self._grow
             _live.add(self)
             self._threads = [
-                threading.Thread(target=self.client.serve, name="ringpool-collector", daemon=True),
+                threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
                 threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
             ]
             for thread in self._threads:
@@ -143,7 +144,13 @@ class Supervisor:
             for thread in threads:
                 thread.join()
 
-    # ---- the supervisor thread ----
+    # ---- the two threads ----
+
+    def _collect(self) -> None:
+        try:
+            self.client.serve()
+        finally:
+            os.eventfd_write(self._wake, 1)  # the pool has stopped, perhaps when there was no worker left to end
 
     def _watch(self) -> None:
         while self._places or not self.client.stopped:
@@ -160,6 +167,7 @@ class Supervisor:
                 if place.process.sentinel in ready or place.pidfd in ready:
                     self._bury(place)
             self._replace()
+        self._threads[0].join()
         self._let_go()
 
     def _replace(self) -> None:
@@ -254,7 +262,7 @@ class Supervisor:
             n_workers=self._n_workers,
             n_cpus=self.client.n_cpus,
             arena_bytes=self.client.arena_bytes,
-            index=index,
+            place=index,
             initializer=self._initializer,
             initargs=self._initargs,
             max_tasks=self._max_tasks,

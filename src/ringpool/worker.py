@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
-from collections.abc import Callable
 from multiprocessing import reduction
-from types import FrameType
-from typing import Any, NamedTuple
 
 from ringpool import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
 
 
 class Descriptor:
@@ -31,18 +33,40 @@ def _receive(duplicate: Any) -> Descriptor:
     return Descriptor(duplicate.detach())
 
 
-class Orders(NamedTuple):
-    """All that a worker is told when it starts."""
+class Orders:
+    """All that a worker is told when it starts.
 
-    memfd: Descriptor
-    parent: Descriptor  # pidfd of the process that owns the pool
-    n_workers: int
-    n_cpus: int
-    arena_bytes: int
-    index: int
-    initializer: Callable[..., object] | None
-    initargs: tuple[Any, ...]
-    max_tasks: int | None
+    Args:
+        memfd: The pool's shared memory.
+        parent: A pidfd of the process that owns the pool.
+        n_workers, n_cpus, arena_bytes: Those of the `_core.Client`.
+        place: Which of the workers it is, from 0.
+        initializer: Called with `initargs` before the first task, unless None.
+        initargs: Its arguments.
+        max_tasks: How many tasks it runs before it leaves; None for no limit.
+    """
+
+    def __init__(
+        self,
+        memfd: Descriptor,
+        parent: Descriptor,
+        n_workers: int,
+        n_cpus: int,
+        arena_bytes: int,
+        place: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        max_tasks: int | None,
+    ) -> None:
+        self.memfd = memfd
+        self.parent = parent
+        self.n_workers = n_workers
+        self.n_cpus = n_cpus
+        self.arena_bytes = arena_bytes
+        self.place = place
+        self.initializer = initializer
+        self.initargs = initargs
+        self.max_tasks = max_tasks
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
@@ -54,11 +78,13 @@ def main(orders: Orders) -> None:
     _core.guard(orders.parent.fd)
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.index)
+    core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.place)
     if orders.initializer is not None:
         try:
             orders.initializer(*orders.initargs)
         except BaseException as error:
+            import logging
+
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             core.report_start_error(error)
             sys.exit(1)
