@@ -3,7 +3,11 @@
 The floor is a C program, compiled on the spot: two processes that share a page, each asleep in the kernel on
 a word of it. One sleeps 2 ms, wakes the other, and sleeps until that one has woken it. No Python and no queue
 can be faster without spinning. It and ringpool's `submit(nop).result()` after 2 ms run in turns, and the
-ratio is taken round by round. A ratio of 1 is the floor; neither side is pinned to a core.
+ratio is taken round by round. A ratio of 1 is the floor.
+
+The floor is measured twice. "apart": the two processes are held on different cores, as a parent and a worker that
+run at the same time are; a core that idles must be woken, which costs most of the time. "together": on one core, where
+a wake is a switch of context and nothing else; two processes placed so cannot run in parallel. ringpool is not pinned.
 
     python benchmarks/wake_floor.py [--rounds N] [--trips N] [--workers N]
 """
@@ -26,6 +30,7 @@ PAUSE_S = 0.002
 FLOOR = r"""
 #define _GNU_SOURCE
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -65,9 +70,22 @@ static int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Holds this process on the nth of the cores that it may use. */
+static void pin(int n)
+{
+    cpu_set_t may, only;
+    CPU_ZERO(&only);
+    sched_getaffinity(0, sizeof may, &may);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &may) && n-- == 0)
+            CPU_SET(cpu, &only);
+    sched_setaffinity(0, sizeof only, &only);
+}
+
 int main(int argc, char **argv)
 {
-    uint32_t trips = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
+    uint32_t trips = argc > 2 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
+    int apart = argc > 2 ? atoi(argv[2]) : 0;
     int memory = (int)syscall(SYS_memfd_create, "wake_floor", 0);
     if (memory < 0 || ftruncate(memory, sizeof(struct page)) != 0)
         return 1;
@@ -79,12 +97,14 @@ int main(int argc, char **argv)
         return 1;
     if (other == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        pin(apart);
         for (uint32_t trip = 1; trip <= trips; trip++) {
             wait_until(&page->there, trip);
             publish(&page->back, trip);
         }
         _exit(0);
     }
+    pin(0);
     struct timespec pause = {0, 2000000};
     for (uint32_t trip = 1; trip <= trips; trip++) {
         nanosleep(&pause, NULL);
@@ -99,9 +119,10 @@ int main(int argc, char **argv)
 """
 
 
-def floor_ns(program: Path, trips: int) -> float:
-    """Run the C program and return the median of its round trips in ns."""
-    printed = subprocess.run([program, str(trips)], check=True, capture_output=True, text=True, timeout=300).stdout
+def floor_ns(program: Path, trips: int, apart: bool) -> float:
+    """Run the C program, its processes on one core or on two, and return the median of its round trips in ns."""
+    command = [program, str(trips), str(int(apart))]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
     times = [int(line) for line in printed.split()]
     if len(times) != trips:
         raise RuntimeError(f"The floor printed {len(times)} times for {trips} round trips.")
@@ -124,22 +145,27 @@ def main() -> None:
     given = options.parse_args()
 
     setting = Setting(CONTENDERS[1], given.workers, multiprocessing.get_context().get_start_method())
-    floor: list[float] = []
+    together: list[float] = []
+    apart: list[float] = []
     executor: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "floor.c"), Path(folder, "floor")
         source.write_text(FLOOR)
         subprocess.run(["cc", "-std=gnu11", "-O2", "-o", program, source], check=True)
+        turns = [
+            lambda: together.append(floor_ns(program, given.trips, False)),
+            lambda: executor.append(executor_ns(setting, given.trips)),
+            lambda: apart.append(floor_ns(program, given.trips, True)),
+        ]
         for number in range(given.rounds):
-            if number % 2 == 0:
-                floor.append(floor_ns(program, given.trips))
-            executor.append(executor_ns(setting, given.trips))
-            if number % 2:
-                floor.append(floor_ns(program, given.trips))
+            for turn in turns[number % 3 :] + turns[: number % 3]:
+                turn()
     print(f"{usable_cpus()} cores, {given.rounds} rounds of {given.trips} round trips after 2 ms, p50:")
-    print(f"two futex wakes       {spread([ns / 1000 for ns in floor])} us")
-    print(f"{setting.contender.name:<21} {spread([ns / 1000 for ns in executor])} us")
-    print(f"ratio to the floor    {spread(ratios(executor, floor, higher_is_better=False))}")
+    for name, floor in (("apart", apart), ("together", together)):
+        print(f"two futex wakes, {name:<10} {spread([ns / 1000 for ns in floor])} us")
+    print(f"ringpool                    {spread([ns / 1000 for ns in executor])} us")
+    for name, floor in (("apart", apart), ("together", together)):
+        print(f"ratio to the floor, {name:<8}{spread(ratios(executor, floor, higher_is_better=False))}")
 
 
 if __name__ == "__main__":

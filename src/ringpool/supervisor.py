@@ -190,13 +190,15 @@ class Supervisor:
             os.close(place.pidfd)
         with contextlib.suppress(ValueError):  # somebody else took its wait status: it never counts as ended
             place.process.close()
+        if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
+            return
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
         lost = client.bury(place.index)
         deaths = [WorkerDied(place.index, pid, exitcode, client.describe(future)) for future in lost]
         for future, death in zip(lost, deaths, strict=True):
             client.fail(future, death)
         client.rouse()
-        if client.stopped or (retired and not lost):
+        if retired and not lost:
             return
         ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode)}"
         if client.start_error is not None:
