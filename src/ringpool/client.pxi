@@ -323,7 +323,9 @@ cdef class Client:
             if found is None:
                 try:
                     entry = self.look_up(fn)
-                except Exception as error:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
                     return self.refuse(future, error)
             else:
                 entry = <FunctionEntry>found
@@ -383,7 +385,9 @@ cdef class Client:
                 else:
                     kind = KIND_ARGS_PICKLE
                     data = dumps(args)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             return self.refuse(future, error)
         if <uint64_t>len(data) > self.pool.arena_bytes:
             return self.refuse(future, MemoryError(

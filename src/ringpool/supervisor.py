@@ -63,8 +63,7 @@ class Supervisor:
         max_tasks: int | None,
         on_worker_death: str,
     ) -> None:
-        n_cpus = len(os.sched_getaffinity(0))
-        self.client = _core.Client(n_workers, n_cpus, min(machine.usable_memory(), ARENA_MAX))
+        self.client = _core.Client(n_workers, machine.usable_cpus(), min(machine.usable_memory(), ARENA_MAX))
         self._context = mp_context
         self._n_workers = n_workers
         self._initializer = initializer
@@ -95,11 +94,15 @@ class Supervisor:
         with self._lock:
             if self._threads:
                 return
-            if self._wake < 0:
-                self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                self._parent = os.pidfd_open(os.getpid())
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._parent = os.pidfd_open(os.getpid())
             self._wanted = self._n_workers if self._context.get_start_method() == "fork" else 1
-            self._start_missing()
+            try:
+                self._start_missing()
+            except BaseException:
+                if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
+                    self._close_descriptors()
+                    raise
             # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
             self._owner = weakref.ref(owner, lambda _: self.close())
             self.client.grow = self._grow
@@ -234,6 +237,9 @@ class Supervisor:
         _live.discard(self)
         self.client.grow = None
         self.client.retire()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         for fd in (self._wake, self._parent):
             if fd >= 0:
                 os.close(fd)

@@ -1,0 +1,93 @@
+"""After every test: no child process, no thread of ours, no descriptor, nothing in /dev/shm is left.
+
+Also a deadline for each test, after which all stacks are printed and the run ends, and the option --run-slow.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import multiprocessing
+import os
+import threading
+import time
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 60.0
+LEFT_S = 5.0  # how long what a test leaves may take to go
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", default=False, help="also run what takes minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; runs with --run-slow")
+    config.addinivalue_line("markers", f"deadline(seconds): may take so long instead of {DEADLINE_S:.0f} s")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: runs with --run-slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _helpers_of_multiprocessing() -> None:
+    """Starts what multiprocessing keeps for itself, so that no test seems to leave it behind."""
+    forkserver.ensure_running()
+    resource_tracker.ensure_running()
+    with multiprocessing.get_context("forkserver").Pool(1):
+        pass
+
+
+def _children() -> set[int]:
+    helpers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        found.update(int(pid) for pid in (task / "children").read_text().split())
+    found.update(child.pid for child in multiprocessing.active_children() if child.pid)
+    return found - helpers
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:  # that of the listing itself
+            continue
+    return found
+
+
+def _state() -> dict[str, set[str]]:
+    return {
+        "child processes": {str(pid) for pid in _children()},
+        "threads": {t.name for t in threading.enumerate() if t.name.startswith("ringpool")},
+        "descriptors": {f"{fd} -> {to}" for fd, to in _descriptors().items() if "/pytest" not in to},
+        "/dev/shm": set(os.listdir("/dev/shm")),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(request: pytest.FixtureRequest):
+    gc.collect()
+    before = _state()
+    marker = request.node.get_closest_marker("deadline")
+    faulthandler.dump_traceback_later(marker.args[0] if marker else DEADLINE_S, exit=True)
+    yield
+    gc.collect()
+    deadline = time.monotonic() + LEFT_S
+    while True:
+        after = _state()
+        left = {what: sorted(after[what] - before[what]) for what in after if after[what] - before[what]}
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    faulthandler.cancel_dump_traceback_later()
+    assert not left, f"the test leaves behind: {left}"
