@@ -214,6 +214,12 @@ static void rouse(struct rp_pool *p, uint64_t outstanding)
         rouse_one(p);
 }
 
+static void rouse_if_work_waits(struct rp_pool *p)
+{
+    if (anybody_sleeps(p) && rp_board_ready(&p->board))
+        rouse_one(p);
+}
+
 /* The woken worker is up: it has a task, or has found none. */
 static void came_round(struct rp_pool *p)
 {
@@ -221,8 +227,7 @@ static void came_round(struct rp_pool *p)
         return;
     p->woken = false;
     rp_store_seq_cst(&p->shared->waking, 0u); /* "my wake is over", before the look at the board */
-    if (anybody_sleeps(p) && rp_board_ready(&p->board))
-        rouse_one(p);
+    rouse_if_work_waits(p);
 }
 
 /* ---- worker ---- */
@@ -250,9 +255,10 @@ void rp_pool_leave(struct rp_pool *p)
 {
     uint64_t bit;
     rp_word *ready = mask_word(p, p->shared->ready, &bit);
-    came_round(p);
     rp_store_release(&me(p)->state, (uint64_t)RP_RETIRED);
-    rp_and_seq_cst(ready, ~bit);
+    rp_and_seq_cst(ready, ~bit); /* announce / publish: from here on, a publisher does not count on this worker ... */
+    came_round(p);
+    rouse_if_work_waits(p); /* ... and what was published before may have */
 }
 
 struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
@@ -402,14 +408,14 @@ void rp_pool_note_drained(struct rp_pool *p, uint64_t n)
 {
     uint64_t now = rp_os_now_ns(), gap = (now - p->drained_ns) / n;
     p->drained_ns = now;
-    p->gap_ns = (p->gap_ns * 3 + (gap < 1000000000u ? gap : 1000000000u)) / 4;
+    rp_store_relaxed(&p->gap_ns, (rp_load_relaxed(&p->gap_ns) * 3 + (gap < 1000000000u ? gap : 1000000000u)) / 4);
 }
 
 /* The leader's nap: 0 if it should rather be rung. */
 static uint64_t nap_ns(const struct rp_pool *p, uint64_t outstanding)
 {
-    uint64_t ns = p->gap_ns * outstanding / 4;
-    if (ns < RP_NAP_MIN_NS || p->gap_ns > RP_NAP_MAX_NS / 2)
+    uint64_t gap = rp_load_relaxed(&p->gap_ns), ns = gap * outstanding / 4;
+    if (ns < RP_NAP_MIN_NS || gap > RP_NAP_MAX_NS / 2)
         return 0;
     return ns < RP_NAP_MAX_NS ? ns : RP_NAP_MAX_NS;
 }

@@ -135,7 +135,7 @@ struct rp_pool { /* one process's hold */
     /* parent: process-private, shared by its threads */
     rp_word kick_leader, kick_service;
     _Atomic bool backlog; /* encoded tasks wait for room on the board */
-    uint64_t gap_ns;     /* running mean of the time between results */
+    rp_word gap_ns;      /* running mean of the time between results; relaxed: an estimate */
     uint64_t drained_ns; /* when results were last taken */
 };
 

@@ -40,15 +40,25 @@ static inline uint64_t rp_ring_bytes(uint64_t capacity, uint32_t slot_shift)
     return sizeof(struct rp_ring_shared) + (capacity << slot_shift);
 }
 
+static inline void rp_ring_rewind(struct rp_ring *r)
+{
+    r->space_pos = r->capacity;
+    r->write_pos = r->commit_pos = 0;
+    rp_store_relaxed(&r->read_pos, 0u);
+}
+
 static inline void rp_ring_init(struct rp_ring *r, void *at, uint64_t capacity, uint32_t slot_shift)
 {
     r->shared = at;
     r->slots = (uint8_t *)at + sizeof(struct rp_ring_shared);
     r->capacity = capacity;
     r->slot_shift = slot_shift;
-    r->space_pos = capacity;
-    r->write_pos = r->commit_pos = 0;
-    rp_store_relaxed(&r->read_pos, 0u);
+    rp_ring_rewind(r);
+}
+
+static inline rp_word *rp_ring_slot(const struct rp_ring *r, uint64_t pos)
+{
+    return (rp_word *)(void *)(r->slots + ((pos & (r->capacity - 1)) << r->slot_shift));
 }
 
 /* Makes the ring as new. Only while no other process uses it. */
@@ -56,13 +66,8 @@ static inline void rp_ring_reset(struct rp_ring *r)
 {
     rp_store_relaxed(&r->shared->read_pos, 0u);
     for (uint64_t i = 0; i < r->capacity; i++)
-        rp_store_relaxed((rp_word *)(void *)(r->slots + (i << r->slot_shift)), 0u);
-    rp_ring_init(r, r->shared, r->capacity, r->slot_shift);
-}
-
-static inline rp_word *rp_ring_slot(const struct rp_ring *r, uint64_t pos)
-{
-    return (rp_word *)(void *)(r->slots + ((pos & (r->capacity - 1)) << r->slot_shift));
+        rp_store_relaxed(rp_ring_slot(r, i), 0u);
+    rp_ring_rewind(r);
 }
 
 /* Writer: the slot to fill (all but its first word), or NULL if the ring is full. */

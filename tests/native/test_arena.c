@@ -1,0 +1,271 @@
+/* test_arena.c - the allocator against a model that knows, for each unit, whose it is. */
+#include "arena.h"
+#include "check.h"
+
+#define UNIT (1u << RP_UNIT_SHIFT)
+#define BASE 0x40000000u /* no memory is behind it: the allocator touches only its own records */
+#define UNITS 256u
+
+static uint64_t seed;
+
+static void a_region_that_is_no_power_of_two_is_refused(void)
+{
+    struct rp_arena a;
+    CHECK_EQ(rp_arena_init(&a, BASE, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNIT / 2), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 3 * UNIT), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 1ull << 63), -EINVAL);
+}
+
+static void a_new_arena_is_one_free_block(void)
+{
+    struct rp_arena a;
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    CHECK_EQ(rp_arena_check(&a), 0);
+    CHECK_EQ(a.used_blocks, 0);
+    CHECK_EQ(a.used_bytes, 0);
+    CHECK_EQ(a.free[a.top], 0);
+    rp_arena_destroy(&a);
+}
+
+static void one_block_takes_the_whole_region(void)
+{
+    struct rp_arena a;
+    uint64_t offset, other, bytes;
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    for (int round = 0; round < 3; round++) {
+        CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT - (round == 1 ? UNIT : 0), &offset), 0);
+        CHECK_EQ(offset, BASE);
+        CHECK_EQ(a.used_bytes, UNITS * UNIT);
+        CHECK_EQ(rp_arena_alloc(&a, 1, &other), -ENOMEM);
+        CHECK_EQ(rp_arena_check(&a), 0);
+        CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+        CHECK_EQ(bytes, UNITS * UNIT);
+        CHECK_EQ(rp_arena_check(&a), 0);
+    }
+    rp_arena_destroy(&a);
+}
+
+static void the_smallest_arena_holds_one_unit(void)
+{
+    struct rp_arena a;
+    uint64_t offset, other, bytes;
+    CHECK_EQ(rp_arena_init(&a, BASE, UNIT), 0);
+    CHECK_EQ(rp_arena_alloc(&a, 0, &offset), 0);
+    CHECK_EQ(rp_arena_alloc(&a, 0, &other), -ENOMEM);
+    CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+    CHECK_EQ(bytes, UNIT);
+    CHECK_EQ(rp_arena_check(&a), 0);
+    rp_arena_destroy(&a);
+}
+
+static void too_big_is_told_from_not_now(void)
+{
+    struct rp_arena a;
+    uint64_t offset = 77, bytes, half;
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT + 1, &offset), -E2BIG);
+    CHECK_EQ(rp_arena_alloc(&a, UINT64_MAX, &offset), -E2BIG);
+    CHECK_EQ(offset, 77);
+    CHECK_EQ(rp_arena_alloc(&a, UNIT, &half), 0);
+    CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT, &offset), -ENOMEM);
+    CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT + 1, &offset), -E2BIG);
+    CHECK_EQ(offset, 77);
+    CHECK_EQ(rp_arena_free(&a, half, &bytes), 0);
+    CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT, &offset), 0);
+    rp_arena_destroy(&a);
+}
+
+static void check_free_refused(struct rp_arena *a, uint64_t offset)
+{
+    uint64_t bytes = 77, used_bytes = a->used_bytes, used_blocks = a->used_blocks;
+    CHECK_EQ(rp_arena_free(a, offset, &bytes), -EINVAL);
+    CHECK_EQ(bytes, 77);
+    CHECK_EQ(a->used_bytes, used_bytes);
+    CHECK_EQ(a->used_blocks, used_blocks);
+    CHECK_EQ(rp_arena_check(a), 0);
+}
+
+static void an_offset_that_is_no_block_is_refused(void)
+{
+    struct rp_arena a;
+    uint64_t offset, bytes;
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    check_free_refused(&a, BASE); /* free */
+    CHECK_EQ(rp_arena_alloc(&a, 4 * UNIT, &offset), 0);
+    check_free_refused(&a, 0);
+    check_free_refused(&a, offset + 1);
+    check_free_refused(&a, offset + UNIT / 2);
+    check_free_refused(&a, offset + UNIT);     /* inside */
+    check_free_refused(&a, offset + 2 * UNIT); /* where its upper half would start */
+    check_free_refused(&a, offset + 4 * UNIT); /* its free buddy */
+    check_free_refused(&a, BASE - UNIT);
+    check_free_refused(&a, BASE + UNITS * UNIT);
+    check_free_refused(&a, BASE + (1ull << 40));
+    check_free_refused(&a, UINT64_MAX);
+    check_free_refused(&a, UINT64_MAX - UNIT + 1);
+    CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+    check_free_refused(&a, offset); /* twice */
+    rp_arena_destroy(&a);
+}
+
+/* Every way of freeing the units of a full arena ends in one block again. */
+static void neighbours_join_in_whatever_order_they_are_freed(void)
+{
+    struct rng r = rng_from(seed);
+    struct rp_arena a;
+    uint64_t offsets[64], bytes;
+    CHECK_EQ(rp_arena_init(&a, BASE, 64 * UNIT), 0);
+    for (int round = 0; round < 50; round++) {
+        for (int i = 0; i < 64; i++)
+            CHECK_EQ(rp_arena_alloc(&a, UNIT, &offsets[i]), 0);
+        for (uint64_t n = 64; n > 0; n--) {
+            uint64_t i = rng_below(&r, n);
+            CHECK_EQ(rp_arena_free(&a, offsets[i], &bytes), 0);
+            offsets[i] = offsets[n - 1];
+            CHECK_EQ(rp_arena_check(&a), 0);
+        }
+        CHECK_EQ(a.free[a.top], 0);
+    }
+    rp_arena_destroy(&a);
+}
+
+struct model {
+    uint16_t owner[UNITS]; /* block number + 1, or 0 */
+    uint64_t offset[UNITS];
+    uint32_t units[UNITS];
+    uint32_t n;
+};
+
+/* Is there a free, aligned run of so many units? By full joining, that is when an allocation must succeed. */
+static bool has_room(const struct model *m, uint32_t units)
+{
+    for (uint32_t u = 0; u < UNITS; u += units) {
+        uint32_t i = 0;
+        while (i < units && m->owner[u + i] == 0)
+            i++;
+        if (i == units)
+            return true;
+    }
+    return false;
+}
+
+static void own(struct model *m, uint32_t block, uint16_t from, uint16_t to)
+{
+    uint64_t first = (m->offset[block] - BASE) / UNIT;
+    for (uint32_t i = 0; i < m->units[block]; i++) {
+        CHECK_EQ(m->owner[first + i], from);
+        m->owner[first + i] = to;
+    }
+}
+
+static void allocate(struct rp_arena *a, struct model *m, uint64_t want)
+{
+    uint64_t offset;
+    uint32_t units = 1;
+    int err = rp_arena_alloc(a, want, &offset);
+    while ((uint64_t)units * UNIT < want)
+        units *= 2;
+    if (units > UNITS) {
+        CHECK_EQ(err, -E2BIG);
+        return;
+    }
+    CHECK_EQ(err, has_room(m, units) ? 0 : -ENOMEM);
+    if (err)
+        return;
+    CHECK(offset >= BASE && (offset - BASE) % (units * UNIT) == 0 && offset + units * UNIT <= BASE + UNITS * UNIT);
+    m->offset[m->n] = offset;
+    m->units[m->n] = units;
+    own(m, m->n, 0, (uint16_t)(m->n + 1));
+    m->n++;
+}
+
+static void release(struct rp_arena *a, struct model *m, uint32_t block)
+{
+    uint64_t bytes;
+    uint32_t last = m->n - 1;
+    CHECK_EQ(rp_arena_free(a, m->offset[block], &bytes), 0);
+    CHECK_EQ(bytes, m->units[block] * UNIT);
+    own(m, block, (uint16_t)(block + 1), 0);
+    if (block != last) {
+        m->offset[block] = m->offset[last];
+        m->units[block] = m->units[last];
+        own(m, block, (uint16_t)(last + 1), (uint16_t)(block + 1));
+    }
+    m->n = last;
+}
+
+static void poke(struct rp_arena *a, const struct model *m, struct rng *r)
+{
+    uint64_t offset = one_in(r, 2) ? BASE + rng_below(r, UNITS + 2) * UNIT : rng_next(r);
+    for (uint32_t i = 0; i < m->n; i++)
+        if (m->offset[i] == offset)
+            return;
+    check_free_refused(a, offset);
+}
+
+static void random_use_keeps_every_invariant(void)
+{
+    static struct model m;
+    struct rng r = rng_from(seed);
+    struct rp_arena a;
+    uint64_t greed = 2;
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    for (uint64_t step = 0; step < TIMES(100000u); step++) {
+        if (step % 500 == 0)
+            greed = 1 + rng_below(&r, 4); /* fills up and empties in turn */
+        if (rng_below(&r, 5) < greed)
+            allocate(&a, &m, rng_next(&r) & ((2ull << rng_below(&r, 18)) - 1));
+        else if (m.n)
+            release(&a, &m, (uint32_t)rng_below(&r, m.n));
+        if (one_in(&r, 8))
+            poke(&a, &m, &r);
+        CHECK_EQ(a.used_blocks, m.n);
+        CHECK_EQ(rp_arena_check(&a), 0);
+    }
+    while (m.n)
+        release(&a, &m, (uint32_t)rng_below(&r, m.n));
+    CHECK_EQ(rp_arena_check(&a), 0);
+    CHECK_EQ(a.used_bytes, 0);
+    CHECK_EQ(a.free[a.top], 0); /* one block again */
+    rp_arena_destroy(&a);
+}
+
+/* The checker itself must see what it is there for. */
+static void the_check_notices_each_broken_invariant(void)
+{
+    struct rp_arena a;
+    uint64_t one, two;
+    CHECK_EQ(rp_arena_init(&a, BASE, 4 * UNIT), 0);
+    CHECK_EQ(rp_arena_alloc(&a, UNIT, &one), 0);
+    CHECK_EQ(rp_arena_alloc(&a, UNIT, &two), 0);
+    CHECK_EQ(rp_arena_check(&a), 0);
+    a.used_bytes++;
+    CHECK_EQ(rp_arena_check(&a), 3);
+    a.used_bytes--;
+    a.tag[0] = 0;
+    CHECK_EQ(rp_arena_check(&a), 1);
+    a.tag[0] = a.tag[1] = 1;
+    CHECK_EQ(rp_arena_check(&a), 2);
+    a.tag[0] = a.tag[1] = 0x81;
+    CHECK_EQ(rp_arena_check(&a), 0);
+    a.free[1] = RP_NIL;
+    CHECK_EQ(rp_arena_check(&a), 4);
+    rp_arena_destroy(&a);
+}
+
+int main(int argc, char **argv)
+{
+    begin(40);
+    seed = seed_from(argc, argv, 1);
+    RUN(a_region_that_is_no_power_of_two_is_refused);
+    RUN(a_new_arena_is_one_free_block);
+    RUN(one_block_takes_the_whole_region);
+    RUN(the_smallest_arena_holds_one_unit);
+    RUN(too_big_is_told_from_not_now);
+    RUN(an_offset_that_is_no_block_is_refused);
+    RUN(neighbours_join_in_whatever_order_they_are_freed);
+    RUN(random_use_keeps_every_invariant);
+    RUN(the_check_notices_each_broken_invariant);
+    return 0;
+}

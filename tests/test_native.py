@@ -1,0 +1,141 @@
+"""The protocols in C, without Python: each program of tests/native, plain and under the sanitizers.
+
+A program exits with 0 if all is well, with 1 after a failed check; a hang is ended by its watchdog. What it prints says
+how far it got, and with which seed.
+"""
+
+import functools
+import os
+import platform
+import shlex
+import shutil
+import signal
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+NATIVE = HERE / "native"
+CSRC = HERE.parent / "csrc"
+
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-pthread"]
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror"]
+BUILDS = {
+    "plain": [],
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "tsan": ["-fsanitize=thread"],
+}
+
+# What fails under a sanitizer must fail the test, at once and with a report.
+ENVIRONMENT = {
+    "ASAN_OPTIONS": "abort_on_error=0:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+}
+
+PROGRAMS = sorted(path.stem for path in NATIVE.glob("test_*.c"))
+
+# Longer than the watchdogs of the programs, which say more when they bite.
+TIMEOUT_S = 50
+
+# To see a failure again, set this to the seed that the failed program printed.
+SEED = [os.environ["RINGPOOL_SEED"]] if "RINGPOOL_SEED" in os.environ else []
+
+
+@functools.cache
+def compiler():
+    """Returns the command that compiles C: the one that built this Python, if it is here."""
+    for command in (os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc", "gcc", "clang"):
+        words = shlex.split(command or "")
+        if words and shutil.which(words[0]):
+            return words
+    pytest.fail("the native tests need a C compiler")
+
+
+@functools.cache
+def without_aslr():
+    """Returns a prefix that switches address randomisation off, which ThreadSanitizer's runtime bears badly: it stops
+    with "unexpected memory mapping" where the kernel uses many random bits."""
+    prefix = ["setarch", platform.machine(), "-R"]
+    if shutil.which("setarch") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+        return prefix
+    return []
+
+
+def compile_c(arguments, build):
+    command = [*compiler(), *FLAGS, *WARNINGS, *BUILDS[build], f"-I{CSRC}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and BUILDS[build] and ("cannot find -l" in done.stderr or "libclang_rt" in done.stderr):
+        pytest.fail(f"the compiler has no runtime for {BUILDS[build][0]}; install it:\n{done.stderr}")
+    if done.returncode:
+        pytest.fail(f"{shlex.join(command)}\n{done.stderr}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory):
+    """A function that compiles a program, once, with the whole of csrc in the same build."""
+    folder = tmp_path_factory.mktemp("native")
+
+    @functools.cache
+    def objects(build):
+        made = []
+        for source in sorted(CSRC.glob("*.c")):
+            made.append(folder / f"{source.stem}.{build}.o")
+            compile_c(["-c", source, "-o", made[-1]], build)
+        return made
+
+    @functools.cache
+    def make(program, build):
+        path = folder / f"{program}.{build}"
+        compile_c([NATIVE / f"{program}.c", *objects(build), "-o", path], build)
+        return path
+
+    return make
+
+
+def run(path, *arguments):
+    """Runs a program. Returns its exit code, a signal's name if one ended it, and all that it printed."""
+    command = [*(without_aslr() if path.suffix == ".tsan" else []), str(path), *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            env=os.environ | ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as expired:
+        return "no end", (expired.stdout or b"").decode(errors="replace")
+    output = done.stdout.decode(errors="replace")
+    code = done.returncode
+    return (signal.Signals(-code).name if code < 0 else code), output
+
+
+def check_run(path, *arguments):
+    code, output = run(path, *arguments)
+    print(output)
+    if code == "SIGALRM":
+        code = "a hang, ended by the watchdog"
+    assert code == 0, f"{path.name} {' '.join(arguments)}: {code}\n{output}"
+    return output
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_protocol_keeps_its_promises(binary, program, build):
+    check_run(binary(program, build), *SEED)
+
+
+# ThreadSanitizer sees no race between processes, and has nothing to say here.
+@pytest.mark.parametrize(("build", "seconds"), [("plain", 3), ("asan", 2)])
+def test_each_task_ends_once_while_workers_are_killed_at_random(binary, build, seconds):
+    check_run(binary("stress_kill", build), str(seconds), *SEED)
+
+
+def test_thread_sanitizer_is_not_silent_about_a_race(binary):
+    code, output = run(binary("bad_race", "tsan"))
+    assert "WARNING: ThreadSanitizer: data race" in output
+    assert code not in (0, 1)
