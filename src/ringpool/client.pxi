@@ -287,7 +287,7 @@ cdef class Client:
 
     # ---- submitting ----
 
-    def check(self):
+    cpdef check(self):
         """Raises what submit would raise if the pool takes no tasks."""
         if self.refusal is not None:
             raise self.refusal()
@@ -311,8 +311,7 @@ cdef class Client:
         cdef FunctionEntry entry
         cdef rp_slot *slot
         cdef Py_ssize_t n
-        if self.refusal is not None:
-            raise self.refusal()
+        self.check()
         future = new_future()
         future.fn = fn
         future.pos = POS_QUEUED
@@ -334,6 +333,7 @@ cdef class Client:
             self.drain()
         if self.free_entry == NO_ENTRY:
             self.grow_table()
+        self.check()  # again: all of the above may have run user code, or let another thread run
         # From the reservation to the publication no object is created and no Python code runs.
         if entry is not None and not kwargs and self.queued == 0:
             slot = rp_board_try_reserve(&self.pool.board)
@@ -838,8 +838,11 @@ cdef class Client:
     def describe(self, FutureBase future):
         """The name of what a pending task calls."""
         fn = future.fn
-        module = getattr(fn, "__module__", None)
-        name = getattr(fn, "__qualname__", None)
+        try:
+            module = getattr(fn, "__module__", None)
+            name = getattr(fn, "__qualname__", None)
+        except Exception:
+            return f"a {type(fn).__name__}"
         return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else safe_repr(fn)
 
     def retire(self):

@@ -41,6 +41,9 @@ cdef class FutureBase:
        rings itself. A future of no pool behaves as the stdlib's.
     4. Whoever settles a future does so with the GIL held, once, from PENDING. If anybody watches it (a condition, a
        waiter, a callback), the collector tells them.
+    5. `concurrent.futures.wait` and its like count on `_state` not to change while they hold `_condition`. So once there is
+       a condition, `_state` shows the end of a task only when it has been told under that condition; done() and
+       result() know it at once.
     """
 
     cdef Client client
@@ -58,6 +61,7 @@ cdef class FutureBase:
     cdef unsigned char form
     cdef unsigned char kind   # how value is encoded while queued
     cdef bint watched
+    cdef bint told            # _state may show the end
 
     def __init__(self):
         pass
@@ -69,6 +73,7 @@ cdef class FutureBase:
         self.value = value
         self.form = form
         self.state = FINISHED
+        self.told = self.cond is None
 
     cdef decode(self):
         """Makes value the result or the exception itself."""
@@ -112,15 +117,20 @@ cdef class FutureBase:
         if self.cond is not None:
             self.decode()
             with self.cond:
-                self.cond.notify_all()
-                for waiter in self.waiters or ():
-                    if self.state == NOTIFIED:
-                        waiter.add_cancelled(self)
-                    elif self.form == FORM_ERROR:
-                        waiter.add_exception(self)
-                    else:
-                        waiter.add_result(self)
+                self.tell_waiters()
         self._invoke_callbacks()
+
+    cdef tell_waiters(self):
+        """Shows the end in `_state` and tells those who wait for it, in one hold of the condition."""
+        self.told = True
+        self.cond.notify_all()
+        for waiter in self.waiters or ():
+            if self.state == NOTIFIED:
+                waiter.add_cancelled(self)
+            elif self.form == FORM_ERROR:
+                waiter.add_exception(self)
+            else:
+                waiter.add_result(self)
 
     # ---- concurrent.futures.Future ----
 
@@ -158,6 +168,8 @@ cdef class FutureBase:
     @property
     def _state(self):
         self.sync()
+        if self.state == FINISHED and not self.told:
+            return "RUNNING"
         return _STATES[self.state] if not (self.state == PENDING and self.claimed()) else "RUNNING"
 
     @property
@@ -190,20 +202,26 @@ cdef class FutureBase:
         """
         if self.state == CANCELLED or self.state == NOTIFIED:
             return True
+        if self.cond is None:
+            if not self.try_cancel():
+                return False
+        else:
+            with self.cond:
+                if not self.try_cancel():
+                    return False
+                self.cond.notify_all()
+                if self.state == NOTIFIED:
+                    self.tell_waiters()
+        self._invoke_callbacks()
+        return True
+
+    cdef bint try_cancel(self):
         if self.state != PENDING:
             return False
         if self.client is None:
             self.state = CANCELLED
-        elif not self.client.try_cancel(self):
-            return False
-        if self.cond is not None:
-            with self.cond:
-                self.cond.notify_all()
-                if self.state == NOTIFIED:
-                    for waiter in self.waiters or ():
-                        waiter.add_cancelled(self)
-        self._invoke_callbacks()
-        return True
+            return True
+        return self.client.try_cancel(self)
 
     def cancelled(self):
         """True if the task was cancelled."""
@@ -322,7 +340,8 @@ cdef class FutureBase:
 
                 raise InvalidStateError(f"{self._state}: {self!r}")
             self.settle(form, value)
-        self._tell()
+            self.tell_waiters()
+        self._invoke_callbacks()
 
     def set_result(self, result):
         """See concurrent.futures.Future.set_result. A pool's own pending future refuses it."""
