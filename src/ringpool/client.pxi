@@ -52,6 +52,7 @@ cdef class FunctionEntry:
     cdef uint32_t id
     cdef uint32_t n
     cdef uint64_t block
+    cdef bint named        # the block holds its name
     cdef object fingerprint
 
     def __dealloc__(self):
@@ -362,6 +363,8 @@ cdef class Client:
             slot.fn_id = entry.id
             slot.fn_offset = entry.block
             slot.fn_bytes = entry.n
+            if entry.named:
+                slot.kind |= KIND_NAMED
         self.outstanding += 1
         future.pos = rp_pool_publish(&self.pool, self.outstanding)
 
@@ -468,8 +471,9 @@ cdef class Client:
         if functions.by_reference(fn):
             if len(self.functions) >= MAX_FUNCTIONS:
                 return None
-            entry = self.new_entry(pickle.dumps(fn, 5))
+            entry = self.new_entry(pickle.dumps((fn.__module__, fn.__qualname__), 5))
             if entry is not None:
+                entry.named = True
                 self.functions[fn] = entry
             return entry
         if type(fn) is not FunctionType:
@@ -595,8 +599,7 @@ cdef class Client:
         """Unlinks a payload and gives its block back to the worker."""
         self.unlink(payload)
         self.return_block(payload.w, payload.offset)
-        if self.retired and self.payloads == NULL:
-            self.unmap()
+        self.unmap_if_unused()
 
     cdef void unlink(self, Payload payload) noexcept:
         if payload.prev != NULL:
@@ -722,6 +725,7 @@ cdef class Client:
         if at[0] == waiter:
             at[0] = waiter.next
         self.resign(waiter)
+        self.unmap_if_unused()
 
     # ---- the collector ----
 
@@ -846,18 +850,19 @@ cdef class Client:
         return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else safe_repr(fn)
 
     def retire(self):
-        """Lets the shared memory go: now, or when the last result that lies in it has been decoded or dropped."""
+        """Lets the shared memory go: now, or when the last result that lies in it has been decoded or dropped, and the
+        last thread that slept on it has woken."""
         if self.open and not self.retired:
             self.tell_news()
             self.functions.clear()
             self.dynamic.clear()
             self.retired = True
             rp_segment_close_fd(&self.pool.segment)
-            if self.payloads == NULL:
-                self.unmap()
+            self.unmap_if_unused()
 
-    cdef void unmap(self) noexcept:
-        if self.open:
+    cdef void unmap_if_unused(self) noexcept:
+        # A waiter may have been told and yet be on its way out of the kernel, about to touch its bell.
+        if self.open and self.retired and self.payloads == NULL and self.waiters == NULL:
             self.open = False
             rp_pool_destroy(&self.pool)
 

@@ -31,6 +31,7 @@ cdef enum:
     KIND_CALL_PICKLE = 4   # pickle of (fn, args, kwargs)
     KIND_MASK = 15
     KIND_CHUNK = 16        # flag: args is a tuple of argument tuples, the result a list
+    KIND_NAMED = 32        # flag: the function's block holds a pickle of (module, qualified name), not of itself
 # Results:
     KIND_VALUE = 1         # compact
     KIND_VALUE_PICKLE = 2

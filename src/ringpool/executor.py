@@ -30,6 +30,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ringpool import machine
@@ -178,6 +179,15 @@ class ProcessPoolExecutor(Executor):
         )
         results = _results(futures, weakref.ref(self), fn, tasks if buffersize else iter(()), chunked, deadline)
         return itertools.chain.from_iterable(results) if chunked else results
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Shuts down and waits. After a Ctrl-C it does not wait for what runs: it ends the workers, as the signal
+        itself would end the stdlib's."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._supervisor.abort(kill=False)
+        self.shutdown(wait=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more tasks; the workers leave when all that is pending is done.

@@ -80,7 +80,15 @@ def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) ->
         return False
     parts.append(fn.__code__)
     kwdefaults = fn.__kwdefaults__ or {}
-    for value in (fn.__name__, fn.__qualname__, fn.__doc__, fn.__defaults__ or (), *kwdefaults, *kwdefaults.values()):
+    for value in (
+        fn.__name__,
+        fn.__qualname__,
+        fn.__module__,
+        fn.__doc__,
+        fn.__defaults__ or (),
+        *kwdefaults,
+        *kwdefaults.values(),
+    ):
         if not _visit(value, parts, seen):
             return False
     for cell in fn.__closure__ or ():

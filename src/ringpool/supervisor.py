@@ -43,6 +43,7 @@ class _Place:
     index: int
     process: process.BaseProcess
     pidfd: int | None
+    ready: bool = False  # as far as _has_new_starts has looked
 
 
 class Supervisor:
@@ -191,11 +192,11 @@ class Supervisor:
             client.n_started = len(self._places)
         if place.pidfd is not None:
             os.close(place.pidfd)
-        with contextlib.suppress(ValueError):  # somebody else took its wait status: it never counts as ended
-            place.process.close()
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
+        if started or self._has_new_starts():
+            self._start_failures = 0
         lost = client.bury(place.index)
         deaths = [WorkerDied(place.index, pid, exitcode, client.describe(future)) for future in lost]
         for future, death in zip(lost, deaths, strict=True):
@@ -213,10 +214,15 @@ class Supervisor:
                     f"{START_TRIES} workers in a row died while they started",
                     BrokenProcessPool(f"{ended} before it was ready for tasks"),
                 )
-        else:
-            self._start_failures = 0
-            if self._breaks:
-                self._break_off("a worker died", deaths[0] if deaths else BrokenProcessPool(ended))
+        elif self._breaks:
+            self._break_off("a worker died", deaths[0] if deaths else BrokenProcessPool(ended))
+
+    def _has_new_starts(self) -> bool:
+        """Whether a living worker has become ready since the last call."""
+        new = [p for p in self._places.values() if not p.ready and self.client.worker_started(p.index)]
+        for place in new:
+            place.ready = True
+        return bool(new)
 
     def _break_off(self, why: str, cause: BaseException) -> None:
         """The pool is broken: all that is pending fails, and nothing is taken any more."""

@@ -25,7 +25,7 @@ cdef class Worker:
 
     cdef rp_pool pool
     cdef int pid
-    cdef dict callables  # function id -> (callable, namespace it is found in, its name there)
+    cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
         cdef int err = rp_pool_attach(&self.pool, memfd, n_workers, n_cpus, arena_bytes, index)
@@ -137,25 +137,31 @@ cdef class Worker:
         raise RuntimeError(f"a task of an unknown kind {kind}")
 
     cdef object callable(self, rp_slot *task):
-        """The function that a task names. One found by reference is looked up anew each time, so a name that this
-        process has bound to something else since means what it says."""
+        """The function that a task names. One that goes by name is looked up at each call, so a name that this process
+        has bound to something else since means what it says."""
         cdef const uint8_t *at
+        cdef bint named = task.kind & KIND_NAMED
         known = self.callables.get(task.fn_id)
-        if known is not None:
-            fn, namespace, name = known
-            if namespace is None or (<dict>namespace).get(name) is fn:
-                return fn
-        at = rp_pool_block(&self.pool, 0, task.fn_offset, task.fn_bytes)
-        if at == NULL:
-            raise RuntimeError("a task names a function outside its parent's memory")
-        fn = pickle.loads(PyMemoryView_FromMemory(<char *>at, task.fn_bytes, PyBUF_READ))
-        namespace = name = None
-        if functions.by_reference(fn) and "." not in fn.__qualname__:
-            namespace, name = sys.modules[fn.__module__].__dict__, fn.__qualname__
-        if len(self.callables) >= MAX_CALLABLES:
-            self.callables.clear()
-        self.callables[task.fn_id] = (fn, namespace, name)
-        return fn
+        if known is None:
+            at = rp_pool_block(&self.pool, 0, task.fn_offset, task.fn_bytes)
+            if at == NULL:
+                raise RuntimeError("a task names a function outside its parent's memory")
+            known = pickle.loads(PyMemoryView_FromMemory(<char *>at, task.fn_bytes, PyBUF_READ))
+            if named:
+                known = known[0], tuple(known[1].split("."))
+            if len(self.callables) >= MAX_CALLABLES:
+                self.callables.clear()
+            self.callables[task.fn_id] = known
+        if not named:
+            return known
+        module, path = <tuple>known
+        found = sys.modules.get(module)
+        if found is None:
+            __import__(module)
+            found = sys.modules[module]
+        for name in <tuple>path:
+            found = getattr(found, name)
+        return found
 
     cdef rp_result *reserve(self) except NULL:
         cdef rp_result *slot
