@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from concurrent.futures.process import BrokenProcessPool
@@ -307,11 +308,17 @@ def is_exiting() -> bool:
 
 
 def _end_all() -> None:
-    """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it."""
+    """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it. If a Ctrl-C
+    ends the program, what runs is not waited for; the stdlib's workers get the signal themselves."""
     global _exiting
     _exiting = True
+    # What the interpreter has just printed. A session keeps it from long ago, and has a prompt.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for each in list(_live):
-        each.close()
+        if interrupted:
+            each.abort(kill=False)
+        else:
+            each.close()
     for each in list(_live):
         each.join()
 
