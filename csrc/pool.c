@@ -6,15 +6,19 @@
 #define RP_HUGE (2u << 20)
 #define RP_ARENA_MIN (1u << 20)
 
-/* Spinning. A sleep and its wake cost some 70 us and two system calls, so a wait spins about as long before it sleeps:
- * at most twice the cost of the better choice, made in hindsight. A wait that took longer than the longest spin halves
- * the next one, down to RP_SPIN_MIN; a shorter wait restores it, also one that was slept through: what counts is whether
- * a spin would have caught the event. (Counting only spins that succeed has a trap: two sides that sleep make each
- * other's waits too long for the short spins that they have left, for ever.) Where more processes are awake than there are processors, a spin takes the
- * time from the very process it waits for, and RP_SPIN_CROWDED is all it gets. */
-#define RP_SPIN_MAX_NS 60000u
+/* Spinning. To wake a processor that has gone idle takes 30 to 70 us, so a wait spins about as long before it sleeps: at
+ * most about twice the cost of the better choice, made in hindsight. A long wait halves the next spin, down to
+ * RP_SPIN_MIN; a short one restores it. What counts is how long the wait was, not whether the spin caught the event, and
+ * short is anything that two wakes could have caused (RP_SPIN_WORTH): two sides that both sleep make each other wait that
+ * long, and if either took it for a long wait, a round trip that can take 1 us would stay at 80 us for ever.
+ * Where more processes are awake than there are processors, a spin takes the time from the very process it waits for, and
+ * RP_SPIN_CROWDED is all it gets. The same holds where both sides are on one processor, as happens when others keep the
+ * rest busy: then neither spins, but for one wait in RP_SPIN_TOGETHER, which shows the scheduler two that want to run. */
+#define RP_SPIN_MAX_NS 80000u
 #define RP_SPIN_MIN_NS 2000u
+#define RP_SPIN_WORTH_NS 300000u
 #define RP_SPIN_CROWDED_NS 4000u
+#define RP_SPIN_TOGETHER 8u /* arbitrary */
 #define RP_PAUSES 16u /* between two looks at the clock: a look costs about as much */
 
 /* Napping. On a crowded machine with many results to come, being rung for each costs more than the tasks themselves.
@@ -24,10 +28,18 @@
 
 static void learn(struct rp_spin *spin, uint64_t waited_ns)
 {
-    if (waited_ns <= RP_SPIN_MAX_NS)
+    if (waited_ns <= RP_SPIN_WORTH_NS)
         spin->budget_ns = RP_SPIN_MAX_NS;
     else
         spin->budget_ns = spin->budget_ns / 2 > RP_SPIN_MIN_NS ? spin->budget_ns / 2 : RP_SPIN_MIN_NS;
+}
+
+/* Notes where this side is, and says whether it may spin, given whether the other is on the same processor. */
+static bool apart(struct rp_spin *spin, rp_word *mine, uint64_t cpu, bool together)
+{
+    if (rp_load_relaxed(mine) != cpu) /* relaxed, here and where it is read: a hint */
+        rp_store_relaxed(mine, cpu);
+    return !together || spin->together++ % RP_SPIN_TOGETHER == 0;
 }
 
 struct layout {
@@ -282,10 +294,13 @@ void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
 int rp_pool_wait_task(struct rp_pool *p)
 {
     uint64_t bit, budget = p->spin.budget_ns, start = rp_os_now_ns();
+    uint64_t cpu = rp_os_cpu() + 1ull;
     rp_word *sleepers = mask_word(p, p->shared->sleepers, &bit);
     bool found = false;
     int err = 0;
-    if (budget > RP_SPIN_CROWDED_NS && rp_pool_crowded(p))
+    if (!apart(&p->spin, &me(p)->cpu, cpu, rp_load_relaxed(&p->shared->cpu) == cpu))
+        budget = 0;
+    else if (budget > RP_SPIN_CROWDED_NS && rp_pool_crowded(p))
         budget = RP_SPIN_CROWDED_NS;
     do {
         for (uint32_t i = 0; i < RP_PAUSES; i++)
@@ -420,6 +435,20 @@ static uint64_t nap_ns(const struct rp_pool *p, uint64_t outstanding)
     return ns < RP_NAP_MAX_NS ? ns : RP_NAP_MAX_NS;
 }
 
+/* Is an awake worker, which the leader may be waiting for, on this processor? */
+static bool worker_on(const struct rp_pool *p, uint64_t cpu)
+{
+    for (uint32_t i = 0; i < p->mask_words; i++) {
+        uint64_t up = rp_load_relaxed(&p->shared->ready[i]) & ~rp_load_relaxed(&p->shared->sleepers[i]);
+        for (; up; up &= up - 1) {
+            uint32_t w = i * 64 + (uint32_t)__builtin_ctzll(up);
+            if (w < p->n_workers && rp_load_relaxed(&p->entries[w].cpu) == cpu)
+                return true;
+        }
+    }
+    return false;
+}
+
 static bool leader_has_cause(const struct rp_pool *p)
 {
     return rp_load_seq_cst(&p->kick_leader) || rp_pool_has_results(p);
@@ -427,7 +456,7 @@ static bool leader_has_cause(const struct rp_pool *p)
 
 int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeout_ns)
 {
-    uint64_t start, nap;
+    uint64_t start, nap, cpu = rp_os_cpu() + 1ull;
     int err = 0;
     if (leader_has_cause(p))
         return 0;
@@ -439,7 +468,7 @@ int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeou
             if (leader_has_cause(p))
                 return 0;
         }
-    } else {
+    } else if (apart(&p->spin, &p->shared->cpu, cpu, worker_on(p, cpu))) {
         do {
             for (uint32_t i = 0; i < RP_PAUSES; i++) {
                 rp_pause();

@@ -87,6 +87,7 @@ struct rp_worker_entry {
 
     /* Writer: the worker, seldom. */
     _Alignas(RP_LINE) rp_word state; /* enum rp_worker_state */
+    rp_word cpu;                     /* the processor it was on when it last waited, plus 1 */
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
     rp_word wants_memory;            /* 1 while it waits for a block of its arena to come back */
 };
@@ -96,6 +97,7 @@ struct rp_pool_shared {
     /* Writer: the parent. */
     _Alignas(RP_LINE) rp_word stop; /* 1: nothing is outstanding and nothing will come; workers leave */
     rp_word collect;                /* 1: the collector wants to hear of every result */
+    rp_word cpu;                    /* the processor the leader was on when it last waited, plus 1 */
     rp_word refill_pos;             /* claiming this position or a later one rings the collector; RP_NEVER: none does */
 
     _Alignas(RP_LINE) struct rp_bell results; /* the leader: one thread of the parent, waiting in result() */
@@ -111,6 +113,7 @@ _Static_assert(sizeof(struct rp_pool_shared) <= RP_PAGE, "the map gives it one p
 
 struct rp_spin { /* how long a wait spins before it sleeps; private */
     uint64_t budget_ns;
+    uint32_t together; /* waits since it was found on one processor with the other side */
 };
 
 struct rp_pool { /* one process's hold */
