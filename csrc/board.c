@@ -82,6 +82,11 @@ uint64_t rp_board_publish(struct rp_board *b)
     return pos;
 }
 
+uint64_t rp_board_claim_pos(const struct rp_board *b)
+{
+    return rp_load_relaxed(&b->shared->claim_pos);
+}
+
 bool rp_board_try_cancel(struct rp_board *b, uint64_t pos)
 {
     uint64_t ready = pack(lap_of(b, pos), 0, READY);
@@ -111,7 +116,8 @@ struct rp_slot *rp_board_try_claim(struct rp_board *b, uint32_t owner, uint64_t 
 
 void rp_board_release(struct rp_board *b, uint64_t pos)
 {
-    rp_store_release(&slot_at(b, pos)->word, pack(lap_of(b, pos) + 1, 0, FREE)); /* "freed" */
+    /* "freed". seq_cst: the caller looks next whether somebody waits for room (announce / publish) */
+    rp_store_seq_cst(&slot_at(b, pos)->word, pack(lap_of(b, pos) + 1, 0, FREE));
 }
 
 bool rp_board_ready(struct rp_board *b)

@@ -71,6 +71,9 @@ bool rp_board_try_cancel(struct rp_board *b, uint64_t pos);
 /* Parent: has the task at pos been claimed (or cancelled)? */
 bool rp_board_claimed(const struct rp_board *b, uint64_t pos);
 
+/* Anyone: every position before this one has been claimed or cancelled. */
+uint64_t rp_board_claim_pos(const struct rp_board *b);
+
 /* Worker `owner`: claims the first READY slot. NULL if there is none. */
 struct rp_slot *rp_board_try_claim(struct rp_board *b, uint32_t owner, uint64_t *pos);
 

@@ -105,10 +105,10 @@ uint32_t rp_os_cpu(void)
     return cpu < 0 ? 0 : (uint32_t)cpu;
 }
 
-void rp_os_nap(uint64_t ns)
+int rp_os_nap(uint64_t ns)
 {
     struct timespec ts = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    nanosleep(&ts, NULL);
+    return nanosleep(&ts, NULL) ? -errno : 0;
 }
 
 static void *guard(void *arg)
@@ -129,12 +129,14 @@ int rp_os_guard(int pidfd)
     if (err)
         return -err;
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, 64 * 1024);
+    pthread_attr_setstacksize(&attr, 256 * 1024); /* thread-local storage of libraries is taken from it */
     /* The thread inherits a full mask: no signal of the user's is ever delivered to it. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     err = pthread_create(&thread, &attr, guard, (void *)(intptr_t)pidfd);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
+    if (err)
+        close(pidfd);
     return -err;
 }

@@ -33,7 +33,7 @@ void rp_os_futex_wake(rp_futex *word);
 
 uint64_t rp_os_now_ns(void); /* monotonic */
 uint32_t rp_os_cpu(void);    /* the processor this thread runs on, or ran on a moment ago */
-void rp_os_nap(uint64_t ns); /* sleeps about so long; a signal ends it early */
+int rp_os_nap(uint64_t ns);  /* sleeps about so long; -EINTR if a signal ends it early */
 
 /* Starts a thread that waits for the process behind `pidfd` to end and then ends this one, whatever it is doing.
  * The descriptor belongs to the thread from then on. */

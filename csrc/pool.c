@@ -88,7 +88,8 @@ static int take_hold(struct rp_pool *p, uint32_t arena)
     p->spin.budget_ns = RP_SPIN_MAX_NS;
     p->results = calloc(p->n_workers, sizeof *p->results);
     p->returns = calloc(p->n_workers, sizeof *p->returns);
-    if (!p->results || !p->returns)
+    p->served = calloc(p->n_workers, sizeof *p->served);
+    if (!p->results || !p->returns || !p->served)
         return -ENOMEM;
     for (uint32_t w = 0; w < p->n_workers; w++) {
         rp_ring_init(&p->results[w], base + l.results + w * round_up(rp_ring_bytes(RP_RING_CAPACITY, 7), RP_PAGE),
@@ -163,7 +164,9 @@ void rp_pool_destroy(struct rp_pool *p)
     rp_arena_destroy(&p->arena);
     free(p->results);
     free(p->returns);
+    free(p->served);
     p->results = p->returns = NULL;
+    p->served = NULL;
     rp_segment_destroy(&p->segment);
     p->shared = NULL;
 }
@@ -182,7 +185,7 @@ static uint32_t awake(const struct rp_pool *p)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->mask_words; i++)
-        n += (uint32_t)__builtin_popcountll(rp_load_relaxed(&p->shared->ready[i]) &
+        n += (uint32_t)__builtin_popcountll(rp_load_seq_cst(&p->shared->ready[i]) & /* see rp_pool_leave */
                                             ~rp_load_seq_cst(&p->shared->sleepers[i]));
     return n;
 }
@@ -203,20 +206,26 @@ static bool anybody_sleeps(const struct rp_pool *p)
 /* Wakes one sleeper, unless a wake is under way: then the one being woken looks for more work when it is up. */
 static void rouse_one(struct rp_pool *p)
 {
-    for (uint32_t i = 0; i < p->mask_words; i++) {
-        uint64_t set;
-        while ((set = rp_load_seq_cst(&p->shared->sleepers[i])) != 0) {
-            uint32_t bit = (uint32_t)__builtin_ctzll(set), w = i * 64 + bit;
-            uint64_t none = 0;
-            if (w >= p->n_workers || !rp_cas_seq_cst(&p->shared->waking, &none, w + 1ull))
-                return;
-            if (rp_and_seq_cst(&p->shared->sleepers[i], ~(1ull << bit)) & (1ull << bit)) {
-                (void)rp_bell_ring(&p->entries[w].bell);
-                return;
-            }
-            /* It got up by itself in the meantime, and looks at the board. There may be another. */
-            rp_store_seq_cst(&p->shared->waking, 0u);
+    uint32_t i = 0;
+    while (i < p->mask_words) {
+        uint64_t none = 0, set = rp_load_seq_cst(&p->shared->sleepers[i]);
+        uint32_t bit, w;
+        if (set == 0) {
+            i++;
+            continue;
         }
+        bit = (uint32_t)__builtin_ctzll(set);
+        w = i * 64 + bit;
+        if (w >= p->n_workers || !rp_cas_seq_cst(&p->shared->waking, &none, w + 1ull))
+            return;
+        if (rp_and_seq_cst(&p->shared->sleepers[i], ~(1ull << bit)) & (1ull << bit)) {
+            (void)rp_bell_ring(&p->entries[w].bell);
+            return;
+        }
+        /* It got up by itself in the meantime, and looks at the board. Others may have relied on this wake, so look for
+         * another sleeper, from the start. */
+        rp_store_seq_cst(&p->shared->waking, 0u);
+        i = 0;
     }
 }
 
@@ -276,19 +285,20 @@ void rp_pool_leave(struct rp_pool *p)
 struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
 {
     struct rp_slot *slot = rp_board_try_claim(&p->board, p->index, pos);
-    if (slot) {
-        if (*pos + 1 >= rp_load_relaxed(&p->shared->refill_pos)) /* relaxed: the collector looks again when it sleeps */
-            (void)rp_bell_ring(&p->shared->service);
+    if (slot)
         came_round(p);
-    }
     return slot;
 }
 
 void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
 {
     /* relaxed: the release of the slot carries it, and the parent reads it only when this process is dead */
+    uint64_t refill;
     rp_store_relaxed(&me(p)->current, task_id);
     rp_board_release(&p->board, pos);
+    refill = rp_load_seq_cst(&p->shared->refill_pos); /* announce / publish */
+    if (refill != RP_NEVER && rp_board_claim_pos(&p->board) >= refill)
+        (void)rp_bell_ring(&p->shared->service);
 }
 
 int rp_pool_wait_task(struct rp_pool *p)
@@ -354,7 +364,7 @@ void rp_pool_publish_result(struct rp_pool *p)
 {
     struct rp_ring *ring = &p->results[p->index];
     rp_ring_publish(ring);
-    rp_store_relaxed(&me(p)->current, 0u);
+    rp_store_release(&me(p)->current, 0u); /* after the publication: a task is answered or named, at every instant */
     rp_store_relaxed(&me(p)->tasks_done, rp_load_relaxed(&me(p)->tasks_done) + 1);
     if (rp_bell_ring(&p->shared->results))
         return;
@@ -384,7 +394,7 @@ int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
 int rp_pool_wait_memory(struct rp_pool *p)
 {
     int err = 0;
-    rp_store_seq_cst(&me(p)->wants_memory, 1u);
+    rp_store_seq_cst(&me(p)->wants_memory, ++p->requests);
     rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes a return */
     (void)rp_bell_ring(&p->shared->service);
     if (rp_ring_try_peek(&p->returns[p->index]))
@@ -464,7 +474,8 @@ int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeou
     if (rp_pool_crowded(p)) {
         nap = nap_ns(p, outstanding);
         if (nap && (timeout_ns < 0 || (uint64_t)timeout_ns > nap)) {
-            rp_os_nap(nap);
+            if (rp_os_nap(nap) == -EINTR)
+                return -EINTR;
             if (leader_has_cause(p))
                 return 0;
         }
@@ -499,6 +510,12 @@ void rp_pool_kick_leader(struct rp_pool *p)
     (void)rp_bell_ring(&p->shared->results);
 }
 
+static bool asks_for_memory(const struct rp_pool *p, uint32_t w)
+{
+    uint64_t request = rp_load_seq_cst(&p->entries[w].wants_memory); /* announce / publish */
+    return request && request != rp_load_relaxed(&p->served[w]);
+}
+
 static bool service_has_cause(struct rp_pool *p)
 {
     if (rp_load_seq_cst(&p->kick_service))
@@ -512,8 +529,9 @@ static bool service_has_cause(struct rp_pool *p)
         uint64_t half = rp_load_relaxed(&ring->read_pos) + ring->capacity / 2;
         if (rp_load_seq_cst(&p->shared->sleepers[w / 64]) >> (w % 64) & 1 && rp_ring_try_peek(ring))
             return true;
-        if (rp_load_seq_cst(rp_ring_slot(ring, half)) == half + 1 || rp_load_seq_cst(&p->entries[w].waits_space) ||
-            rp_load_seq_cst(&p->entries[w].wants_memory))
+        if (rp_load_seq_cst(rp_ring_slot(ring, half)) == half + 1 || asks_for_memory(p, w))
+            return true;
+        if (rp_load_seq_cst(&p->entries[w].waits_space) && rp_ring_try_peek(ring))
             return true;
     }
     return false;
@@ -571,9 +589,12 @@ int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset)
     return 0;
 }
 
-bool rp_pool_wants_memory(const struct rp_pool *p, uint32_t w)
+bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w)
 {
-    return rp_load_seq_cst(&p->entries[w].wants_memory) != 0;
+    bool asks = asks_for_memory(p, w);
+    if (asks)
+        rp_store_relaxed(&p->served[w], rp_load_relaxed(&p->entries[w].wants_memory));
+    return asks;
 }
 
 static void toll_all(struct rp_pool *p)
@@ -614,6 +635,7 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->tasks_done, 0u);
     rp_store_relaxed(&e->waits_space, 0u);
     rp_store_relaxed(&e->wants_memory, 0u);
+    rp_store_relaxed(&p->served[w], 0u);
     rp_store_release(&e->state, (uint64_t)RP_ABSENT);
     rp_bell_cancel(&e->bell);
     rp_ring_reset(&p->results[w]);

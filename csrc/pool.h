@@ -89,7 +89,7 @@ struct rp_worker_entry {
     _Alignas(RP_LINE) rp_word state; /* enum rp_worker_state */
     rp_word cpu;                     /* the processor it was on when it last waited, plus 1 */
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
-    rp_word wants_memory;            /* 1 while it waits for a block of its arena to come back */
+    rp_word wants_memory;            /* number of the request while it waits for a block of its arena, else 0 */
 };
 RP_ASSERT_SIZE(struct rp_worker_entry, 3 * RP_LINE);
 
@@ -98,7 +98,7 @@ struct rp_pool_shared {
     _Alignas(RP_LINE) rp_word stop; /* 1: nothing is outstanding and nothing will come; workers leave */
     rp_word collect;                /* 1: the collector wants to hear of every result */
     rp_word cpu;                    /* the processor the leader was on when it last waited, plus 1 */
-    rp_word refill_pos;             /* claiming this position or a later one rings the collector; RP_NEVER: none does */
+    rp_word refill_pos;             /* once this position has been claimed, a slot given back rings the collector */
 
     _Alignas(RP_LINE) struct rp_bell results; /* the leader: one thread of the parent, waiting in result() */
     _Alignas(RP_LINE) struct rp_bell service; /* the collector */
@@ -133,13 +133,15 @@ struct rp_pool { /* one process's hold */
     struct rp_spin spin;
 
     /* worker */
-    bool woken; /* it is the one that `waking` names */
+    bool woken;        /* it is the one that `waking` names */
+    uint64_t requests; /* for memory, counted */
 
     /* parent: process-private, shared by its threads */
     rp_word kick_leader, kick_service;
     _Atomic bool backlog; /* encoded tasks wait for room on the board */
     rp_word gap_ns;      /* running mean of the time between results; relaxed: an estimate */
     uint64_t drained_ns; /* when results were last taken */
+    rp_word *served;     /* a worker: its last request for memory that the collector has seen */
 };
 
 /* ---- both sides ---- */
@@ -213,7 +215,9 @@ void rp_pool_set_backlog(struct rp_pool *p, bool backlog);
 
 /* Gives a block back to worker w. -EAGAIN: its return ring is full, try again later. */
 int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset);
-bool rp_pool_wants_memory(const struct rp_pool *p, uint32_t w);
+
+/* The collector: does worker w wait for memory? True once a request. */
+bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w);
 
 void rp_pool_stop(struct rp_pool *p);
 

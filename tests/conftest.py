@@ -5,6 +5,7 @@ Also a deadline for each test, after which all stacks are printed and the run en
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import multiprocessing
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 DEADLINE_S = 60.0
+_STDERR = pytest.StashKey[int]()
 LEFT_S = 5.0  # how long what a test leaves may take to go
 
 
@@ -26,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; runs with --run-slow")
+    # pytest suspends its capture while it configures: this is the standard error of the run, not of a test.
+    config.stash[_STDERR] = os.dup(2)
+    config.add_cleanup(lambda: os.close(config.stash[_STDERR]))
     config.addinivalue_line("markers", f"deadline(seconds): may take so long instead of {DEADLINE_S:.0f} s")
 
 
@@ -50,7 +55,8 @@ def _children() -> set[int]:
     helpers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        found.update(int(pid) for pid in (task / "children").read_text().split())
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found.update(int(pid) for pid in (task / "children").read_text().split())
     found.update(child.pid for child in multiprocessing.active_children() if child.pid)
     return found - helpers
 
@@ -69,7 +75,7 @@ def _state() -> dict[str, set[str]]:
     return {
         "child processes": {str(pid) for pid in _children()},
         "threads": {t.name for t in threading.enumerate() if t.name.startswith("ringpool")},
-        "descriptors": {f"{fd} -> {to}" for fd, to in _descriptors().items() if "/pytest" not in to},
+        "descriptors": {f"{fd} -> {to}" for fd, to in _descriptors().items()},
         # Not the semaphores of multiprocessing: any program on the machine may make one at any time. ringpool has none.
         "/dev/shm": {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")},
     }
@@ -80,7 +86,8 @@ def _leaves_nothing_behind(request: pytest.FixtureRequest):
     gc.collect()
     before = _state()
     marker = request.node.get_closest_marker("deadline")
-    faulthandler.dump_traceback_later(marker.args[0] if marker else DEADLINE_S, exit=True)
+    seconds = marker.args[0] if marker else DEADLINE_S
+    faulthandler.dump_traceback_later(seconds, exit=True, file=request.config.stash[_STDERR])
     yield
     gc.collect()
     deadline = time.monotonic() + LEFT_S

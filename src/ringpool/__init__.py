@@ -9,7 +9,7 @@ import sys
 try:
     from ringpool import _core  # noqa: F401
 except ImportError as error:
-    if not isinstance(error, ModuleNotFoundError) and "_core" not in str(error):
+    if error.name != "ringpool._core" and "_core" not in str(error):
         raise
     raise ImportError(
         "ringpool has no compiled core here: it serves CPython 3.11 and later on Linux (x86-64 and aarch64), "

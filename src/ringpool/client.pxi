@@ -53,6 +53,8 @@ cdef class FunctionEntry:
     cdef uint32_t n
     cdef uint64_t block
     cdef bint named        # the block holds its name
+    cdef dict namespace    # of its module, and its name there, if it is a plain one
+    cdef object name
     cdef object fingerprint
 
     def __dealloc__(self):
@@ -71,14 +73,23 @@ cdef class Payload:
     cdef uint64_t offset  # 0 once copied out
     cdef uint64_t n
     cdef bytes copy
+    cdef object lost      # why there is no copy
 
-    cdef object view(self):
-        if self.offset == 0:
-            return self.copy
-        if not self.client.open:
-            raise RuntimeError("the result lies in memory of the process that submitted the task, not of its forked child")
-        return PyMemoryView_FromMemory(<char *>rp_pool_block(&self.client.pool, self.w + 1, self.offset, self.n),
-                                       self.n, PyBUF_READ)
+    cdef bytes bytes(self):
+        """The payload, copied out. (Not a view: while user code decodes one, the block may become another result's.)"""
+        if self.offset:
+            if not self.client.open:
+                raise RuntimeError(
+                    "the result lies in memory of the process that submitted the task, not of its forked child")
+            copy = PyBytes_FromStringAndSize(
+                <char *>rp_pool_block(&self.client.pool, self.w + 1, self.offset, self.n), self.n)
+            if self.offset:  # making room for the copy may have run user code, and that this
+                self.copy = copy
+                self.client.let_go(self)
+                self.offset = 0
+        if self.lost is not None:
+            raise self.lost
+        return self.copy
 
     def __dealloc__(self):
         if self.offset:
@@ -319,16 +330,14 @@ cdef class Client:
         kind = type(fn)
         entry = None
         if kind is FunctionType or kind is BuiltinType or kind is type:
-            found = self.functions.get(fn)
-            if found is None:
+            entry = self.functions.get(fn)
+            if entry is None or entry.namespace is None or entry.namespace.get(entry.name) is not fn:
                 try:
                     entry = self.look_up(fn)
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:
                     return self.refuse(future, error)
-            else:
-                entry = <FunctionEntry>found
         self.since_drain += 1
         if self.since_drain >= DRAIN_EVERY:
             self.drain()
@@ -469,11 +478,17 @@ cdef class Client:
         """The entry of a function seen for the first time or pickled by value; None if it must go with each task."""
         cdef FunctionEntry entry
         if functions.by_reference(fn):
+            entry = self.functions.get(fn)
+            if entry is not None:
+                return entry
             if len(self.functions) >= MAX_FUNCTIONS:
                 return None
             entry = self.new_entry(pickle.dumps((fn.__module__, fn.__qualname__), 5))
             if entry is not None:
                 entry.named = True
+                if "." not in fn.__qualname__:
+                    entry.namespace = vars(sys.modules[fn.__module__])
+                    entry.name = fn.__qualname__
                 self.functions[fn] = entry
             return entry
         if type(fn) is not FunctionType:
@@ -592,7 +607,7 @@ cdef class Client:
             if self.payloads != NULL:
                 (<Payload>self.payloads).prev = <Payload_p>payload
             self.payloads = <Payload_p>payload
-            return payload if kind != KIND_START_ERROR else bytes(payload.view())
+            return payload if kind != KIND_START_ERROR else payload.bytes()
         raise RuntimeError(f"worker {w} sent a result of an unknown kind")
 
     cdef void let_go(self, Payload payload) noexcept:
@@ -625,18 +640,24 @@ cdef class Client:
         """Copies all payloads out of worker w's arena: its memory is wanted, or about to be somebody else's."""
         cdef Payload_p p = self.payloads
         cdef Payload payload
-        cdef uint64_t offset
         while p != NULL:
             payload = <Payload>p
-            p = payload.next
             if payload.w == w:
-                copy = bytes(payload.view())
-                p = payload.next  # making the copy may have collected a neighbour
-                offset = payload.offset
-                payload.copy = copy
-                payload.offset = 0
-                self.unlink(payload)
-                self.return_block(w, offset)
+                p = NULL
+                payload.bytes()
+                p = self.payloads  # from the start: user code that ran meanwhile may have dropped any of them
+            else:
+                p = payload.next
+
+    cdef spoil_one(self, uint32_t w, error):
+        """Gives up a payload that cannot be copied, though its memory passes to another worker: reading it raises."""
+        cdef Payload_p p = self.payloads
+        while p != NULL and (<Payload>p).w != w:
+            p = (<Payload>p).next
+        if p != NULL:
+            (<Payload>p).lost = error
+            self.let_go(<Payload>p)
+            (<Payload>p).offset = 0
 
     # ---- waiting ----
 
@@ -648,11 +669,12 @@ cdef class Client:
         cdef uint64_t deadline = 0, now
         cdef Waiter waiter
         cdef int i
+        cdef uint32_t rounds = 0
         self.drain()
         if future.state >= CANCELLED:
             return
         if timeout is not None:
-            left = <int64_t>(min(max(timeout, 0.0), 1e9) * 1e9)
+            left = <int64_t>(min(timeout, 1e9) * 1e9) if timeout > 0 else 0
             deadline = rp_os_now_ns() + left
         if left != 0 and self.open and not rp_pool_crowded(&self.pool):
             for i in range(GLANCES):
@@ -683,7 +705,8 @@ cdef class Client:
                     if now >= deadline:
                         return
                     left = deadline - now
-                if self.sleep(&waiter, left if 0 <= left < SIGNAL_NS else SIGNAL_NS) == -EINTR:
+                rounds += 1  # while results come in all the time, no sleep is cut short that would tell of a signal
+                if self.sleep(&waiter, left if 0 <= left < SIGNAL_NS else SIGNAL_NS) == -EINTR or rounds % 64 == 0:
                     # A handler may wait for a future in its turn, above us on this stack, so nobody must count on us.
                     self.resign(&waiter)
                     PyErr_CheckSignals()
@@ -741,7 +764,10 @@ cdef class Client:
             for w in range(pool.n_workers):
                 self.flush_returns(w)
                 if rp_pool_wants_memory(pool, w):
-                    self.copy_out(w)
+                    try:
+                        self.copy_out(w)
+                    except MemoryError:  # then the worker waits until results are read or dropped
+                        pass
                     self.flush_returns(w)
             self.tell_news()
             if self.closing and self.outstanding + self.queued == 0 and not self.news:
@@ -813,7 +839,12 @@ cdef class Client:
         cdef PyObject *found
         lost = []
         self.drain_worker(w)
-        self.copy_out(w)
+        while True:
+            try:
+                self.copy_out(w)
+                break
+            except MemoryError as error:
+                self.spoil_one(w, error)
         self.unreturned[w].clear()
         n = rp_pool_recover(&self.pool, w, ids)
         for i in range(n):

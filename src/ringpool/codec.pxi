@@ -147,6 +147,10 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
                 return PyUnicode_FromKindAndData(1, p + 4, n)
             # the characters of a wider string need not be aligned in the slot
             aligned = PyBytes_FromStringAndSize(<const char *>p + 4, n * width)
+            if width == 4:
+                for k in range(n):
+                    if (<const uint32_t *>PyBytes_AS_STRING(aligned))[k] > 0x10ffff:
+                        raise ValueError("a compact string holds no characters")
             return PyUnicode_FromKindAndData(width, PyBytes_AS_STRING(aligned), n)
     if p[0] == TAG_BYTES and end - p >= 3:
         n = p[1] | (<Py_ssize_t>p[2] << 8)
@@ -173,21 +177,6 @@ cdef object get_whole(const unsigned char *p, Py_ssize_t n):
     return value
 
 
-# The reducers of copyreg and multiprocessing in one dict, which the C pickler looks up fastest; made anew when either
-# has grown.
-cdef dict _reducers = {}
-cdef Py_ssize_t _reducers_seen = -1
-
-
-cdef dict reducers():
-    global _reducers, _reducers_seen
-    cdef Py_ssize_t seen = len(copyreg.dispatch_table) + (len(ForkingPickler._extra_reducers) << 20)
-    if seen != _reducers_seen:
-        _reducers = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}
-        _reducers_seen = seen
-    return _reducers
-
-
 cdef bytes dumps(object o):
     """Pickles o, by cloudpickle where pickle alone fails or __main__ cannot be imported by workers. Raises what pickle
     raised if neither can."""
@@ -195,7 +184,8 @@ cdef bytes dumps(object o):
         return cloudpickle_dumps(o)
     cdef object buffer = BytesIO()
     cdef object pickler = Pickler(buffer, 5)
-    pickler.dispatch_table = reducers()
+    # One dict, which the C pickler looks up fastest; made each time, since either part may change.
+    pickler.dispatch_table = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}
     try:
         pickler.dump(o)
     except Exception as first:
@@ -207,9 +197,9 @@ cdef bytes dumps(object o):
 
 
 cdef bytes cloudpickle_dumps(object o):
-    import cloudpickle
-
-    return cloudpickle.dumps(o, protocol=5)
+    cdef object buffer = BytesIO()
+    functions.by_value_pickler()(buffer, protocol=5).dump(o)
+    return buffer.getvalue()
 
 
 def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
@@ -247,7 +237,7 @@ def decode_error(data):
     from concurrent.futures.process import _RemoteTraceback
 
     pickled, text, shown = pickle.loads(data)
-    cause = _RemoteTraceback(text)
+    cause = _RemoteTraceback(f'\n"""\n{text}"""')  # as the stdlib frames it
     exc = None
     if pickled is not None:
         try:

@@ -23,6 +23,8 @@ encoded, in a queue of this process.
 from __future__ import annotations
 
 import collections
+import contextlib
+import functools
 import itertools
 import multiprocessing
 import time
@@ -171,14 +173,22 @@ class ProcessPoolExecutor(Executor):
         else:
             tasks = iter(lambda: tuple(itertools.islice(items, chunksize)), ())
         chunked = chunksize > 1
-        if not self._begun:
-            self._begin()
         # Without a buffersize, every task is submitted before the first result is asked for.
         futures = collections.deque(
-            self._client.submit(fn, args, None, chunked) for args in itertools.islice(tasks, buffersize)
+            self._submit_item(fn, args, chunked) for args in itertools.islice(tasks, buffersize)
         )
         results = _results(futures, weakref.ref(self), fn, tasks if buffersize else iter(()), chunked, deadline)
-        return itertools.chain.from_iterable(results) if chunked else results
+        return _flatten(results) if chunked else results
+
+    def _submit_item(self, fn: Callable[..., Any], args: tuple[Any, ...], chunked: bool) -> Future[Any]:
+        """Submits one call of map, or the calls of one chunk."""
+        if not chunked:
+            return self.submit(fn, *args)
+        if type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
+            return self.submit(functools.partial(_call_each, fn), args)
+        if not self._begun:
+            self._begin()
+        return self._client.submit(fn, args, None, True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -231,12 +241,25 @@ def _results(
             owner = executor()
             if owner is not None:
                 for args in itertools.islice(tasks, 1):
-                    futures.append(owner._client.submit(fn, args, None, chunked))
+                    futures.append(owner._submit_item(fn, args, chunked))
             owner = None
             yield _result_or_cancel(futures.popleft(), deadline)
     finally:
         for future in futures:
             future.cancel()
+
+
+def _call_each(fn: Callable[..., _T], chunk: tuple[tuple[Any, ...], ...]) -> list[_T]:
+    return [fn(*args) for args in chunk]
+
+
+def _flatten(chunks: Iterator[list[_T]]) -> Iterator[_T]:
+    """Yields the results of each chunk; closing it closes what it reads from, which cancels what has not started."""
+    with contextlib.closing(chunks) as results:  # type: ignore[type-var]
+        for chunk in results:
+            chunk.reverse()
+            while chunk:  # let go of each as it is yielded
+                yield chunk.pop()
 
 
 def _result_or_cancel(future: Future[_T], deadline: float | None) -> _T:

@@ -7,8 +7,10 @@ good only while nothing of that was rebound; `fingerprint` is how that is known.
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
+from multiprocessing.reduction import ForkingPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is the largest import a new worker would have
@@ -50,6 +52,20 @@ def by_reference(obj: Any) -> bool:
     return found is obj
 
 
+@functools.cache
+def by_value_pickler() -> Any:
+    """The class of picklers that send by value what cannot be imported: cloudpickle's, with the reducers that
+    multiprocessing knows besides."""
+    import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        @property
+        def dispatch_table(self) -> dict[Any, Any]:
+            return {**cloudpickle.Pickler.dispatch_table, **ForkingPickler._extra_reducers}  # type: ignore[attr-defined]
+
+    return Pickler
+
+
 def fingerprint(fn: types.FunctionType) -> list[Any] | None:
     """All objects whose identity decides what a function pickled by value does, in a fixed order.
 
@@ -78,6 +94,8 @@ def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) ->
     seen.add(id(fn))
     if fn.__dict__ or _annotated(fn):
         return False
+    if _keeps_state(fn.__code__):
+        return False
     parts.append(fn.__code__)
     kwdefaults = fn.__kwdefaults__ or {}
     for value in (
@@ -91,14 +109,19 @@ def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) ->
     ):
         if not _visit(value, parts, seen):
             return False
-    for cell in fn.__closure__ or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # empty so far
-            return False
+    names = _names(fn.__code__)
+    try:
+        values = [cell.cell_contents for cell in fn.__closure__ or ()]
+    except ValueError:  # one is empty so far
+        return False
+    values += [fn.__globals__.get(name, _MISSING) for name in names]
+    for value in values:
+        if isinstance(value, types.ModuleType) and hasattr(value, "__path__"):
+            # cloudpickle sends along the submodules that the code may mean, if they are imported by now
+            parts += [sys.modules.get(f"{value.__name__}.{name}") for name in names]
         if not _visit(value, parts, seen):
             return False
-    return all(_visit(fn.__globals__.get(name, _MISSING), parts, seen) for name in _names(fn.__code__))
+    return True
 
 
 def _annotated(fn: types.FunctionType) -> bool:
@@ -123,6 +146,20 @@ def _visit(value: Any, parts: list[Any], seen: set[int]) -> bool:
         return False
     parts.append(value)
     return True
+
+
+@functools.lru_cache(maxsize=1024)
+def _keeps_state(code: types.CodeType) -> bool:
+    """Whether the code binds a global, a variable of an enclosing function, or an attribute. Then a task may leave
+    something in its function, which the next task must not find: it gets a function of its own."""
+    import dis
+
+    for instruction in dis.get_instructions(code):
+        kind, _, what = instruction.opname.partition("_")
+        outer = what in ("GLOBAL", "ATTR") or (what == "DEREF" and instruction.argval in code.co_freevars)
+        if outer and kind in ("STORE", "DELETE"):
+            return True
+    return any(_keeps_state(const) for const in code.co_consts if isinstance(const, types.CodeType))
 
 
 def _names(code: types.CodeType) -> list[str]:

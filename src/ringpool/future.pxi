@@ -83,7 +83,7 @@ cdef class FutureBase:
             return
         source = self.value
         try:
-            data = (<Payload>source).view() if isinstance(source, Payload) else source
+            data = (<Payload>source).bytes() if isinstance(source, Payload) else source
             if form == FORM_REPORT:
                 value = decode_error(data)
                 form = FORM_ERROR
@@ -185,6 +185,9 @@ cdef class FutureBase:
     cdef bint claimed(self):
         return (self.client is not None and self.pos != POS_QUEUED and self.client.open
                 and rp_board_claimed(&self.client.pool.board, self.pos))
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __repr__(self):
         state = self._state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,9 +36,15 @@ def usable_memory() -> int:
     for folder in _own_cgroups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
             words = _read(folder / name)
-            if words and words[0].isdigit():
+            if words and words[0].isascii() and words[0].isdigit():
                 memory = min(memory, int(words[0]))
     return memory
+
+
+def address_space() -> int | None:
+    """Bytes of address space that this process may use at most (RLIMIT_AS), or None if there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _own_cgroups(controller: str) -> Iterator[Path]:
@@ -47,7 +54,10 @@ def _own_cgroups(controller: str) -> Iterator[Path]:
     root is always among them. See cgroups(7).
     """
     for line in _read_lines(_SELF):
-        _, controllers, path = line.split(":", 2)
+        _, colon, rest = line.partition(":")
+        controllers, second, path = rest.partition(":")
+        if not (colon and second):
+            continue
         if controllers == "":
             root = _CGROUPS
         elif controller in controllers.split(","):
@@ -63,12 +73,18 @@ def _own_cgroups(controller: str) -> Iterator[Path]:
 
 def _cpu_quota(folder: Path) -> float | None:
     words = _read(folder / "cpu.max")  # version 2: "quota period" or "max period"
-    if len(words) == 2 and words[0].isdigit():
-        return int(words[0]) / int(words[1])
+    if len(words) == 2:
+        return _ratio(*words)
     quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")  # version 1
-    if quota and period and quota[0].isdigit():
-        return int(quota[0]) / int(period[0])
-    return None
+    return _ratio(quota[0], period[0]) if quota and period else None
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    try:
+        parts = int(quota), int(period)
+    except ValueError:  # "max", or nothing that we know
+        return None
+    return parts[0] / parts[1] if parts[0] >= 0 and parts[1] > 0 else None
 
 
 def _read(path: Path) -> list[str]:

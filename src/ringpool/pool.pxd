@@ -107,7 +107,7 @@ cdef extern from "pool.h" nogil:
     void rp_pool_set_collect(rp_pool *p, bint on)
     void rp_pool_set_backlog(rp_pool *p, bint backlog)
     int rp_pool_return_block(rp_pool *p, uint32_t w, uint64_t offset)
-    bint rp_pool_wants_memory(const rp_pool *p, uint32_t w)
+    bint rp_pool_wants_memory(rp_pool *p, uint32_t w)
     void rp_pool_stop(rp_pool *p)
     uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
     uint64_t rp_pool_tasks_done(const rp_pool *p, uint32_t w)

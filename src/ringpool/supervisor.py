@@ -21,7 +21,7 @@ import os
 import sys
 import threading
 import weakref
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from dataclasses import dataclass
 from multiprocessing import connection, context, process
 from typing import Any
@@ -32,6 +32,10 @@ from ringpool.errors import WorkerDied, how_it_ended
 # Deaths before being ready, one after the other, that break a pool: a machine short of memory may lose one or two, a
 # broken program loses all.
 START_TRIES = 3
+
+# The pool maps an arena for each worker and one for the parent. Where address space is limited, it leaves three
+# quarters of it to threads' stacks, libraries and the tasks.
+AS_SHARE = 4
 
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
@@ -65,7 +69,7 @@ class Supervisor:
         max_tasks: int | None,
         on_worker_death: str,
     ) -> None:
-        self.client = _core.Client(n_workers, machine.usable_cpus(), min(machine.usable_memory(), ARENA_MAX))
+        self.client = _core.Client(n_workers, machine.usable_cpus(), _arena_bytes(n_workers))
         self._context = mp_context
         self._n_workers = n_workers
         self._initializer = initializer
@@ -80,6 +84,7 @@ class Supervisor:
         self._owner: weakref.ref[Any] | None = None
         self._wake = -1
         self._parent = -1
+        self._main_file: str | None = None
         self._threads: list[threading.Thread] = []
 
     # ---- what the executor asks for ----
@@ -96,6 +101,7 @@ class Supervisor:
         with self._lock:
             if self._threads:
                 return
+            self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._parent = os.pidfd_open(os.getpid())
             self._wanted = self._n_workers if self._context.get_start_method() == "fork" else 1
@@ -113,8 +119,29 @@ class Supervisor:
                 threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
                 threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
             ]
-            for thread in self._threads:
-                thread.start()
+            try:
+                for thread in self._threads:
+                    thread.start()
+            except RuntimeError:  # no room for another thread's stack: there can be no pool
+                self._give_up()
+                raise
+
+    def _give_up(self) -> None:
+        """Undoes a beginning that failed. Needs the lock."""
+        self._ending = True
+        self.client.close(_refuse)
+        self.client.stop()
+        for place in self._places.values():
+            place.process.kill()
+            place.process.join()
+            if place.pidfd is not None:
+                os.close(place.pidfd)
+        self._places.clear()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        self._threads = []
+        self._let_go()
 
     def close(self) -> None:
         """Takes no more tasks; the workers leave when none is pending. Takes no lock: it may run in the midst of
@@ -201,6 +228,8 @@ class Supervisor:
         lost = client.bury(place.index)
         deaths = [WorkerDied(place.index, pid, exitcode, client.describe(future)) for future in lost]
         for future, death in zip(lost, deaths, strict=True):
+            abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
+            death.__cause__ = _RemoteTraceback(abruptly)
             client.fail(future, death)
         client.rouse()
         if retired and not lost:
@@ -285,6 +314,11 @@ class Supervisor:
         started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=worker.main, args=(orders,), name=f"ringpool-worker-{index}"
         )
+        # Python deletes __main__.__file__ after a script's last line, and multiprocessing tells a new process by it
+        # where the script's functions are: a pool left open would lose its tasks.
+        main = sys.modules.get("__main__")
+        if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
+            main.__file__ = self._main_file
         started.start()
         assert started.pid is not None
         try:
@@ -292,6 +326,12 @@ class Supervisor:
         except ProcessLookupError:  # it has died already: its sentinel says so
             pidfd = None
         return _Place(index, started, pidfd)
+
+
+def _arena_bytes(n_workers: int) -> int:
+    limit = machine.address_space()
+    most = min(machine.usable_memory(), ARENA_MAX)
+    return most if limit is None else min(most, limit // (AS_SHARE * (n_workers + 1)))
 
 
 def _refuse() -> RuntimeError:
@@ -308,8 +348,8 @@ def is_exiting() -> bool:
 
 
 def _end_all() -> None:
-    """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it. If a Ctrl-C
-    ends the program, what runs is not waited for; the stdlib's workers get the signal themselves."""
+    """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it. If a
+    Ctrl-C ends the program, what runs is not waited for; the stdlib's workers get the signal themselves."""
     global _exiting
     _exiting = True
     # What the interpreter has just printed. A session keeps it from long ago, and has a prompt.

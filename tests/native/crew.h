@@ -107,11 +107,17 @@ struct habits { /* 0: never; n: once in n times */
     uint64_t limit;  /* tasks, then it leaves; 0: none */
 };
 
+/* Copies a slot but for its word, which others go on looking at. */
+static inline void copy_slot(struct rp_slot *to, const struct rp_slot *from)
+{
+    memcpy(&to->task_id, &from->task_id, sizeof *to - offsetof(struct rp_slot, task_id));
+}
+
 static inline struct rp_slot *claim_and_copy(struct rp_pool *p, struct rp_slot *task, uint64_t *pos)
 {
     struct rp_slot *slot = rp_pool_try_claim(p, pos);
     if (slot)
-        memcpy((void *)task, (void *)slot, sizeof *task);
+        copy_slot(task, slot);
     return slot;
 }
 

@@ -107,6 +107,9 @@ static void an_offset_that_is_no_block_is_refused(void)
     CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
     check_free_refused(&a, offset); /* twice */
     rp_arena_destroy(&a);
+    CHECK_EQ(rp_arena_init(&a, BASE, 4096 * UNIT), 0); /* the records end with a page: a step over them is seen */
+    check_free_refused(&a, BASE + 4096 * UNIT);
+    rp_arena_destroy(&a);
 }
 
 /* Every way of freeing the units of a full arena ends in one block again. */

@@ -41,6 +41,52 @@ static void a_ring_before_the_sleep_is_not_lost(void)
     CHECK_EQ(rp_bell_sleep(&bell, -1), 0);
 }
 
+/* ---- announce / publish: of the two who look at each other's word, one at least sees the other ---- */
+
+#define ROUNDS TIMES(200000u)
+
+static struct {
+    struct chair chair;
+    _Alignas(RP_LINE) rp_word work;
+    _Alignas(RP_LINE) rp_word round; /* writer: the sleeper */
+    _Alignas(RP_LINE) rp_word done;  /* writer: the ringer; the round, and whether it rang */
+} meeting;
+
+static void *publish_and_ring(void *unused)
+{
+    for (uint64_t n = 1; n <= ROUNDS; n++) {
+        for (uint64_t spins = 0; rp_load_acquire(&meeting.round) != n; spins++)
+            if (spins > 1000)
+                sched_yield();
+        rp_store_seq_cst(&meeting.work, n);
+        rp_store_release(&meeting.done, n << 1 | rp_bell_ring(&meeting.chair.bell));
+    }
+    return unused;
+}
+
+static void the_sleeper_sees_the_work_or_the_ringer_sees_the_sleeper(void)
+{
+    pthread_t ringer = start_thread(publish_and_ring, NULL);
+    uint64_t both = 0;
+    for (uint64_t n = 1; n <= ROUNDS; n++) {
+        bool saw, rang;
+        rp_store_release(&meeting.round, n);
+        for (uint64_t i = n % 16; i > 0; i--) /* so that the ringer gets the line at about the same time */
+            rp_pause();
+        rp_bell_announce(&meeting.chair.bell);
+        saw = rp_load_seq_cst(&meeting.work) == n;
+        for (uint64_t spins = 0; rp_load_acquire(&meeting.done) >> 1 != n; spins++)
+            if (spins > 1000)
+                sched_yield();
+        rang = rp_load_relaxed(&meeting.done) & 1;
+        CHECK(saw || rang);
+        both += saw && rang;
+        rp_bell_cancel(&meeting.chair.bell);
+    }
+    end_thread(ringer);
+    printf("    %llu of %llu rounds saw both\n", (unsigned long long)both, (unsigned long long)ROUNDS);
+}
+
 /* ---- two threads take turns, each asleep while the other moves ---- */
 
 static struct {
@@ -59,7 +105,7 @@ static void *play(void *argument)
 {
     uint64_t me = (uint64_t)(uintptr_t)argument;
     struct rng r = rng_from(seed + me);
-    for (uint64_t n = me; n < TIMES(60000u); n += 2) {
+    for (uint64_t n = me; n < TIMES(30000u); n += 2) {
         dither(&r);
         while (rp_load_seq_cst(&table.turn) != n) {
             rp_bell_announce(&table.chairs[me].bell);
@@ -82,13 +128,13 @@ static void two_threads_wake_each_other_many_times(void)
     pthread_t a = start_thread(play, (void *)0), b = start_thread(play, (void *)1);
     end_thread(a);
     end_thread(b);
-    CHECK_EQ(rp_load_seq_cst(&table.turn), TIMES(60000u));
+    CHECK_EQ(rp_load_seq_cst(&table.turn), TIMES(30000u));
 }
 
 /* ---- several ringers, one sleeper ---- */
 
 #define RINGERS 3u
-#define LETTERS TIMES(20000u)
+#define LETTERS TIMES(10000u)
 
 static struct {
     struct chair chair;
@@ -252,6 +298,7 @@ int main(int argc, char **argv)
     RUN(a_bell_without_a_sleeper_is_not_rung);
     RUN(a_sleep_ends_at_its_time_and_withdraws_the_announcement);
     RUN(a_ring_before_the_sleep_is_not_lost);
+    RUN(the_sleeper_sees_the_work_or_the_ringer_sees_the_sleeper);
     RUN(two_threads_wake_each_other_many_times);
     RUN(one_sleeper_hears_several_ringers);
     RUN(of_many_ringers_one_wakes);

@@ -310,7 +310,7 @@ static void *claim_all(void *argument)
         if (one_in(&r, 50)) /* slow: others go on for a lap */
             for (uint64_t i = rng_below(&r, 20); i > 0; i--)
                 sched_yield();
-        memcpy((void *)&task, (void *)slot, sizeof task);
+        memcpy(&task.task_id, &slot->task_id, sizeof task - sizeof task.word);
         CHECK_EQ(task.task_id, pos + 1);
         CHECK_EQ(task.inline_bytes[0], pos & 0xff);
         CHECK_EQ(task.inline_bytes[RP_SLOT_INLINE - 1], pos & 0xff);

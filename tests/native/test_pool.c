@@ -634,11 +634,123 @@ static void a_claim_near_the_end_wakes_the_collector_when_there_is_a_backlog(voi
         CHECK(rp_pool_try_claim(&worker, &pos) != NULL);
         rp_pool_take(&worker, 1, pos);
     }
-    CHECK(thread_sleeps(atomic_load(&waiter.thread)) && !atomic_load(&waiter.up));
     CHECK(rp_pool_try_claim(&worker, &pos) != NULL);
+    CHECK(thread_sleeps(atomic_load(&waiter.thread)) && !atomic_load(&waiter.up));
+    rp_pool_take(&worker, 1, pos);
     end_thread(thread);
     close_by_hand();
 }
+
+/* Room comes with the slot that is given back, which need not be the one that was claimed last. */
+static void a_slot_given_back_late_wakes_the_collector_when_there_is_a_backlog(void)
+{
+    uint64_t first, pos;
+    pthread_t thread;
+    open_by_hand(1);
+    post_by_hand(RP_BOARD_CAPACITY);
+    rp_pool_set_backlog(&parent, true);
+    CHECK(rp_pool_try_claim(&worker, &first) != NULL);
+    for (uint64_t n = 1; n < RP_BOARD_CAPACITY; n++) {
+        CHECK(rp_pool_try_claim(&worker, &pos) != NULL);
+        rp_pool_take(&worker, 1, pos);
+    }
+    thread = put_to_sleep(wait_for_service, &parent.shared->service); /* the slot to be filled next is still held */
+    CHECK(thread_sleeps(atomic_load(&waiter.thread)) && !atomic_load(&waiter.up));
+    rp_pool_take(&worker, 1, first);
+    end_thread(thread);
+    close_by_hand();
+}
+
+/* ---- close meetings: two threads start together, again and again, and neither may miss the other ---- */
+
+static rp_word round_begun, round_ended;
+
+static void start_together(rp_word *word, uint64_t n, struct rng *r)
+{
+    for (uint64_t spins = 0; rp_load_acquire(word) != n; spins++)
+        if (spins > 1000)
+            sched_yield();
+    for (uint64_t i = rng_below(r, 40); i > 0; i--)
+        rp_pause();
+}
+
+static void *publish_one_each_round(void *unused)
+{
+    struct rng r = rng_from(seed + 1);
+    for (uint64_t n = 1; n <= TIMES(30000u); n++) {
+        start_together(&round_begun, n, &r);
+        CHECK(rp_pool_try_result(&worker) != NULL);
+        rp_pool_publish_result(&worker);
+        rp_store_release(&round_ended, n);
+    }
+    return unused;
+}
+
+static void the_leader_misses_no_result_however_close(void)
+{
+    struct rng r = rng_from(seed);
+    pthread_t thread;
+    open_by_hand(1); /* one processor: the leader does not spin before it sleeps */
+    rp_store_relaxed(&round_begun, 0u);
+    thread = start_thread(publish_one_each_round, NULL);
+    for (uint64_t n = 1; n <= TIMES(30000u); n++) {
+        rp_store_release(&round_begun, n);
+        start_together(&round_begun, n, &r);
+        CHECK_EQ(rp_pool_wait_results(&parent, 1, -1), 0);
+        while (!rp_ring_try_peek(&parent.results[0])) /* woken by the last round's ring, perhaps */
+            CHECK_EQ(rp_pool_wait_results(&parent, 1, -1), 0);
+        rp_ring_release(&parent.results[0]);
+        rp_pool_commit(&parent, 0);
+        while (rp_load_acquire(&round_ended) != n)
+            sched_yield();
+    }
+    end_thread(thread);
+    close_by_hand();
+}
+
+static rp_word n_claimed;
+
+static void *claim_until_stopped(void *unused)
+{
+    uint64_t pos;
+    for (;;) {
+        while (rp_pool_try_claim(&worker, &pos)) {
+            rp_pool_take(&worker, 1, pos);
+            atomic_fetch_add(&n_claimed, 1);
+        }
+        if (rp_pool_wait_task(&worker) == 0)
+            return unused;
+    }
+}
+
+/* The worker gets up by itself, for a toll, just when it is to be woken: the waker must not count on its wake. */
+static void a_sleeper_that_gets_up_by_itself_confuses_no_waker(void)
+{
+    struct rng r = rng_from(seed);
+    pthread_t thread;
+    open_by_hand(1);
+    rp_store_relaxed(&n_claimed, 0u);
+    thread = start_thread(claim_until_stopped, NULL);
+    for (uint64_t n = 1; n <= TIMES(20000u); n++) {
+        for (uint64_t spins = 0; !bit_of(parent.shared->sleepers, 0); spins++)
+            if (spins > 1000)
+                sched_yield();
+        if (one_in(&r, 2))
+            rp_os_nap(1); /* it is fast asleep by then */
+        rp_bell_toll(&parent.entries[0].bell);
+        for (uint64_t i = rng_below(&r, 400); i > 0; i--)
+            rp_pause();
+        CHECK(rp_board_try_reserve(&parent.board) != NULL);
+        (void)rp_pool_publish(&parent, 100);
+        while (rp_load_acquire(&n_claimed) != n)
+            sched_yield();
+    }
+    rp_pool_stop(&parent);
+    end_thread(thread);
+    close_by_hand();
+}
+
+/* ---- who is woken ---- */
 
 /* Sleeping workers, played: announced, with their bits set. */
 static void play_asleep(uint32_t w)
@@ -717,6 +829,7 @@ static void a_worker_that_leaves_hands_its_task_to_a_sleeper(void)
     post_by_hand(1);
     CHECK(sleeps(1));
     rp_pool_leave(&worker);
+    CHECK(!bit_of(parent.shared->ready, 0));
     CHECK(!sleeps(1));
     close_by_hand();
 }
@@ -764,6 +877,9 @@ int main(int argc, char **argv)
     RUN(a_worker_that_waits_for_space_wakes_the_collector_and_is_woken_by_a_commit);
     RUN(a_full_return_ring_says_try_again);
     RUN(a_claim_near_the_end_wakes_the_collector_when_there_is_a_backlog);
+    RUN(a_slot_given_back_late_wakes_the_collector_when_there_is_a_backlog);
+    RUN(the_leader_misses_no_result_however_close);
+    RUN(a_sleeper_that_gets_up_by_itself_confuses_no_waker);
     RUN(nobody_is_woken_while_enough_are_awake);
     RUN(the_woken_worker_wakes_the_next_if_work_is_left);
     RUN(sleepers_beyond_the_first_64_are_found);

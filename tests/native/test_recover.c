@@ -273,6 +273,18 @@ static void dead_while_it_waited_for_memory(void)
     close_scene(false, 1); /* the successor does not find the return */
 }
 
+static void dead_after_more_returns_than_their_ring_holds(void)
+{
+    uint64_t offset;
+    open_scene(false);
+    for (uint64_t n = 0; n < RP_RETURNS_CAPACITY + 100; n++) {
+        CHECK_EQ(rp_pool_alloc(&dead, ARENA_BYTES, &offset), 0);
+        CHECK_EQ(rp_pool_return_block(&books.pool, DEAD, offset), 0);
+    }
+    CHECK_EQ(find_corpse(), 0);
+    close_scene(false, 0); /* the successor begins with the ring's first lap, and gets its blocks back */
+}
+
 static void only_what_the_dead_held_is_lost(void)
 {
     uint64_t pos, other;
@@ -404,6 +416,17 @@ static void a_sleeper_dies_and_is_woken_in_place_of_a_living_one(void)
     close_scene(true, 0);
 }
 
+static void a_sleeper_dies_and_is_not_woken_once_it_is_buried(void)
+{
+    open_scene(true);
+    rp_bell_announce(&dead.entries[DEAD].bell);
+    rp_or_seq_cst(&dead.shared->sleepers[0], 1ull << DEAD);
+    CHECK_EQ(find_corpse(), 0);
+    await_live_sleeps();
+    post(&books, 1);
+    close_scene(true, 0);
+}
+
 static void a_worker_dies_between_announcing_and_setting_its_bit(void)
 {
     open_scene(true);
@@ -525,6 +548,7 @@ int main(int argc, char **argv)
     RUN(dead_after_it_left);
     RUN(dead_with_a_full_ring);
     RUN(dead_while_it_waited_for_memory);
+    RUN(dead_after_more_returns_than_their_ring_holds);
     RUN(only_what_the_dead_held_is_lost);
     RUN(the_awake_worker_on_whom_the_parent_relied_dies);
     RUN(a_waker_dies_before_it_takes_the_sleepers_bit);
@@ -535,6 +559,7 @@ int main(int argc, char **argv)
     RUN(the_woken_dies_with_its_task_before_it_has_woken_the_next);
     RUN(the_woken_dies_after_it_cleared_waking_and_before_it_woke_the_next);
     RUN(a_sleeper_dies_and_is_woken_in_place_of_a_living_one);
+    RUN(a_sleeper_dies_and_is_not_woken_once_it_is_buried);
     RUN(a_worker_dies_between_announcing_and_setting_its_bit);
     RUN(all_sleepers_get_up_after_a_death_and_lie_down_again);
     RUN(a_worker_dies_half_way_through_ringing_the_leader);

@@ -195,7 +195,7 @@ static void *write_all(void *argument)
 static void packets_cross_from_thread_to_thread(void)
 {
     const uint64_t capacities[] = {1, 2, 8, 256};
-    n_packets = TIMES(200000u);
+    n_packets = TIMES(100000u);
     for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) {
         struct pair p = pair_of(capacities[i]);
         struct rng r = rng_from(seed + i);

@@ -1,0 +1,461 @@
+"""How values become bytes: the compact form, exceptions, and both through a live pool."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import random
+import struct
+from concurrent.futures.process import _RemoteTraceback
+from multiprocessing import get_context
+
+import pytest
+import tasks_memory as tasks
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ringpool import ProcessPoolExecutor
+from ringpool._core import decode_compact, decode_error, encode_compact, encode_error
+
+LIMIT = 30.0  # s; for what should take milliseconds
+SLOT = 200  # bytes of a task's slot, and encode_compact's default
+ROOM = 4096  # the most that encode_compact allows
+DEPTH = 8  # of nested tuples
+
+# ---- values ----
+
+ints = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, -1, 2**31, -(2**31) - 1, 2**63 - 1, -(2**63)])
+texts = st.one_of(
+    st.text(st.characters(), max_size=40),  # surrogates are among them
+    st.text(st.characters(max_codepoint=0x7F), max_size=40),
+    st.text(st.characters(max_codepoint=0xFF), max_size=40),
+    st.text(st.characters(min_codepoint=0x100, max_codepoint=0xFFFF), max_size=40),
+    st.text(st.characters(min_codepoint=0x10000), max_size=40),
+)
+atoms = st.none() | st.booleans() | ints | st.floats() | texts | st.binary(max_size=60)
+
+
+def nested(leaves, depth: int):
+    """Tuples of tuples of leaves, `depth` deep at most."""
+    values = leaves
+    for _ in range(depth):
+        values = leaves | st.lists(values, max_size=4).map(tuple)
+    return values
+
+
+compact_values = nested(atoms, 4) | st.recursive(atoms, lambda inner: st.lists(inner, max_size=5).map(tuple))
+
+
+def depth(value: object) -> int:
+    return 1 + max(map(depth, value), default=0) if type(value) is tuple else 0
+
+
+def size(value: object) -> int:
+    """Bytes of the compact form, worked out from its description."""
+    if value is None or isinstance(value, bool):
+        return 1
+    if isinstance(value, int | float):
+        return 9
+    if isinstance(value, bytes):
+        return 3 + len(value)
+    if isinstance(value, str):
+        most = max(map(ord, value), default=0)
+        return 4 + len(value) * (1 if most < 0x100 else 2 if most < 0x10000 else 4)
+    return 2 + sum(map(size, value))
+
+
+def exact(value: object) -> object:
+    """Something that is equal for two values only if they are alike in type, sign and bits, all the way down."""
+    if isinstance(value, float):
+        return float, struct.pack("=d", value)
+    if isinstance(value, tuple | list):
+        return type(value), [exact(item) for item in value]
+    if isinstance(value, dict):
+        return type(value), [(exact(key), exact(item)) for key, item in value.items()]
+    return type(value), value
+
+
+# ---- the compact form ----
+
+
+@settings(max_examples=500, deadline=None)
+@given(compact_values)
+@example((float("nan"), -0.0, 0.0, float("-inf"), 5e-324))
+@example(("", "a", "\xff", "\u0100", "\ud800", "\udfff\U0010ffff", "\x00"))
+@example(("\ud83d\ude00", "\U0001f600"))  # two surrogates, and the one character that UTF-16 writes so
+@example((True, 1, False, 0, None))
+@example(((((((((),),),),),),),))
+@example(())
+def test_compact_values_come_back_with_the_same_type_and_bits(value):
+    data = encode_compact(value, ROOM)
+    if depth(value) > DEPTH or size(value) > ROOM:
+        assert data is None
+    else:
+        assert data is not None and len(data) == size(value)
+        assert exact(decode_compact(data)) == exact(value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(compact_values, st.integers(-10, ROOM))
+def test_a_value_is_encoded_exactly_if_it_fits_into_the_room(value, room):
+    data = encode_compact(value, room)
+    if depth(value) <= DEPTH and size(value) <= room:
+        assert data == encode_compact(value, ROOM)
+    else:
+        assert data is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 7, 1.5, b"", b"abc", "", "abc", "\u0100", "\U00010000", (), (1,), ((), None, b"xy", "\u0100\u0101")],
+    ids=ascii,
+)
+def test_one_byte_less_room_than_a_value_needs_is_too_little(value):
+    needed = size(value)
+    assert len(encode_compact(value, needed)) == needed
+    for room in range(needed):
+        assert encode_compact(value, room) is None
+
+
+def test_the_default_room_is_that_of_a_slot():
+    assert len(encode_compact(b"x" * (SLOT - 3))) == SLOT
+    assert encode_compact(b"x" * (SLOT - 2)) is None
+
+
+def test_no_more_room_than_the_buffer_has_is_ever_used():
+    assert len(encode_compact(b"x" * (ROOM - 3), 1 << 40)) == ROOM
+    assert encode_compact(b"x" * (ROOM - 2), 1 << 40) is None
+
+
+class Int(int):
+    pass
+
+
+class Float(float):
+    pass
+
+
+class Str(str):
+    pass
+
+
+class Bytes(bytes):
+    pass
+
+
+class Tuple(tuple):
+    pass
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+Pair = collections.namedtuple("Pair", "a b")
+
+NOT_COMPACT = [
+    *(Int(1), Float(1.0), Str("s"), Bytes(b"b"), Tuple((1, 2)), Pair(1, 2), Colour.RED),
+    *(2**63, -(2**63) - 1, 2**200, 1j, ..., NotImplemented, range(3), object, len),
+    *([], {}, set(), frozenset(), bytearray(b"b"), memoryview(b"m"), object()),
+]
+
+
+@pytest.mark.parametrize("value", NOT_COMPACT, ids=lambda value: f"{type(value).__name__}-{value!r:.20}")
+def test_other_types_and_subclasses_have_no_compact_form_at_any_depth(value):
+    assert encode_compact(value, ROOM) is None
+    assert encode_compact((1, value), ROOM) is None
+    assert encode_compact((1, (2, (value,)), 3), ROOM) is None
+
+
+def test_tuples_nest_so_deep_and_no_deeper():
+    value = ()
+    for _ in range(DEPTH - 1):
+        value = (value,)
+    assert decode_compact(encode_compact(value)) == value
+    assert encode_compact((value,)) is None
+    data = encode_compact(value)
+    with pytest.raises(ValueError):
+        decode_compact(data[:2] + data)  # one level more
+
+
+def test_tuples_have_so_many_items_and_no_more():
+    assert decode_compact(encode_compact((None,) * 255, ROOM)) == (None,) * 255
+    assert encode_compact((None,) * 256, ROOM) is None
+
+
+def test_a_tuple_that_holds_itself_has_no_compact_form():
+    items = []
+    value = (items,)
+    items.append(value)
+    assert encode_compact(value, ROOM) is None
+
+
+# ---- bytes that are not what they should be ----
+
+
+def decode_or_refuse(data: bytes) -> None:
+    """Decodes whatever it is: a sound value or a ValueError (UnicodeError is one), nothing else."""
+    try:
+        value = decode_compact(data)
+    except ValueError:
+        return
+    check_sound(value, data)
+    assert size(value) <= len(data)
+
+
+def check_sound(value: object, data: bytes) -> None:
+    """What CPython itself may rely on."""
+    if type(value) is tuple:
+        for item in value:
+            check_sound(item, data)
+    else:
+        assert type(value) in (type(None), bool, int, float, str, bytes)
+        if type(value) is str:
+            codes = value.encode("utf-32-le", "surrogatepass")  # as they are: a str that has others breaks even `max`
+            assert all(code <= 0x10FFFF for (code,) in struct.iter_unpack("<I", codes)), f"{data} gives no sound string"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=64))
+@example(b"")
+@example(b"\x07")
+@example(b"\x07\xff")
+@example(b"\x06\xff\xff")
+@example(b"\x05\x01\xff\xff")
+@example(b"\x05\x02\x01\x00\x00")
+@example(b"\x07\x01" * 60 + b"\x00")
+def test_any_bytes_give_a_value_or_a_value_error(data):
+    decode_or_refuse(data)
+
+
+# What looks like the compact form for a while: tags, widths, lengths, anything.
+SCRAPS = [*(bytes([tag]) for tag in range(9)), b"\x05\x01", b"\x05\x02", b"\x06", b"\x07\x02", b"\x00\x00", b"\x02\x00"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32))
+def test_many_bytes_that_look_like_values_give_a_value_or_a_value_error(seed):
+    rng = random.Random(seed)
+    for _ in range(1000):
+        pieces = [rng.choice(SCRAPS) if rng.random() < 0.8 else rng.randbytes(9) for _ in range(rng.randrange(12))]
+        decode_or_refuse(b"".join(pieces))
+
+
+@settings(max_examples=200, deadline=None)
+@given(compact_values, st.data())
+def test_a_truncated_encoding_is_refused(value, data):
+    whole = encode_compact(value, ROOM)
+    if whole is not None:
+        cut = data.draw(st.integers(0, len(whole) - 1))
+        with pytest.raises(ValueError):
+            decode_compact(whole[:cut])
+
+
+@settings(max_examples=100, deadline=None)
+@given(compact_values, st.binary(min_size=1, max_size=5))
+def test_bytes_left_over_behind_a_value_are_refused(value, more):
+    whole = encode_compact(value, ROOM)
+    if whole is not None:
+        with pytest.raises(ValueError):
+            decode_compact(whole + more)
+
+
+@settings(max_examples=200, deadline=None)
+@given(compact_values, st.integers(0, 2**32))
+def test_a_mutated_encoding_gives_a_value_or_a_value_error(value, seed):
+    rng = random.Random(seed)
+    whole = encode_compact(value, ROOM) or b"\x00"
+    for _ in range(100):
+        mutated = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            mutated[rng.randrange(len(mutated))] = rng.choice([0, 1, 2, 4, 5, 7, rng.randrange(256)])
+        decode_or_refuse(bytes(mutated))
+
+
+@pytest.mark.parametrize("char", [0x110000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF], ids=hex)
+def test_a_character_that_unicode_does_not_have_is_refused(char):
+    data = b"\x05\x04\x02\x00" + struct.pack("=II", 0x10000, char)
+    with pytest.raises(ValueError):
+        decode_compact(data)
+
+
+def test_a_string_wider_than_its_characters_need_becomes_an_ordinary_string():
+    value = decode_compact(b"\x05\x04\x02\x00" + struct.pack("=II", 0x61, 0x62))
+    assert value == "ab" and value.isascii() and hash(value) == hash("ab") and value.__sizeof__() == "ab".__sizeof__()
+
+
+# ---- exceptions ----
+
+
+def raised(error: BaseException) -> BaseException:
+    """The exception as one that has been raised, with a traceback."""
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def round_trip(error: BaseException, text: str | None = None) -> BaseException:
+    again = decode_error(encode_error(raised(error), text))
+    assert type(again.__cause__) is _RemoteTraceback
+    return again
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        KeyError(("a", 1)),
+        OSError(2, "No such file", "name"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        StopIteration(7),
+        Exception(),
+        ValueError("\ud800 \U0001f600", b"\xff", None, [1, {2: 3}]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_comes_back_with_its_remote_traceback_as_cause(error):
+    again = round_trip(error)
+    assert type(again) is type(error) and again.args == error.args
+    text = str(again.__cause__)
+    assert "in raised" in text and type(error).__name__ in text
+
+
+def test_an_exception_that_says_how_to_make_it_again_comes_back_whole():
+    again = round_trip(tasks.Particular("probe", 7))
+    assert type(again) is tasks.Particular and (again.name, again.code) == ("probe", 7)
+    assert str(again) == "probe failed with 7"
+
+
+def test_an_exception_keeps_its_attributes_and_notes():
+    error = ValueError("no")
+    error.detail = {"line": 3}
+    error.add_note("a note")
+    again = round_trip(error)
+    assert again.detail == {"line": 3} and again.__notes__ == ["a note"]
+    assert "a note" in str(again.__cause__)
+
+
+def test_the_cause_of_the_exception_is_told_in_the_remote_traceback():
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            raise ValueError("second") from first
+    except ValueError as error:
+        again = decode_error(encode_error(error))
+    assert "KeyError: 'first'" in str(again.__cause__) and "direct cause" in str(again.__cause__)
+
+
+def test_an_exception_group_comes_back_with_its_members():
+    again = round_trip(ExceptionGroup("both", [ValueError("a"), TypeError("b")]))
+    assert [type(each) for each in again.exceptions] == [ValueError, TypeError]
+
+
+def test_an_exception_of_a_local_class_comes_back_by_cloudpickle():
+    class Local(Exception):
+        pass
+
+    again = round_trip(Local("here"))
+    assert type(again).__name__ == "Local" and again.args == ("here",)
+
+
+def test_a_text_that_is_given_stands_in_for_the_traceback():
+    assert str(round_trip(MemoryError("full"), "told so").__cause__) == '\n"""\ntold so"""'
+
+
+def test_an_exception_that_cannot_be_pickled_gives_the_reason_and_is_told_in_the_cause():
+    again = round_trip(tasks.Unpicklable("the original"))
+    assert type(again) is TypeError and "cannot pickle 'generator' object" in str(again)
+    text = str(again.__cause__)
+    assert "the original" in text and "could not be pickled" in text and "generator" in text
+
+
+def test_an_exception_that_cannot_be_made_again_gives_the_error_of_the_attempt():
+    again = round_trip(tasks.Forgetful("probe", 7))
+    assert type(again) is TypeError and "code" in str(again)
+    assert "probe failed with 7" in str(again.__cause__)
+
+
+def test_an_exception_that_can_be_neither_shown_nor_pickled_gives_the_name_of_its_type():
+    again = round_trip(tasks.Nameless())
+    assert type(again) is RuntimeError
+    assert str(again) == "the task raised <Nameless>, which cannot be pickled"
+    assert "Nameless" in str(again.__cause__)
+
+
+def test_what_comes_back_as_no_exception_gives_a_runtime_error():
+    again = round_trip(tasks.Impostor("x"))
+    assert type(again) is RuntimeError and "Impostor('x')" in str(again)
+
+
+# ---- through a live pool ----
+
+anything = st.recursive(
+    atoms | st.integers() | st.complex_numbers(allow_nan=False) | st.binary(max_size=400) | st.text(max_size=300),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(params=["forkserver", "spawn"])
+def pool(request):
+    with ProcessPoolExecutor(1, get_context(request.param)) as executor:
+        yield executor
+
+
+def test_arguments_and_results_pass_through_a_pool_unchanged(pool):
+    @settings(max_examples=120, deadline=None)
+    @given(st.lists(anything, max_size=5))
+    def passes(args):
+        assert exact(pool.submit(tasks.echo, *args).result(LIMIT)) == exact(tuple(args))
+
+    passes()
+
+
+def test_keyword_arguments_pass_through_a_pool_unchanged(pool):
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(anything, max_size=2), st.dictionaries(st.text("abcxyz", min_size=1, max_size=3), anything))
+    def passes(args, kwargs):
+        result = pool.submit(tasks.echo, *args, **kwargs).result(LIMIT)
+        assert exact(result) == exact((tuple(args), kwargs) if kwargs else tuple(args))
+
+    passes()
+
+
+def test_many_values_at_once_come_back_in_their_own_futures(pool):
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(anything, max_size=60), st.integers(1, 9))
+    def passes(values, chunksize):
+        futures = [pool.submit(tasks.same, value) for value in values]
+        assert [exact(f.result(LIMIT)) for f in futures] == [exact(value) for value in values]
+        mapped = pool.map(tasks.same, values, chunksize=chunksize, timeout=LIMIT)
+        assert [exact(value) for value in mapped] == [exact(value) for value in values]
+
+    passes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "expected"),
+    [
+        (ValueError, ("no", 1), ValueError),
+        (tasks.Particular, ("probe", 7), tasks.Particular),
+        (tasks.Unpicklable, ("x",), TypeError),
+        (tasks.Forgetful, ("probe", 7), TypeError),
+        (tasks.Nameless, (), RuntimeError),
+        (tasks.Impostor, ("x",), RuntimeError),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_exceptions_pass_through_a_pool_with_their_remote_traceback(kind, args, expected):
+    with ProcessPoolExecutor(1, get_context("forkserver")) as executor:
+        error = executor.submit(tasks.throw, kind, *args).exception(LIMIT)
+        assert type(error) is expected
+        assert type(error.__cause__) is _RemoteTraceback and "in throw" in str(error.__cause__)
+        assert executor.submit(tasks.same, 1).result(LIMIT) == 1

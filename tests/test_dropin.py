@@ -1,0 +1,339 @@
+"""Where a drop-in is easily not one: what the stdlib does without saying so, and state that must not stay."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import copyreg
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_sharer
+from pathlib import Path
+
+import pytest
+import tasks_dropin as tasks
+
+import ringpool
+
+LIMIT = 30.0  # s; for what should take milliseconds
+METHODS = ["fork", "forkserver", "spawn"]
+CLASSES = {"stdlib": concurrent.futures.ProcessPoolExecutor, "ringpool": ringpool.ProcessPoolExecutor}
+
+
+@pytest.fixture(params=CLASSES.values(), ids=CLASSES.keys())
+def executor_class(request):
+    return request.param
+
+
+@pytest.fixture
+def executor():
+    with ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as made:
+        yield made
+
+
+def ask(executor, fn, *args):
+    return executor.submit(fn, *args).result(LIMIT)
+
+
+# ---- the end of a script ----
+
+SCRIPT = """
+import atexit, multiprocessing, {module}
+
+def square(x):
+    return x * x
+
+if __name__ == "__main__":
+    executor = {module}.ProcessPoolExecutor(2, multiprocessing.get_context({method!r}){options})
+    futures = [executor.submit(square, i) for i in range(6)]
+    atexit.register(lambda: print([future.exception() or future.result() for future in futures]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "method", "options"),
+    [
+        *(("concurrent.futures", method, "") for method in METHODS),
+        *(("ringpool", method, "") for method in METHODS),
+        # Each successor starts after the script's last line, at which Python deletes __main__.__file__. (The stdlib's
+        # pool breaks here.)
+        ("ringpool", "spawn", ", max_tasks_per_child=1"),
+        ("ringpool", "forkserver", ", max_tasks_per_child=1"),
+    ],
+)
+def test_a_script_that_ends_at_once_completes_tasks_of_its_own_functions(module, method, options, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(module=module, method=method, options=options))
+    ended = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=LIMIT)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("[0, 1, 4, 9, 16, 25]\n", "", 0)
+
+
+# ---- what a task does to its function stays with the task ----
+
+COUNT = 0
+
+
+def make_counter():
+    n = 0
+
+    def count():
+        nonlocal n
+        n += 1
+        return n
+
+    return count
+
+
+def make_global_counter():
+    def count():
+        global COUNT
+        COUNT += 1
+        return COUNT
+
+    return count
+
+
+def make_attribute_counter():
+    def count():
+        count.n = getattr(count, "n", 0) + 1
+        return count.n
+
+    return count
+
+
+@pytest.mark.parametrize("make", [make_counter, make_global_counter, make_attribute_counter])
+def test_a_task_of_a_function_sent_by_value_starts_from_what_it_was_at_submit(executor, make):
+    count = make()
+    assert [ask(executor, count) for _ in range(3)] == [1, 1, 1]
+
+
+# ---- never stale ----
+
+
+def test_a_submodule_imported_after_the_first_submit_is_seen(executor, monkeypatch):
+    import wsgiref
+
+    monkeypatch.delitem(sys.modules, "wsgiref.util", raising=False)
+    monkeypatch.delattr(wsgiref, "util", raising=False)
+    fn = lambda: wsgiref.util.guess_scheme({})  # noqa: E731
+    with pytest.raises(AttributeError):
+        ask(executor, fn)
+    import wsgiref.util
+
+    assert ask(executor, fn) == "http"
+
+
+def test_a_function_whose_name_means_another_by_now_is_not_mistaken_for_it_by_a_successor(monkeypatch):
+    old = tasks.nine
+    with ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+        assert ask(executor, old) == 9
+        monkeypatch.setattr(tasks, "nine", tasks.ten)
+        assert isinstance(executor.submit(tasks.kill_self).exception(LIMIT), ringpool.WorkerDied)
+        assert ask(executor, old) == 9
+
+
+# ---- reducers ----
+
+
+@pytest.mark.parametrize("executor_class", CLASSES.values(), ids=CLASSES.keys())
+def test_a_reducer_that_replaces_another_is_used(executor_class, monkeypatch):
+    with executor_class(1, multiprocessing.get_context("forkserver")) as executor:
+        monkeypatch.setitem(copyreg.dispatch_table, tasks.Reduced, tasks.reduce_first)
+        assert ask(executor, tasks.reduced_by, tasks.Reduced()) == "first"
+        monkeypatch.setitem(copyreg.dispatch_table, tasks.Reduced, tasks.reduce_second)
+        assert ask(executor, tasks.reduced_by, tasks.Reduced()) == "second"
+
+
+@pytest.fixture
+def ends():
+    """Both ends of a pipe and of a socket pair."""
+    pipe, pair = multiprocessing.Pipe(), socket.socketpair()
+    yield {"connection": pipe, "socket": pair}
+    for end in (*pipe, *pair):
+        end.close()
+    resource_sharer.stop()
+
+
+def received(end):
+    if isinstance(end, socket.socket):
+        end.settimeout(LIMIT)
+        return end.recv(5)
+    assert end.poll(LIMIT)
+    return end.recv_bytes()
+
+
+@pytest.mark.parametrize("kind", ["connection", "socket"])
+def test_connections_and_sockets_travel_as_arguments(executor_class, ends, kind):
+    here, there = ends[kind]
+    with executor_class(1, multiprocessing.get_context("forkserver")) as executor:
+        ask(executor, tasks.greet, there)
+        assert received(here) == b"hello"
+
+
+@pytest.mark.parametrize("kind", ["connection", "socket"])
+def test_connections_and_sockets_travel_beside_lambdas(executor, ends, kind):
+    here, there = ends[kind]
+    ask(executor, tasks.apply, lambda end: tasks.greet(end), there)
+    assert received(here) == b"hello"
+
+
+@pytest.mark.parametrize("module", ["concurrent.futures", "ringpool"])
+def test_connections_travel_from_a_main_that_workers_cannot_import(module):
+    code = f"""
+    import multiprocessing, {module}
+    import tasks_dropin as tasks
+    here, there = multiprocessing.Pipe()
+    with {module}.ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as executor:
+        executor.submit(tasks.greet, there).result(30)
+        print(here.recv_bytes() if here.poll(30) else "nothing came")
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert (ended.stdout, ended.stderr) == ("b'hello'\n", "")
+
+
+# ---- small print of the stdlib ----
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_the_iterator_of_map_can_be_closed(executor_class, chunksize):
+    with (
+        executor_class(1, multiprocessing.get_context("forkserver")) as executor,
+        contextlib.closing(executor.map(tasks.square, range(10), chunksize=chunksize)) as results,
+    ):
+        assert next(results) == 0
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_map_submits_by_the_submit_of_a_subclass(executor_class, chunksize):
+    submitted = []
+
+    class Recording(executor_class):
+        def submit(self, fn, /, *args, **kwargs):
+            submitted.append(fn)
+            return super().submit(fn, *args, **kwargs)
+
+    with Recording(1, multiprocessing.get_context("forkserver")) as executor:
+        assert list(executor.map(tasks.square, range(3), chunksize=chunksize, timeout=LIMIT)) == [0, 1, 4]
+    assert len(submitted) == (3 if chunksize == 1 else 1)
+
+
+@pytest.mark.parametrize("state", ["pending", "done"])
+def test_a_future_cannot_be_pickled(executor_class, state):
+    with executor_class(1, multiprocessing.get_context("forkserver")) as executor:
+        future = executor.submit(tasks.square, 3)
+        if state == "done":
+            future.result(LIMIT)
+        with pytest.raises(TypeError):
+            pickle.dumps(future)
+        future.result(LIMIT)
+
+
+def test_the_remote_traceback_is_set_off_as_in_the_stdlib(executor_class):
+    with executor_class(1, multiprocessing.get_context("forkserver")) as executor:
+        error = executor.submit(tasks.square, "a").exception(LIMIT)
+    text = str(error.__cause__)
+    assert text.startswith('\n"""\nTraceback (most recent call last):\n')
+    assert text.endswith('\n"""')
+
+
+# ---- terminate_workers and kill_workers ----
+
+HOWS = ["terminate_workers", "kill_workers"]
+with_abort = pytest.mark.parametrize(
+    "executor_class",
+    [
+        pytest.param(
+            CLASSES["stdlib"],
+            id="stdlib",
+            marks=pytest.mark.skipif(sys.version_info < (3, 14), reason="the stdlib has neither before 3.14"),
+        ),
+        pytest.param(CLASSES["ringpool"], id="ringpool"),
+    ],
+)
+
+
+def wait_until_exists(path):
+    deadline = time.monotonic() + LIMIT
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came to be"
+        time.sleep(0.002)
+
+
+@with_abort
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("method", METHODS)
+def test_aborting_fails_what_runs_and_cancels_or_fails_what_waits(executor_class, how, method, tmp_path):
+    executor = executor_class(2, multiprocessing.get_context(method))
+    running = [executor.submit(tasks.touch_and_hang, str(tmp_path / str(i))) for i in range(2)]
+    waiting = [executor.submit(tasks.square, i) for i in range(50)]
+    for i in range(2):
+        wait_until_exists(tmp_path / str(i))
+    pidfds = [os.pidfd_open(int((tmp_path / str(i)).read_text())) for i in range(2)]
+    getattr(executor, how)()
+    for future in running:
+        assert isinstance(future.exception(LIMIT), BrokenProcessPool)
+    done, pending = concurrent.futures.wait(waiting, LIMIT)
+    if executor_class is CLASSES["ringpool"]:
+        assert all(future.cancelled() for future in done)
+    assert all(future.cancelled() or isinstance(future.exception(), BrokenProcessPool) for future in done)
+    assert not pending
+    for fd in pidfds:
+        assert select.select([fd], [], [], LIMIT)[0], "a worker is still there"
+        os.close(fd)
+    with pytest.raises(RuntimeError):
+        executor.submit(tasks.square, 1)
+    executor.shutdown()
+
+
+@with_abort
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("before", ["nothing", "a task", "shutdown", "kill_workers", "terminate_workers"])
+def test_aborting_is_harmless_whatever_came_before(executor_class, how, before):
+    executor = executor_class(1, multiprocessing.get_context("forkserver"))
+    if before != "nothing":
+        assert ask(executor, tasks.square, 3) == 9
+    if before not in ("nothing", "a task"):
+        getattr(executor, before)()
+    getattr(executor, how)()
+    executor.shutdown()
+    with pytest.raises(RuntimeError):
+        executor.submit(tasks.square, 1)
+
+
+@with_abort
+def test_a_task_that_ignores_sigterm_outlives_terminate_workers_and_not_kill_workers(executor_class, tmp_path):
+    executor = executor_class(1, multiprocessing.get_context("forkserver"))
+    future = executor.submit(tasks.touch_and_hang, str(tmp_path / "runs"), True)
+    wait_until_exists(tmp_path / "runs")
+    executor.terminate_workers()
+    with pytest.raises(TimeoutError):
+        future.result(0.1)
+    os.kill(int((tmp_path / "runs").read_text()), signal.SIGKILL)  # after shutdown, the stdlib forgets its processes
+    assert isinstance(future.exception(LIMIT), BrokenProcessPool)
+    executor.shutdown()
+
+
+@pytest.mark.parametrize(("how", "name"), [("terminate_workers", "SIGTERM"), ("kill_workers", "SIGKILL")])
+def test_the_error_of_an_aborted_task_names_the_signal(how, name, tmp_path):
+    executor = ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"))
+    future = executor.submit(tasks.touch_and_hang, str(tmp_path / "runs"))
+    wait_until_exists(tmp_path / "runs")
+    getattr(executor, how)()
+    with pytest.raises(ringpool.WorkerDied, match=name):
+        future.result(LIMIT)
+    executor.shutdown()
