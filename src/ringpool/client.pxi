@@ -764,6 +764,7 @@ cdef class Client:
             for w in range(pool.n_workers):
                 self.flush_returns(w)
                 if rp_pool_wants_memory(pool, w):
+                    self.drain_worker(w)  # all that it published before it asked: some of its blocks may be there
                     try:
                         self.copy_out(w)
                     except MemoryError:  # then the worker waits until results are read or dropped
