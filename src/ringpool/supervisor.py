@@ -342,11 +342,6 @@ def _refuse_at_exit() -> RuntimeError:
     return RuntimeError("cannot schedule new futures after interpreter shutdown")
 
 
-def is_exiting() -> bool:
-    """Whether the interpreter is about to end."""
-    return _exiting
-
-
 def _end_all() -> None:
     """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it. If a
     Ctrl-C ends the program, what runs is not waited for; the stdlib's workers get the signal themselves."""
