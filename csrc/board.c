@@ -98,6 +98,12 @@ bool rp_board_claimed(const struct rp_board *b, uint64_t pos)
     return rp_load_acquire(&slot_at(b, pos)->word) != pack(lap_of(b, pos), 0, READY);
 }
 
+uint32_t rp_board_owner(const struct rp_board *b, uint64_t pos)
+{
+    uint64_t word = rp_load_acquire(&slot_at(b, pos)->word);
+    return STATE(word) == CLAIMED && word >> LAP_SHIFT == lap_of(b, pos) ? OWNER(word) - 1 : UINT32_MAX;
+}
+
 struct rp_slot *rp_board_try_claim(struct rp_board *b, uint32_t owner, uint64_t *at)
 {
     for (;;) {

@@ -71,6 +71,9 @@ bool rp_board_try_cancel(struct rp_board *b, uint64_t pos);
 /* Parent: has the task at pos been claimed (or cancelled)? */
 bool rp_board_claimed(const struct rp_board *b, uint64_t pos);
 
+/* Parent: the worker in whose hands the slot at pos is, UINT32_MAX if in none's. */
+uint32_t rp_board_owner(const struct rp_board *b, uint64_t pos);
+
 /* Anyone: every position before this one has been claimed or cancelled. */
 uint64_t rp_board_claim_pos(const struct rp_board *b);
 

@@ -292,9 +292,9 @@ struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
 
 void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
 {
-    /* relaxed: the release of the slot carries it, and the parent reads it only when this process is dead */
     uint64_t refill;
-    rp_store_relaxed(&me(p)->current, task_id);
+    /* release: a parent that sees this task sees the clock of the one before stopped */
+    rp_store_release(&me(p)->current, task_id);
     rp_board_release(&p->board, pos);
     refill = rp_load_seq_cst(&p->shared->refill_pos); /* announce / publish */
     if (refill != RP_NEVER && rp_board_claim_pos(&p->board) >= refill)
@@ -365,12 +365,35 @@ void rp_pool_publish_result(struct rp_pool *p)
     struct rp_ring *ring = &p->results[p->index];
     rp_ring_publish(ring);
     rp_store_release(&me(p)->current, 0u); /* after the publication: a task is answered or named, at every instant */
-    rp_store_relaxed(&me(p)->tasks_done, rp_load_relaxed(&me(p)->tasks_done) + 1);
     if (rp_bell_ring(&p->shared->results))
         return;
     if (rp_load_seq_cst(&p->shared->collect) || /* announce / publish: see rp_pool_set_collect */
         (ring->write_pos % 64 == 0 && rp_ring_unread(ring) >= ring->capacity / 2))
         (void)rp_bell_ring(&p->shared->service);
+}
+
+void rp_pool_start_clock(struct rp_pool *p)
+{
+    rp_store_release(&me(p)->started_ns, rp_os_now_ns());
+}
+
+void rp_pool_stop_clock(struct rp_pool *p)
+{
+    rp_store_relaxed(&me(p)->started_ns, 0u); /* relaxed: released by what is stored to `current` next */
+}
+
+bool rp_pool_is_interrupted(const struct rp_pool *p, uint64_t task_id, uint64_t *why)
+{
+    const struct rp_worker_entry *e = &p->entries[p->index];
+    bool is = rp_load_acquire(&e->interrupted) == task_id;
+    *why = rp_load_relaxed(&e->why);
+    return is;
+}
+
+bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id)
+{
+    /* announce / publish: the result has been published with seq_cst */
+    return rp_load_seq_cst(&p->entries[p->index].condemned) == task_id;
 }
 
 static void take_returns(struct rp_pool *p)
@@ -616,9 +639,38 @@ uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w)
     return (uint32_t)rp_load_acquire(&p->entries[w].state);
 }
 
-uint64_t rp_pool_tasks_done(const struct rp_pool *p, uint32_t w)
+/* ---- ending a task that runs ---- */
+
+uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos)
 {
-    return rp_load_relaxed(&p->entries[w].tasks_done);
+    uint32_t w = rp_board_owner(&p->board, pos);
+    if (w < p->n_workers)
+        return w;
+    /* A worker notes the task before it frees the slot, so one that is not in the slot any more is found here. */
+    for (w = 0; w < p->n_workers; w++)
+        if (rp_load_acquire(&p->entries[w].current) == task_id)
+            break;
+    return w;
+}
+
+uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *started_ns)
+{
+    const struct rp_worker_entry *e = &p->entries[w];
+    uint64_t task_id = rp_load_acquire(&e->current);
+    *started_ns = rp_load_acquire(&e->started_ns);
+    /* The clock is stopped before `current` changes: if that is the same before and after, the time is this task's. */
+    return *started_ns && rp_load_acquire(&e->current) == task_id ? task_id : 0;
+}
+
+void rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
+{
+    rp_store_relaxed(&p->entries[w].why, why);
+    rp_store_release(&p->entries[w].interrupted, task_id);
+}
+
+void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id)
+{
+    rp_store_seq_cst(&p->entries[w].condemned, task_id); /* announce / publish: the caller looks for the result next */
 }
 
 uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
@@ -632,9 +684,11 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_and_seq_cst(&p->shared->ready[w / 64], ~bit);
     rp_and_seq_cst(&p->shared->sleepers[w / 64], ~bit);
     rp_store_relaxed(&e->current, 0u);
-    rp_store_relaxed(&e->tasks_done, 0u);
+    rp_store_relaxed(&e->started_ns, 0u);
     rp_store_relaxed(&e->waits_space, 0u);
     rp_store_relaxed(&e->wants_memory, 0u);
+    rp_store_relaxed(&e->interrupted, 0u);
+    rp_store_relaxed(&e->condemned, 0u);
     rp_store_relaxed(&p->served[w], 0u);
     rp_store_release(&e->state, (uint64_t)RP_ABSENT);
     rp_bell_cancel(&e->bell);

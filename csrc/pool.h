@@ -7,7 +7,7 @@
  *   segment header           parent, once                                      1 page
  *   struct rp_pool_shared    parent; the bells and masks: everybody            1 page
  *   board                    parent fills; workers claim and release           256 KiB
- *   worker entries           worker w its own; ringers the bell                384 bytes a worker
+ *   worker entries           worker w its own; ringers the bell; parent a line 512 bytes a worker
  *   result rings             worker w its own; parent the read_pos             128 KiB a worker
  *   return rings             parent; worker w the read_pos                     16 KiB a worker
  *   arenas 0..n              0: parent; w + 1: worker w                        arena_bytes each, sparse
@@ -34,6 +34,13 @@
  * Otherwise one sleeper is woken, unless a wake is under way already (`waking`): then that worker, when it has come
  * round and cleared `waking`, looks whether more work waits and wakes the next. So a burst costs the parent one wake, and
  * only so many workers get up as there is work for.
+ *
+ * Ending a task that runs. The parent names the task in the worker's `interrupted` and sends a signal; the handler there
+ * raises an exception if that task is still the one that runs. If it goes on, its worker is killed, and that must not cost
+ * the task that the worker may have begun in the meantime. So the parent condemns first, and then looks for the result;
+ * the worker publishes the result, and then looks whether it is condemned (announce / publish). Either the parent finds
+ * the result and pardons, or the worker sees that it is condemned and takes no other task: whatever the parent kills has
+ * no task but that one.
  *
  * If a worker dies: at any point, rp_pool_recover() gives its task, takes its bits out of the masks, clears `waking`
  * (it may have died as the waker or as the woken), and tolls every bell it could have been about to ring.
@@ -83,15 +90,20 @@ struct rp_worker_entry {
 
     /* Writer: the worker, at each task. */
     _Alignas(RP_LINE) rp_word current; /* id of the task it has claimed and not yet answered, or 0 */
-    rp_word tasks_done;
+    rp_word started_ns; /* since when it runs (this item of) a task that has a time limit, else 0 */
 
     /* Writer: the worker, seldom. */
     _Alignas(RP_LINE) rp_word state; /* enum rp_worker_state */
     rp_word cpu;                     /* the processor it was on when it last waited, plus 1 */
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
     rp_word wants_memory;            /* number of the request while it waits for a block of its arena, else 0 */
+
+    /* Writer: the parent, seldom. See "Ending a task that runs". */
+    _Alignas(RP_LINE) rp_word interrupted; /* id of the task in which an exception is to be raised, or 0 */
+    rp_word why;                           /* which exception (enum in the codec); written before `interrupted` */
+    rp_word condemned;                     /* id of the task after which it takes no other, or 0 */
 };
-RP_ASSERT_SIZE(struct rp_worker_entry, 3 * RP_LINE);
+RP_ASSERT_SIZE(struct rp_worker_entry, 4 * RP_LINE);
 
 struct rp_pool_shared {
     /* Writer: the parent. */
@@ -174,6 +186,16 @@ void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos);
 /* Waits until a task may be there (1) or the pool stops (0). -EINTR. */
 int rp_pool_wait_task(struct rp_pool *p);
 
+/* The time that a task may take, or this item of it, counts from now; and no longer. */
+void rp_pool_start_clock(struct rp_pool *p);
+void rp_pool_stop_clock(struct rp_pool *p);
+
+/* Is an exception to be raised in this task? Gives which. */
+bool rp_pool_is_interrupted(const struct rp_pool *p, uint64_t task_id, uint64_t *why);
+
+/* After the task's result has been published: may no other be taken? */
+bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id);
+
 /* A slot of the result ring, waiting for the parent to make room if need be (it may take as long as the parent likes). */
 struct rp_result *rp_pool_try_result(struct rp_pool *p);
 int rp_pool_wait_space(struct rp_pool *p);
@@ -222,7 +244,20 @@ bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w);
 void rp_pool_stop(struct rp_pool *p);
 
 uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w);
-uint64_t rp_pool_tasks_done(const struct rp_pool *p, uint32_t w);
+
+/* The worker that has the task, published at `pos`, in its hands; n_workers if none has: it has been answered, or it died
+ * with its worker. Only for a task that has been claimed. */
+uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos);
+
+/* The task with a time limit that worker w runs, and since when; 0 if it runs none. */
+uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *started_ns);
+
+/* Wants an exception raised in the task that worker w runs. The caller then sends the signal. */
+void rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why);
+
+/* Lets worker w take no other task after this one (0: any). If the result is not there when this has returned, w may be
+ * killed. */
+void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id);
 
 /* After the death of worker w, when its results have been read: gives the ids of the tasks it may have held (it held one
  * at most; its entry and the board can each name it), and makes its place ready for a successor. Returns how many. */

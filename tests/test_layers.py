@@ -28,8 +28,8 @@ PYTHON_LAYERS = [
 # The compiled core, with the .pxi files that it includes and pool.pxd, which declares the C headers. It
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
-CORE_IMPORTS = {"functions"}
-CORE_IS_IMPORTED_BY = {"__init__", "supervisor", "worker", "future"}
+CORE_IMPORTS = {"functions", "errors"}
+CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "worker", "future"}
 
 # From the top down, again; those in one line know nothing of each other.
 C_LAYERS = [

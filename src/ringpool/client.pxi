@@ -24,6 +24,9 @@ cdef enum:
     MAX_FUNCTIONS = 65536  # by reference; more are pickled each time
     MAX_DYNAMIC = 128      # by value
 
+cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to the end of its worker, by default
+cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce(); a deadline is kept to so much
+
 # 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
 # covers the instant between the last look and the sleep.
 cdef int64_t SIGNAL_NS = 1000000000
@@ -120,6 +123,10 @@ cdef class Client:
     cdef object queue             # futures whose encoded tasks wait for room
     cdef uint64_t queued          # those in the queue that are not cancelled
     cdef uint32_t since_drain
+    cdef uint64_t timed           # pending tasks with a time limit
+    cdef int64_t shortest_ns      # the shortest of these limits since there were none
+    cdef object endings           # futures of running tasks that are to end
+    cdef public bint cancel_running  # whether cancel() ends what runs
 
     cdef dict functions           # by reference: callable -> FunctionEntry
     cdef object dynamic           # by value: callable -> FunctionEntry, the latest used last
@@ -136,6 +143,7 @@ cdef class Client:
     cdef bint closing             # no more submits; stop when nothing is pending
     cdef readonly bint stopped
     cdef object refusal           # makes the exception that submit raises; None while tasks are taken
+    cdef public object alarm      # called without arguments when enforce() is to be called
     cdef public object grow       # called without arguments when more workers are wanted
     cdef public uint64_t n_started  # workers started so far; grow is called up to n_workers
     cdef readonly object start_error  # exception of a worker's initializer
@@ -150,6 +158,7 @@ cdef class Client:
 
     def __init__(self, n_workers, n_cpus, arena_bytes):
         self.queue = deque()
+        self.endings = deque()
         self.functions = {}
         self.dynamic = OrderedDict()
         self.news = deque()
@@ -230,6 +239,8 @@ cdef class Client:
         Py_INCREF(future)
         self.table[i].future = <PyObject *>future
         future.task_id = <uint64_t>self.table[i].generation << 32 | i
+        if future.options is not None:
+            self.timed += future.options.timeout_ns != 0
 
     cdef inline PyObject *find(self, uint64_t task_id) noexcept:
         cdef uint32_t i = <uint32_t>(task_id & 0xffffffff)
@@ -254,6 +265,9 @@ cdef class Client:
             self.queued -= 1
         else:
             self.outstanding -= 1
+        if future.options is not None:
+            self.timed -= future.options.timeout_ns != 0
+            future.options = None
         future.client = None
         future.fn = None
         future.entry = None
@@ -265,12 +279,26 @@ cdef class Client:
         Py_DECREF(future)  # the table's
 
     cdef void finish(self, FutureBase future, int form, object value) noexcept:
-        """Settles a pending future and lets everybody know who waits."""
+        """Settles a pending future and lets everybody know who waits. One that was to end keeps to that, however late
+        its task has come to a result."""
+        cdef Ending ending = future.ending
         self.remove(future)
-        future.settle(form, value)
+        if ending is None:
+            future.settle(form, value)
+        elif ending.why == WHY_CANCELLED:
+            future.settle_cancelled(future.cond is None)
+        else:
+            ending.form = form
+            ending.value = value
+            future.settle(FORM_OVERRUN, ending)
+        future.ending = None
         self.let_know(future)
+        if future.watched or future.callbacks is not None:
+            self.news.append(future)
+            rp_pool_kick_service(&self.pool)
 
     cdef void let_know(self, FutureBase future) noexcept:
+        """Wakes the threads in result()."""
         cdef Waiter *waiter
         if future.n_waiting:
             waiter = self.waiters
@@ -280,9 +308,6 @@ cdef class Client:
                     rp_os_futex_wake(&waiter.word)
                 waiter = waiter.next
             rp_pool_kick_leader(&self.pool)
-        if future.state == FINISHED and (future.watched or future.callbacks is not None):
-            self.news.append(future)
-            rp_pool_kick_service(&self.pool)
 
     cdef void free_block(self, uint64_t offset) noexcept:
         cdef uint64_t n
@@ -304,7 +329,7 @@ cdef class Client:
         if self.refusal is not None:
             raise self.refusal()
 
-    def submit(self, fn, tuple args, dict kwargs, bint chunk=False):
+    def submit(self, fn, tuple args, dict kwargs, bint chunk=False, Options options=None):
         """Encodes a call and puts it on the board, or in the queue if there is no room.
 
         Args:
@@ -312,6 +337,7 @@ cdef class Client:
             args: Positional arguments; with `chunk`, a tuple of such tuples, one a call.
             kwargs: Keyword arguments, or None.
             chunk: The result is the list of the results of the calls.
+            options: None for the defaults.
 
         Returns:
             A Future.
@@ -327,6 +353,10 @@ cdef class Client:
         future = new_future()
         future.fn = fn
         future.pos = POS_QUEUED
+        future.kind = KIND_CHUNK if chunk else 0
+        if options is not None:
+            future.options = options
+            future.kind |= KIND_TIMED if options.timeout_ns else 0
         kind = type(fn)
         entry = None
         if kind is FunctionType or kind is BuiltinType or kind is type:
@@ -345,12 +375,12 @@ cdef class Client:
             self.grow_table()
         self.check()  # again: all of the above may have run user code, or let another thread run
         # From the reservation to the publication no object is created and no Python code runs.
-        if entry is not None and not kwargs and self.queued == 0:
+        if entry is not None and not kwargs and self.queued == 0 and (options is None or options.retries == 0):
             slot = rp_board_try_reserve(&self.pool.board)
             if slot != NULL:
                 n = put(slot.inline_bytes, RP_SLOT_INLINE, args, 0)
                 if n >= 0:
-                    slot.kind = KIND_ARGS | (KIND_CHUNK if chunk else 0)
+                    slot.kind = KIND_ARGS | future.kind
                     slot.bytes = n
                     slot.offset = 0
                     future.client = self
@@ -359,8 +389,10 @@ cdef class Client:
                     self.publish(slot, future)
                     if self.outstanding > self.n_started and self.n_started < self.pool.n_workers:
                         self.grow()
+                    if options is not None:
+                        self.keep_time(options)
                     return future
-        return self.submit_pickled(future, entry, args, kwargs, chunk)
+        return self.submit_pickled(future, entry, args, kwargs)
 
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:
         """Names task and function in the filled slot and makes it visible."""
@@ -377,8 +409,9 @@ cdef class Client:
         self.outstanding += 1
         future.pos = rp_pool_publish(&self.pool, self.outstanding)
 
-    cdef submit_pickled(self, FutureBase future, FunctionEntry entry, tuple args, dict kwargs, bint chunk):
-        """The way of a task whose arguments are not compact, or for which there is no room on the board."""
+    cdef submit_pickled(self, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
+        """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
+        to be sent again."""
         cdef unsigned char compact[RP_SLOT_INLINE]
         cdef Py_ssize_t n = -1
         cdef int kind
@@ -408,7 +441,7 @@ cdef class Client:
         self.check()  # pickling ran user code, in which the pool may have been shut down
         if self.free_entry == NO_ENTRY:
             self.grow_table()
-        future.kind = kind | (KIND_CHUNK if chunk else 0)
+        future.kind |= kind
         future.value = data
         future.client = self
         future.entry = entry
@@ -418,7 +451,17 @@ cdef class Client:
         self.pump()
         if self.outstanding + self.queued > self.n_started and self.n_started < self.pool.n_workers:
             self.grow()
+        if future.options is not None:
+            self.keep_time(future.options)
         return future
+
+    cdef keep_time(self, Options options):
+        """A task with these options is pending: sees to it that enforce() is called in time. Later calls of it see to
+        themselves: one that finds no task overdue cannot be too late for the next before the shortest limit is over."""
+        if options.timeout_ns and (self.shortest_ns == 0 or options.timeout_ns < self.shortest_ns):
+            self.shortest_ns = options.timeout_ns
+            if self.alarm is not None:
+                self.alarm()
 
     cdef refuse(self, FutureBase future, object error):
         """The task cannot be sent: its future gets the error."""
@@ -449,7 +492,8 @@ cdef class Client:
         slot.bytes = n
         self.queued -= 1
         self.publish(slot, future)
-        future.value = None
+        if future.options is None or future.deaths >= future.options.retries:
+            future.value = None
         return True
 
     cdef void pump(self) noexcept:
@@ -801,17 +845,116 @@ cdef class Client:
         if future.pos != POS_QUEUED and not rp_board_try_cancel(&self.pool.board, future.pos):
             return False
         self.remove(future)
-        future.value = None
-        future.state = NOTIFIED
+        future.settle_cancelled(True)  # cancel() tells, under the condition
         self.let_know(future)
         return True
 
-    def cancel_all(self):
-        """Cancels every task that no worker has claimed."""
+    def cancel_all(self, grace=None):
+        """Cancels every task that no worker has claimed.
+
+        Args:
+            grace: Ends those that run, too, in so many seconds at most.
+        """
         cdef uint32_t i
         for i in range(self.table_size):
             if self.table[i].future != NULL:
-                (<object>self.table[i].future).cancel()
+                future = <object>self.table[i].future
+                if not future.cancel(running=False) and grace is not None:
+                    self.end(future, WHY_CANCELLED, nanoseconds(grace))
+
+    # ---- ending a task that runs ----
+
+    cdef bint end(self, FutureBase future, int why, int64_t grace_ns) except -1:
+        """Begins to end a pending task that runs.
+
+        Args:
+            grace_ns: How long until its worker is killed; at most that of its options, which -1 stands for.
+
+        Returns:
+            Whether it is pending.
+        """
+        cdef Ending ending = Ending()
+        cdef int64_t own_ns = future.options.grace_ns if future.options is not None else GRACE_NS
+        cdef uint64_t kill_ns
+        ending.why = why
+        ending.task = self.describe(future)  # this may run user code
+        if future.state != PENDING or future.client is not self:
+            return False
+        kill_ns = rp_os_now_ns() + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
+        if future.ending is not None:
+            ending = future.ending
+            ending.why = max(ending.why, why)  # a cancellation has the last word
+            ending.kill_ns = min(ending.kill_ns, kill_ns)
+        else:
+            ending.kill_ns = kill_ns
+            ending.worker = -1
+            ending.timeout_ns = future.options.timeout_ns if future.options is not None else 0
+            future.ending = ending
+            self.endings.append(future)
+        if self.alarm is not None:
+            self.alarm()
+        return True
+
+    def enforce(self):
+        """Begins to end the tasks that have overrun their time, and moves on the ending of all that are to end.
+
+        Returns:
+            A list of (worker, kill), the workers that are to be signalled: to be killed, or to be interrupted in their
+            tasks. And the seconds after which this is to be called again, None if not before the alarm.
+        """
+        cdef uint64_t now = rp_os_now_ns(), due = RP_NEVER, started, task_id
+        cdef FutureBase future
+        cdef Ending ending
+        cdef PyObject *found
+        cdef uint32_t w
+        signals = []
+        if not self.open or self.retired:
+            return signals, None
+        if self.timed == 0:
+            self.shortest_ns = 0
+        else:
+            due = now + self.shortest_ns  # none that starts after this can be overdue before
+            for w in range(self.pool.n_workers):
+                task_id = rp_pool_timed_task(&self.pool, w, &started)
+                found = self.find(task_id) if task_id else NULL
+                if found == NULL:
+                    continue
+                future = <FutureBase>found
+                if future.ending is not None or future.options is None or future.options.timeout_ns == 0:
+                    continue
+                if now >= started and now - started >= <uint64_t>future.options.timeout_ns:
+                    self.end(future, WHY_OVERRUN, -1)
+                else:
+                    due = min(due, min(now, started) + <uint64_t>future.options.timeout_ns)
+        for _ in range(len(self.endings)):
+            future = self.endings.popleft()
+            ending = future.ending
+            if future.state != PENDING or ending is None:
+                continue
+            self.endings.append(future)
+            w = rp_pool_holder(&self.pool, future.task_id, future.pos)
+            if w == self.pool.n_workers:  # its result is there, or its worker is being buried
+                self.drain()
+                if future.state == PENDING:
+                    due = min(due, now + LOOK_AGAIN_NS)
+            elif ending.killed:
+                pass
+            elif now >= ending.kill_ns:
+                rp_pool_condemn(&self.pool, w, future.task_id)
+                self.drain()
+                if future.state == PENDING:
+                    ending.killed = True
+                    signals.append((w, True))
+                else:
+                    rp_pool_condemn(&self.pool, w, 0)
+            else:
+                due = min(due, ending.kill_ns)
+                if ending.worker != w:
+                    ending.worker = w
+                    rp_pool_interrupt(&self.pool, w, future.task_id, ending.why)
+                    signals.append((w, False))
+        now = rp_os_now_ns()
+        return signals, None if due == RP_NEVER else max(due, now + LOOK_AGAIN_NS) / 1e9 - now / 1e9
 
     def close(self, refusal):
         """Takes no more tasks; when none is pending, the workers are told to leave.
@@ -859,6 +1002,26 @@ cdef class Client:
         self.pump()
         rp_pool_rouse_after_death(&self.pool, self.outstanding)
 
+    def retry(self, FutureBase future):
+        """Sends a task anew whose worker has died, if its options say so and it was not to end. rouse() follows.
+
+        Returns:
+            Whether it is sent anew.
+        """
+        if future.state != PENDING or future.client is not self or future.options is None or future.ending is not None:
+            return False
+        if future.deaths >= future.options.retries:
+            return False
+        future.deaths += 1
+        if future.block:
+            self.free_block(future.block)
+            future.block = 0
+        future.pos = POS_QUEUED
+        self.outstanding -= 1
+        self.queued += 1
+        self.queue.appendleft(future)
+        return True
+
     def fail(self, FutureBase future, error):
         """Ends a pending future of this pool with an exception; a future that is done stays as it is."""
         if future.state == PENDING and future.client is self:
@@ -872,7 +1035,9 @@ cdef class Client:
                 self.fail(<object>self.table[i].future, error)
 
     def describe(self, FutureBase future):
-        """The name of what a pending task calls."""
+        """The name of a pending task, or else of what it calls."""
+        if future.options is not None and future.options.name is not None:
+            return future.options.name
         fn = future.fn
         try:
             module = getattr(fn, "__module__", None)

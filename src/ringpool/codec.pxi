@@ -32,11 +32,17 @@ cdef enum:
     KIND_MASK = 15
     KIND_CHUNK = 16        # flag: args is a tuple of argument tuples, the result a list
     KIND_NAMED = 32        # flag: the function's block holds a pickle of (module, qualified name), not of itself
+    KIND_TIMED = 64        # flag: the worker notes when the call starts, or each call of a chunk
 # Results:
     KIND_VALUE = 1         # compact
     KIND_VALUE_PICKLE = 2
     KIND_ERROR = 3         # pickle of (pickle of the exception or None, traceback text, repr)
     KIND_START_ERROR = 4   # the same, of an initializer
+
+# Why a task is to end that runs:
+cdef enum:
+    WHY_OVERRUN = 1        # it has taken longer than its time limit
+    WHY_CANCELLED = 2
 
 cdef enum:
     MAX_DEPTH = 8  # of nested tuples in the compact form; arbitrary

@@ -27,6 +27,31 @@ class WorkerDied(BrokenProcessPool):
         return type(self), (self.worker, self.pid, self.exitcode, self.task)
 
 
+class TaskTimeout(TimeoutError):
+    """A task has taken longer than its time limit. Raised in the task at that moment, and later by its future.
+
+    Attributes:
+        task: Name of the task, or of the function it called; None in the task itself.
+        timeout: The limit, in seconds; None in the task itself.
+        killed: Whether its worker had to be killed, since it went on when its grace was over.
+    """
+
+    task: str | None = None
+    timeout: float | None = None
+    killed: bool = False
+
+    def __init__(self, message: str = "the task has taken longer than its time limit") -> None:
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, task: str, timeout: float, killed: bool) -> TaskTimeout:
+        """The exception of a future, with all that is known."""
+        how = ", and its worker was killed since it went on after its grace" if killed else ""
+        error = cls(f"{task} took longer than {timeout:g} s{how}")
+        error.task, error.timeout, error.killed = task, timeout, killed
+        return error
+
+
 def how_it_ended(exitcode: int | None) -> str:
     """Words for an exit code as `multiprocessing.Process.exitcode` gives it.
 

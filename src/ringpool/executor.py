@@ -27,6 +27,7 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
+import signal
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -35,9 +36,9 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from ringpool import machine
+from ringpool import _core, machine
 from ringpool.future import Future
-from ringpool.supervisor import Supervisor
+from ringpool.supervisor import ABORT_GRACE_S, GRACE_S, Supervisor
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -61,6 +62,8 @@ class ProcessPoolExecutor(Executor):
             the "fork" start method.
         on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied,
             and another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
+        cancel_running: Whether `Future.cancel` also ends a task that runs, as `Future.cancel(running=True)` does. So
+            does then asyncio, when it cancels what awaits a future.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -77,6 +80,7 @@ class ProcessPoolExecutor(Executor):
         *,
         max_tasks_per_child: int | None = None,
         on_worker_death: str = "replace",
+        cancel_running: bool = False,
     ) -> None:
         if max_workers is None:
             max_workers = min(machine.usable_cpus(), _MAX_WORKERS)
@@ -106,6 +110,7 @@ class ProcessPoolExecutor(Executor):
             mp_context, max_workers, initializer, initargs, max_tasks_per_child, on_worker_death
         )
         self._client = self._supervisor.client
+        self._client.cancel_running = bool(cancel_running)
         self._begun = False
 
     def _begin(self) -> None:
@@ -160,6 +165,56 @@ class ProcessPoolExecutor(Executor):
             ValueError: chunksize or buffersize is less than 1.
             TypeError: buffersize is not an integer.
         """
+        return self._map(None, fn, iterables, timeout, chunksize, buffersize)
+
+    def options(
+        self, *, timeout: float | None = None, grace: float = GRACE_S, retries: int = 0, name: str | None = None
+    ) -> View:
+        """This pool with options for the tasks that are submitted through what it returns.
+
+        ``pool.options(timeout=5, retries=2).submit(fn, x)``
+
+        Args:
+            timeout: Seconds that a task may run, counted from when a worker starts it; with `map`, each item. Then
+                TaskTimeout is raised in it, so that its ``finally`` blocks run, and its future raises TaskTimeout,
+                whatever the task makes of that. None for no limit.
+            grace: Seconds from that exception, or the one of `Future.cancel(running=True)`, until a task that goes on
+                has its worker killed, with the processes that it has started. The worker is replaced.
+            retries: How many times a task is run anew whose worker has died. One that has raised is not, nor one that
+                was to end.
+            name: What messages call the task, in place of the function's name.
+
+        Returns:
+            An executor that shares this pool; to shut it down is to shut down the pool.
+
+        Raises:
+            ValueError: timeout is not positive; grace or retries is negative.
+            TypeError: An argument is of the wrong type.
+        """
+        for what, seconds in (("timeout", timeout), ("grace", grace)):
+            if seconds is None and what == "timeout":
+                continue
+            if not isinstance(seconds, (int, float)):
+                raise TypeError(f"{what} must be a number of seconds, not {type(seconds).__name__}")
+            if not (seconds > 0 or (seconds == 0 and what == "grace")):
+                raise ValueError(f"{what} must be {'positive' if what == 'timeout' else 'at least 0'}")
+        if not isinstance(retries, int):
+            raise TypeError(f"retries must be an integer, not {type(retries).__name__}")
+        if retries < 0:
+            raise ValueError("retries must be at least 0")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        return View(self, _core.Options(timeout, grace, retries, name))
+
+    def _map(
+        self,
+        options: _core.Options | None,
+        fn: Callable[..., _T],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Iterator[_T]:
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
@@ -175,40 +230,54 @@ class ProcessPoolExecutor(Executor):
         chunked = chunksize > 1
         # Without a buffersize, every task is submitted before the first result is asked for.
         futures = collections.deque(
-            self._submit_item(fn, args, chunked) for args in itertools.islice(tasks, buffersize)
+            self._submit_item(options, fn, args, chunked) for args in itertools.islice(tasks, buffersize)
         )
-        results = _results(futures, weakref.ref(self), fn, tasks if buffersize else iter(()), chunked, deadline)
+        results = _results(
+            futures, weakref.ref(self), options, fn, tasks if buffersize else iter(()), chunked, deadline
+        )
         return _flatten(results) if chunked else results
 
-    def _submit_item(self, fn: Callable[..., Any], args: tuple[Any, ...], chunked: bool) -> Future[Any]:
+    def _submit_item(
+        self, options: _core.Options | None, fn: Callable[..., Any], args: tuple[Any, ...], chunked: bool
+    ) -> Future[Any]:
         """Submits one call of map, or the calls of one chunk."""
-        if not chunked:
-            return self.submit(fn, *args)
-        if type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
-            return self.submit(functools.partial(_call_each, fn), args)
+        if options is None:
+            if not chunked:
+                return self.submit(fn, *args)
+            if type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
+                return self.submit(functools.partial(_call_each, fn), args)
         if not self._begun:
             self._begin()
-        return self._client.submit(fn, args, None, True)
+        return self._client.submit(fn, args, None, chunked, options)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shuts down and waits. After a Ctrl-C it does not wait for what runs: it ends the workers, as the signal
-        itself would end the stdlib's."""
+        """Shuts down and waits. After a Ctrl-C, also one that comes while it waits, it does not wait for what runs:
+        what has not started is cancelled, and what runs is ended after a short grace."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._supervisor.abort(kill=False)
-        self.shutdown(wait=True)
+            self._supervisor.abort(ABORT_GRACE_S)
+        try:
+            self.shutdown(wait=True)
+        except KeyboardInterrupt:
+            self._supervisor.abort(ABORT_GRACE_S)
+            self._supervisor.join()
+            raise
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> None:
         """Takes no more tasks; the workers leave when all that is pending is done.
 
         Args:
             wait: Return when they have left.
             cancel_futures: Cancel what no worker has claimed.
+            timeout: Seconds after which all that is still pending is cancelled, also what runs, as by
+                `Future.cancel(running=True)`. None for no limit.
         """
         self._supervisor.close()
         if cancel_futures:
             self._client.cancel_all()
+        if timeout is not None:
+            self._supervisor.abort_in(timeout)
         if wait or not self._begun:
             self._supervisor.join()
 
@@ -217,19 +286,56 @@ class ProcessPoolExecutor(Executor):
 
         The futures of tasks that were running raise WorkerDied.
         """
-        self._supervisor.abort(kill=False)
+        self._supervisor.terminate(signal.SIGTERM)
 
     def kill_workers(self) -> None:
         """Shuts the pool down, cancels what has not started, and ends the workers with SIGKILL.
 
         The futures of tasks that were running raise WorkerDied.
         """
-        self._supervisor.abort(kill=True)
+        self._supervisor.terminate(signal.SIGKILL)
+
+
+class View(Executor):
+    """A pool with options for the tasks that are submitted through it. Made by `ProcessPoolExecutor.options`."""
+
+    def __init__(self, pool: ProcessPoolExecutor, options: _core.Options) -> None:
+        self._pool = pool
+        self._options = options
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """As `ProcessPoolExecutor.submit`, with the options."""
+        pool = self._pool
+        if not pool._begun:
+            pool._begin()
+        return pool._client.submit(fn, args, kwargs, False, self._options)
+
+    def map(
+        self,
+        fn: Callable[..., _T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[_T]:
+        """As `ProcessPoolExecutor.map`, with the options: a time limit among them holds for each item, whatever the
+        chunks. (`timeout` here is how long to wait for results, as in the stdlib.)"""
+        return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> None:
+        """Shuts the pool down. See `ProcessPoolExecutor.shutdown`."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures, timeout=timeout)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.__exit__(kind, error, trace)
 
 
 def _results(
     futures: collections.deque[Future[Any]],
     executor: weakref.ref[ProcessPoolExecutor],
+    options: _core.Options | None,
     fn: Callable[..., Any],
     tasks: Iterator[tuple[Any, ...]],
     chunked: bool,
@@ -241,7 +347,7 @@ def _results(
             owner = executor()
             if owner is not None:
                 for args in itertools.islice(tasks, 1):
-                    futures.append(owner._submit_item(fn, args, chunked))
+                    futures.append(owner._submit_item(options, fn, args, chunked))
             owner = None
             yield _result_or_cancel(futures.popleft(), deadline)
     finally:

@@ -13,10 +13,71 @@ cdef enum:
     FORM_ERROR = 2    # value is the exception
     FORM_PICKLE = 3   # value is the pickle of the result: bytes or a Payload
     FORM_REPORT = 4   # value is the pickle of an encode_error()
+    FORM_OVERRUN = 5  # value is the Ending of a task that took too long
 
 cdef uint64_t POS_QUEUED = <uint64_t>-1
 
 _STATES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+
+
+@cython.final
+cdef class Options:
+    """What a task is submitted with besides what it calls.
+
+    Args:
+        timeout: Seconds that it may run, or None.
+        grace: Seconds from the exception raised in it to the end of its worker.
+        retries: How many times it is run anew if its worker dies.
+        name: What it is called in messages, or None.
+    """
+
+    cdef readonly int64_t timeout_ns  # 0: no limit
+    cdef readonly int64_t grace_ns
+    cdef readonly uint32_t retries
+    cdef readonly str name
+
+    def __init__(self, timeout, grace, retries, name):
+        self.timeout_ns = max(nanoseconds(timeout), 1) if timeout is not None else 0
+        self.grace_ns = nanoseconds(grace)
+        self.retries = min(retries, 0xffffffff)
+        self.name = name
+
+
+cdef int64_t nanoseconds(seconds) except? -1:
+    return <int64_t>(min(seconds, 1e9) * 1e9)
+
+
+@cython.final
+cdef class Ending:
+    """That a task which runs is to end; how far that has gone; and, for one that took too long, how it ended."""
+
+    cdef int why           # WHY_OVERRUN or WHY_CANCELLED
+    cdef bint killed       # its worker was
+    cdef uint64_t kill_ns  # when its worker is killed
+    cdef int64_t worker    # the one that it was interrupted in, or -1
+    cdef int64_t timeout_ns
+    cdef object task       # its name
+    cdef int form          # of value, as a future's
+    cdef object value      # what the task did in the end
+
+    cdef exception(self):
+        """The TaskTimeout; its cause is what the task raised, or the traceback of the one raised in it."""
+        from ringpool.errors import TaskTimeout
+
+        cause = None
+        if self.form == FORM_REPORT:
+            cause = decode_error(payload_bytes(self.value))
+            if type(cause) is TaskTimeout:
+                cause = cause.__cause__
+        elif self.form == FORM_ERROR and not self.killed:
+            cause = self.value  # its worker died by itself
+        error = TaskTimeout.of(self.task, self.timeout_ns / 1e9, self.killed)
+        error.__cause__ = cause
+        return error
+
+
+cdef payload_bytes(source):
+    return (<Payload>source).bytes() if isinstance(source, Payload) else source
 
 
 cdef logger():
@@ -60,6 +121,9 @@ cdef class FutureBase:
     cdef unsigned char state
     cdef unsigned char form
     cdef unsigned char kind   # how value is encoded while queued
+    cdef uint32_t deaths      # workers that died while they ran it
+    cdef Options options      # while pending; None for the defaults
+    cdef Ending ending        # while pending; None unless it is to end though it runs
     cdef bint watched
     cdef bint told            # _state may show the end
 
@@ -75,20 +139,27 @@ cdef class FutureBase:
         self.state = FINISHED
         self.told = self.cond is None
 
+    cdef void settle_cancelled(self, bint told) noexcept:
+        """From PENDING to cancelled. Runs no Python code."""
+        self.value = None
+        self.state = NOTIFIED
+        self.told = told
+
     cdef decode(self):
         """Makes value the result or the exception itself."""
-        cdef Payload payload
         cdef int form = self.form
-        if form != FORM_PICKLE and form != FORM_REPORT:
+        if form < FORM_PICKLE:
             return
         source = self.value
         try:
-            data = (<Payload>source).bytes() if isinstance(source, Payload) else source
             if form == FORM_REPORT:
-                value = decode_error(data)
+                value = decode_error(payload_bytes(source))
+                form = FORM_ERROR
+            elif form == FORM_OVERRUN:
+                value = (<Ending>source).exception()
                 form = FORM_ERROR
             else:
-                value = pickle.loads(data)
+                value = pickle.loads(payload_bytes(source))
                 form = FORM_RESULT
         except KeyboardInterrupt:  # the user's, most likely: the future stays as it is
             raise
@@ -96,7 +167,7 @@ cdef class FutureBase:
             value = error
             form = FORM_ERROR
         # Another thread may have been quicker; every caller is to see the same object.
-        if self.form == FORM_PICKLE or self.form == FORM_REPORT:
+        if self.form >= FORM_PICKLE:
             self.value = value
             self.form = form
 
@@ -168,7 +239,7 @@ cdef class FutureBase:
     @property
     def _state(self):
         self.sync()
-        if self.state == FINISHED and not self.told:
+        if self.state >= NOTIFIED and not self.told:
             return "RUNNING"
         return _STATES[self.state] if not (self.state == PENDING and self.claimed()) else "RUNNING"
 
@@ -197,26 +268,45 @@ cdef class FutureBase:
         verb = "raised" if self.form == FORM_ERROR else "returned"
         return f"<{type(self).__name__} at {id(self):#x} state=finished {verb} {type(self.value).__name__}>"
 
-    def cancel(self):
-        """Cancels the task if no worker has claimed it.
+    def cancel(self, *, running=None):
+        """Cancels the task if no worker has claimed it; with `running`, also if it runs.
+
+        In a task that runs, `concurrent.futures.CancelledError` is raised. If the task has not ended when its grace is
+        over (see `ProcessPoolExecutor.options`), its worker is killed and replaced. In either case its future raises
+        CancelledError, when the worker is free or dead.
+
+        Args:
+            running: Whether to end a task that runs. Default: as the pool was told by `cancel_running`.
 
         Returns:
-            True if the task is cancelled (now or before): it never runs. False if it runs or is done.
+            True if the task is cancelled (now or before), or will be, since it runs. False if it is done, or runs and is
+            not to be ended.
         """
         if self.state == CANCELLED or self.state == NOTIFIED:
             return True
+        cdef bint cancelled
         if self.cond is None:
-            if not self.try_cancel():
-                return False
+            cancelled = self.try_cancel()
         else:
             with self.cond:
-                if not self.try_cancel():
-                    return False
-                self.cond.notify_all()
-                if self.state == NOTIFIED:
-                    self.tell_waiters()
+                cancelled = self.try_cancel()
+                if cancelled:
+                    self.cond.notify_all()
+                    if self.state == NOTIFIED:
+                        self.tell_waiters()
+        if not cancelled:
+            return self.cancel_running(running)
         self._invoke_callbacks()
         return True
+
+    cdef cancel_running(self, running):
+        cdef Client client = self.client
+        if client is None:
+            return False
+        if not (client.cancel_running if running is None else running):
+            return self.ending is not None and self.ending.why == WHY_CANCELLED
+        self.sync()
+        return self.state == PENDING and client.end(self, WHY_CANCELLED, -1)
 
     cdef bint try_cancel(self):
         if self.state != PENDING:
@@ -327,6 +417,7 @@ cdef class FutureBase:
         with self._condition:
             if self.state == CANCELLED:
                 self.state = NOTIFIED
+                self.told = True
                 for waiter in self.waiters or ():
                     waiter.add_cancelled(self)
                 return False

@@ -58,6 +58,7 @@ cdef extern from "board.h" nogil:
 cdef extern from "pool.h" nogil:
     enum: RP_MAX_WORKERS
     enum: RP_RESULT_INLINE
+    const uint64_t RP_NEVER
     enum: RP_ABSENT
     enum: RP_STARTED
     enum: RP_RETIRED
@@ -88,6 +89,10 @@ cdef extern from "pool.h" nogil:
     rp_slot *rp_pool_try_claim(rp_pool *p, uint64_t *pos)
     void rp_pool_take(rp_pool *p, uint64_t task_id, uint64_t pos)
     int rp_pool_wait_task(rp_pool *p)
+    void rp_pool_start_clock(rp_pool *p)
+    void rp_pool_stop_clock(rp_pool *p)
+    bint rp_pool_is_interrupted(const rp_pool *p, uint64_t task_id, uint64_t *why)
+    bint rp_pool_is_condemned(const rp_pool *p, uint64_t task_id)
     rp_result *rp_pool_try_result(rp_pool *p)
     int rp_pool_wait_space(rp_pool *p)
     void rp_pool_publish_result(rp_pool *p)
@@ -110,6 +115,9 @@ cdef extern from "pool.h" nogil:
     bint rp_pool_wants_memory(rp_pool *p, uint32_t w)
     void rp_pool_stop(rp_pool *p)
     uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
-    uint64_t rp_pool_tasks_done(const rp_pool *p, uint32_t w)
+    uint32_t rp_pool_holder(const rp_pool *p, uint64_t task_id, uint64_t pos)
+    uint64_t rp_pool_timed_task(const rp_pool *p, uint32_t w, uint64_t *started_ns)
+    void rp_pool_interrupt(rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
+    void rp_pool_condemn(rp_pool *p, uint32_t w, uint64_t task_id)
     uint32_t rp_pool_recover(rp_pool *p, uint32_t w, uint64_t *task_ids)
     void rp_pool_rouse_after_death(rp_pool *p, uint64_t outstanding)

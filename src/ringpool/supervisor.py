@@ -10,16 +10,25 @@ dead worker held; what becomes of it is decided here.
   after max_tasks         goes on                 a successor starts
   in the initializer      goes on                 the pool breaks; the initializer's exception is the cause
   before it was ready     goes on                 a successor starts; the pool breaks at the third such death in a row
-  otherwise               on_worker_death         its task fails with WorkerDied; a successor starts ("replace"), or the
-                                                  pool breaks and every pending task fails ("break")
+  killed, its task was    goes on                 that future raises TaskTimeout or CancelledError; a successor starts
+    to end and went on
+  otherwise               on_worker_death         its task runs anew if its `retries` allow, else fails with WorkerDied;
+                                                  a successor starts ("replace"), or the pool breaks and every pending
+                                                  task fails ("break")
+
+The same thread keeps time. A task that is to end, because it has overrun its limit, or was cancelled while it runs, or
+because the pool is to end, is interrupted, and its worker killed when its grace is over. The core says who is due.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import signal
 import sys
 import threading
+import time
 import weakref
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from dataclasses import dataclass
@@ -37,6 +46,11 @@ START_TRIES = 3
 # quarters of it to threads' stacks, libraries and the tasks.
 AS_SHARE = 4
 
+GRACE_S = 1.0  # from the exception raised in a task to the end of its worker, by default
+
+# After a Ctrl-C: how long running tasks have to clean up. The program should be back at the prompt within two seconds.
+ABORT_GRACE_S = 0.5
+
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
@@ -49,6 +63,22 @@ class _Place:
     process: process.BaseProcess
     pidfd: int | None
     ready: bool = False  # as far as _has_new_starts has looked
+    killed: bool = False  # by us, with what it was running
+
+    def signal(self, signum: int) -> None:
+        """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that are
+        still in its process group."""
+        if self.pidfd is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, 0)  # it is there: until it is buried, its number is its own
+            if signum == signal.SIGKILL:
+                self.killed = True
+            if signum != signal.SIGINT:
+                assert self.process.pid is not None
+                with contextlib.suppress(ProcessLookupError):  # it has not got as far as to have a group
+                    os.killpg(self.process.pid, signum)
+            signal.pidfd_send_signal(self.pidfd, signum)
 
 
 class Supervisor:
@@ -80,6 +110,8 @@ class Supervisor:
         self._wanted = 0
         self._start_failures = 0
         self._ending = False
+        self._abort_at = math.inf  # what is pending then is cancelled, whether it runs or not
+        self._kill_at = math.inf  # the workers that are there then are killed
         self._lock = threading.Lock()  # of the places
         self._owner: weakref.ref[Any] | None = None
         self._wake = -1
@@ -114,6 +146,7 @@ class Supervisor:
             # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
             self._owner = weakref.ref(owner, lambda _: self.close())
             self.client.grow = self._grow
+            self.client.alarm = self._alarm
             _live.add(self)
             self._threads = [
                 threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
@@ -148,22 +181,35 @@ class Supervisor:
         anything, when the executor is garbage."""
         self.client.close(_refuse_at_exit if _exiting else _refuse)
 
-    def abort(self, kill: bool) -> None:
-        """Closes the pool, cancels what has not started and ends the workers.
+    def terminate(self, signum: int) -> None:
+        """Closes the pool, cancels what has not started and ends the workers at once.
 
         Args:
-            kill: With SIGKILL rather than SIGTERM.
+            signum: SIGTERM or SIGKILL.
         """
-        processes = self.processes
         self._ending = True
         self.close()
         self.client.cancel_all()
-        for each in processes:
-            with contextlib.suppress(ProcessLookupError, ValueError):  # gone, or buried
-                if kill:
-                    each.kill()
-                else:
-                    each.terminate()
+        with self._lock:
+            for place in self._places.values():
+                place.signal(signum)
+
+    def abort(self, grace: float) -> None:
+        """Closes the pool, cancels what has not started and ends what runs.
+
+        Args:
+            grace: Seconds that running tasks have to clean up, before their workers are killed.
+        """
+        self._ending = True
+        self.close()
+        self.client.cancel_all(grace)
+        self._kill_at = min(self._kill_at, time.monotonic() + grace)
+        self._alarm()
+
+    def abort_in(self, seconds: float) -> None:
+        """Aborts the pool in so many seconds, if it has not ended by then."""
+        self._abort_at = min(self._abort_at, time.monotonic() + seconds)
+        self._alarm()
 
     def join(self) -> None:
         """Waits until the closed pool has ended. Returns at once in the pool's own threads, which cannot wait for
@@ -182,7 +228,7 @@ class Supervisor:
         try:
             self.client.serve()
         finally:
-            os.eventfd_write(self._wake, 1)  # the pool has stopped, perhaps when there was no worker left to end
+            self._alarm()  # the pool has stopped, perhaps when there was no worker left to end
 
     def _watch(self) -> None:
         while self._places or not self.client.stopped:
@@ -192,7 +238,7 @@ class Supervisor:
                 watched.append(place.process.sentinel)
                 if place.pidfd is not None:
                     watched.append(place.pidfd)
-            ready = set(connection.wait(watched))
+            ready = set(connection.wait(watched, self._enforce()))
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             for place in places:
@@ -201,6 +247,32 @@ class Supervisor:
             self._replace()
         self._threads[0].join()
         self._let_go()
+
+    def _enforce(self) -> float | None:
+        """Ends what is to end now. Returns after how many seconds there may be more to do; None if not before an
+        alarm."""
+        now = time.monotonic()
+        if now >= self._abort_at:
+            self._abort_at = math.inf
+            self.abort(GRACE_S)
+        due, seconds = self.client.enforce()
+        for index, kill in due:
+            place = self._places.get(index)
+            if place is not None:
+                place.signal(signal.SIGKILL if kill else signal.SIGINT)
+        if now >= self._kill_at:
+            self._kill_at = math.inf
+            for place in self._places.values():
+                place.signal(signal.SIGKILL)
+        next_s = min(self._abort_at, self._kill_at) - now
+        if seconds is not None:
+            next_s = min(next_s, seconds)
+        return None if next_s == math.inf else max(next_s, 0.0)
+
+    def _alarm(self) -> None:
+        """Has the supervisor thread look what there is to do."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def _replace(self) -> None:
         try:
@@ -218,21 +290,23 @@ class Supervisor:
         with self._lock:
             del self._places[place.index]
             client.n_started = len(self._places)
-        if place.pidfd is not None:
-            os.close(place.pidfd)
+            if place.pidfd is not None:
+                os.close(place.pidfd)
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
         if started or self._has_new_starts():
             self._start_failures = 0
         lost = client.bury(place.index)
+        if not self._breaks and not self._ending:
+            lost = [future for future in lost if not client.retry(future)]
         deaths = [WorkerDied(place.index, pid, exitcode, client.describe(future)) for future in lost]
         for future, death in zip(lost, deaths, strict=True):
             abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
             death.__cause__ = _RemoteTraceback(abruptly)
             client.fail(future, death)
         client.rouse()
-        if retired and not lost:
+        if (retired and not lost) or place.killed:
             return
         ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode)}"
         if client.start_error is not None:
@@ -271,15 +345,16 @@ class Supervisor:
 
     def _let_go(self) -> None:
         _live.discard(self)
-        self.client.grow = None
+        self.client.grow = self.client.alarm = None
         self.client.retire()
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        for fd in (self._wake, self._parent):
+        fds = (self._wake, self._parent)
+        self._wake = self._parent = -1  # first: an alarm that comes late must not go to whoever gets the number next
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
-        self._wake = self._parent = -1
 
     # ---- processes ----
 
@@ -288,7 +363,7 @@ class Supervisor:
         wanted = min(self._n_workers, self.client.pending)
         if wanted > self._wanted:
             self._wanted = wanted
-            os.eventfd_write(self._wake, 1)
+            self._alarm()
 
     def _start_missing(self) -> None:
         """Fills the vacant places among those wanted, if there is or may be work for them. Needs the lock."""
@@ -351,7 +426,7 @@ def _end_all() -> None:
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for each in list(_live):
         if interrupted:
-            each.abort(kill=False)
+            each.abort(ABORT_GRACE_S)
         else:
             each.close()
     for each in list(_live):

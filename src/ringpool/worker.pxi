@@ -25,6 +25,7 @@ cdef class Worker:
 
     cdef rp_pool pool
     cdef int pid
+    cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
@@ -56,6 +57,8 @@ cdef class Worker:
             memcpy(<void *>&task, <void *>slot, sizeof(rp_slot))
             rp_pool_take(&self.pool, task.task_id, pos)
             self.execute(&task)
+            if rp_pool_is_condemned(&self.pool, task.task_id):
+                break
             if left:
                 left -= 1
                 if left == 0:
@@ -75,6 +78,20 @@ cdef class Worker:
             PyErr_CheckSignals()
         return rc != 0
 
+    def interrupt(self, signum, frame):
+        """The handler of the signal by which the parent ends a task: raises TaskTimeout or CancelledError in the task
+        that is to end, once, if that is still the one that runs. Any other such signal, from the terminal for
+        example, does nothing."""
+        cdef uint64_t why
+        if self.task_id == 0 or self.pid != getpid() or not rp_pool_is_interrupted(&self.pool, self.task_id, &why):
+            return
+        self.task_id = 0
+        if why == WHY_CANCELLED:
+            raise cancelled_error()
+        from ringpool.errors import TaskTimeout
+
+        raise TaskTimeout()
+
     def report_start_error(self, exc):
         """Tells the parent that the initializer has raised."""
         self.send_bytes(0, KIND_START_ERROR, encode_error(exc))
@@ -82,12 +99,24 @@ cdef class Worker:
     cdef object execute(self, rp_slot *task):
         """Runs one task and publishes its result. Raises only what ends the worker."""
         cdef int kind = task.kind & KIND_MASK
+        cdef bint timed = task.kind & KIND_TIMED
         cdef rp_result *slot
         cdef Py_ssize_t n
+        # From here on a signal may raise an exception, wherever Python code runs, until task_id is 0 again.
+        self.task_id = task.task_id
         try:
+            if timed:
+                rp_pool_start_clock(&self.pool)
             fn, args, kwargs = self.decode(task, kind)
             if task.kind & KIND_CHUNK:
-                value = [fn(*each) for each in args]
+                if timed:
+                    value = []
+                    for each in args:
+                        rp_pool_start_clock(&self.pool)
+                        value.append(fn(*each))
+                    each = None
+                else:
+                    value = [fn(*each) for each in args]
             else:
                 value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
             fn = args = kwargs = None
@@ -99,15 +128,24 @@ cdef class Worker:
                 slot.kind = KIND_VALUE
                 slot.offset = 0
                 slot.bytes = n
+                self.task_id = 0
+                if timed:
+                    rp_pool_stop_clock(&self.pool)
                 rp_pool_publish_result(&self.pool)
                 return
             data = dumps(value)
             value = None
+            self.task_id = 0
+            if timed:
+                rp_pool_stop_clock(&self.pool)
             self.send_bytes(task.task_id, KIND_VALUE_PICKLE, data)
             return
         except BaseException as error:
+            self.task_id = 0
             exc = error
-        fn = args = kwargs = value = None
+        if timed:
+            rp_pool_stop_clock(&self.pool)
+        fn = each = args = kwargs = value = None
         data = encode_error(exc)
         # The frames of the task hold its arguments.
         exc.__traceback__ = None
@@ -169,6 +207,7 @@ cdef class Worker:
             slot = rp_pool_try_result(&self.pool)
             if slot != NULL:
                 return slot
+            rp_pool_stop_clock(&self.pool)  # it is not the task that takes the time
             with nogil:
                 rp_pool_wait_space(&self.pool)
             PyErr_CheckSignals()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from multiprocessing import reduction
@@ -70,7 +72,8 @@ class Orders:
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
-    """Ctrl-C is the parent's affair. A handler, not SIG_IGN, which programs that a task starts would inherit."""
+    """Ctrl-C is the parent's affair. A handler, not SIG_IGN, which programs that a task starts would inherit. When
+    there can be tasks, `Worker.interrupt` takes its place."""
 
 
 def main(orders: Orders) -> None:
@@ -78,6 +81,9 @@ def main(orders: Orders) -> None:
     _core.guard(orders.parent.fd)
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A group of its own, so that what a task has started can be killed together with the worker.
+    with contextlib.suppress(PermissionError):  # it leads a session
+        os.setpgid(0, 0)
     core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.place)
     if orders.initializer is not None:
         try:
@@ -88,4 +94,5 @@ def main(orders: Orders) -> None:
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             core.report_start_error(error)
             sys.exit(1)
+    signal.signal(signal.SIGINT, core.interrupt)
     core.run(orders.max_tasks)
