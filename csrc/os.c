@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -90,6 +91,25 @@ int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
 void rp_os_futex_wake(rp_futex *word)
 {
     syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+void rp_os_tell(int eventfd)
+{
+    const uint64_t one = 1;
+    ssize_t n = eventfd < 0 ? 0 : write(eventfd, &one, sizeof one);
+    (void)n; /* EAGAIN: it is full, so the reader has been told */
+}
+
+uint64_t rp_os_own_memory(void)
+{
+    unsigned long size, resident = 0, shared = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%lu %lu %lu", &size, &resident, &shared) != 3 || resident < shared)
+        resident = shared = 0;
+    fclose(f);
+    return (uint64_t)(resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 uint64_t rp_os_now_ns(void)

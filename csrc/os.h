@@ -31,6 +31,13 @@ int rp_os_punch(int fd, uint64_t offset, uint64_t bytes);
 int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns);
 void rp_os_futex_wake(rp_futex *word);
 
+/* Writes to an eventfd; -1: to nobody. */
+void rp_os_tell(int eventfd);
+
+/* Bytes of memory that this process has to itself: what is resident, less what is shared or of files. 0 if the system
+ * does not say. */
+uint64_t rp_os_own_memory(void);
+
 uint64_t rp_os_now_ns(void); /* monotonic */
 uint32_t rp_os_cpu(void);    /* the processor this thread runs on, or ran on a moment ago */
 int rp_os_nap(uint64_t ns);  /* sleeps about so long; -EINTR if a signal ends it early */

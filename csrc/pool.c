@@ -276,10 +276,57 @@ void rp_pool_leave(struct rp_pool *p)
 {
     uint64_t bit;
     rp_word *ready = mask_word(p, p->shared->ready, &bit);
-    rp_store_release(&me(p)->state, (uint64_t)RP_RETIRED);
+    uint64_t successor;
+    rp_store_seq_cst(&me(p)->state, (uint64_t)RP_RETIRED); /* announce / publish: see rp_pool_name_successor */
     rp_and_seq_cst(ready, ~bit); /* announce / publish: from here on, a publisher does not count on this worker ... */
+    successor = rp_load_seq_cst(&me(p)->successor);
+    if (successor)
+        rp_pool_give_turn(p, (uint32_t)(successor & 0xffff), successor >> 16);
     came_round(p);
     rouse_if_work_waits(p); /* ... and what was published before may have */
+}
+
+/* Sleeps once, unless the word is `wanted` already or the pool has stopped. */
+static int sleep_until(struct rp_pool *p, const rp_word *word, uint64_t wanted)
+{
+    rp_bell_announce(&me(p)->bell); /* announce / publish */
+    if (rp_load_seq_cst(word) != wanted && !rp_load_seq_cst(&p->shared->stop))
+        return rp_bell_sleep(&me(p)->bell, -1);
+    rp_bell_cancel(&me(p)->bell);
+    return 0;
+}
+
+int rp_pool_await_turn(struct rp_pool *p, uint64_t ticket, int tell)
+{
+    const rp_word *turn = &me(p)->turn;
+    int err = 0;
+    if (rp_load_acquire(turn) != ticket) {
+        rp_store_release(&me(p)->state, (uint64_t)RP_PARKED);
+        rp_os_tell(tell);
+    }
+    while (rp_load_acquire(turn) != ticket && !rp_load_acquire(&p->shared->stop) && err != -EINTR)
+        err = sleep_until(p, turn, ticket);
+    return err == -EINTR ? err : rp_load_acquire(turn) == ticket;
+}
+
+void rp_pool_retire(struct rp_pool *p, uint64_t when, int tell)
+{
+    rp_store_release(&me(p)->retiring, when);
+    rp_os_tell(tell);
+}
+
+bool rp_pool_is_dismissed(const struct rp_pool *p)
+{
+    return rp_load_acquire(&p->entries[p->index].dismissed);
+}
+
+int rp_pool_await_dismissal(struct rp_pool *p, int tell)
+{
+    int err = 0;
+    rp_os_tell(tell);
+    while (!rp_pool_is_dismissed(p) && !rp_load_acquire(&p->shared->stop) && err != -EINTR)
+        err = sleep_until(p, &me(p)->dismissed, 1);
+    return err == -EINTR ? err : 0;
 }
 
 struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
@@ -328,7 +375,7 @@ int rp_pool_wait_task(struct rp_pool *p)
     /* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
     if (rp_ring_unread(&p->results[p->index]) > 0)
         (void)rp_bell_ring(&p->shared->service);
-    if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop))
+    if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop) || rp_load_seq_cst(&me(p)->dismissed))
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
@@ -639,6 +686,41 @@ uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w)
     return (uint32_t)rp_load_acquire(&p->entries[w].state);
 }
 
+/* ---- recycling ---- */
+
+bool rp_pool_is_retiring(const struct rp_pool *p, uint32_t w)
+{
+    return rp_load_acquire(&p->entries[w].retiring) != RP_STAYING;
+}
+
+bool rp_pool_may_go(const struct rp_pool *p, uint32_t w)
+{
+    return rp_load_acquire(&p->entries[w].state) == RP_RETIRED || rp_load_acquire(&p->entries[w].retiring) == RP_READY;
+}
+
+void rp_pool_give_turn(struct rp_pool *p, uint32_t w, uint64_t ticket)
+{
+    if (w >= p->n_workers)
+        return;
+    rp_store_seq_cst(&p->entries[w].turn, ticket); /* announce / publish */
+    (void)rp_bell_ring(&p->entries[w].bell);
+}
+
+void rp_pool_name_successor(struct rp_pool *p, uint32_t w, uint32_t successor, uint64_t ticket)
+{
+    rp_store_seq_cst(&p->entries[w].successor, ticket << 16 | successor); /* announce / publish: if it has left before ... */
+    if (rp_load_seq_cst(&p->entries[w].state) == RP_RETIRED)
+        rp_pool_give_turn(p, successor, ticket); /* ... it has not handed over */
+}
+
+void rp_pool_dismiss(struct rp_pool *p, uint32_t w)
+{
+    if (rp_load_relaxed(&p->entries[w].dismissed))
+        return;
+    rp_store_seq_cst(&p->entries[w].dismissed, 1u); /* announce / publish */
+    (void)rp_bell_ring(&p->entries[w].bell);
+}
+
 /* ---- ending a task that runs ---- */
 
 uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos)
@@ -689,6 +771,10 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->wants_memory, 0u);
     rp_store_relaxed(&e->interrupted, 0u);
     rp_store_relaxed(&e->condemned, 0u);
+    rp_store_relaxed(&e->retiring, 0u);
+    rp_store_relaxed(&e->successor, 0u);
+    rp_store_relaxed(&e->dismissed, 0u);
+    rp_store_relaxed(&e->turn, 0u);
     rp_store_relaxed(&p->served[w], 0u);
     rp_store_release(&e->state, (uint64_t)RP_ABSENT);
     rp_bell_cancel(&e->bell);

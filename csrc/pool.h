@@ -21,6 +21,7 @@
  *   sleeper                              bell          woken by
  *   ---------------------------------    ----------    --------------------------------------------------------------
  *   worker without a task                its own       rouse(): whoever publishes a task while too few are awake
+ *   worker that is parked, or retired    its own       its predecessor's leave, or the parent's word
  *   worker whose ring is full            its own       the parent's commit, which looks at waits_space
  *   worker whose arena is full           its own       the parent's return of a block, which looks at wants_memory
  *   the parent's thread in result()      results       any result; rp_pool_kick_leader
@@ -42,6 +43,12 @@
  * the result and pardons, or the worker sees that it is condemned and takes no other task: whatever the parent kills has
  * no task but that one.
  *
+ * Recycling. A worker that is to leave says so (`retiring`) while it still works. Its successor is started in another
+ * place, initialises itself, and is PARKED until its turn: until the first has taken its last task and hands over, or is
+ * dead and the parent does. So never do more workers take tasks than the pool has, and no task waits for a start. Each
+ * start has a ticket of its own, so that a late hand-over cannot be taken for another's. The first then stays, without
+ * tasks, until the parent has seen its successor ready and dismisses it.
+ *
  * If a worker dies: at any point, rp_pool_recover() gives its task, takes its bits out of the masks, clears `waking`
  * (it may have died as the waker or as the woken), and tolls every bell it could have been about to ring.
  */
@@ -54,7 +61,7 @@
 #include "ring.h"
 #include "segment.h"
 
-#define RP_MAX_WORKERS 1024u
+#define RP_MAX_WORKERS 2048u /* places: while workers are recycled, twice as many as take tasks */
 #define RP_MASK_WORDS (RP_MAX_WORKERS / 64u)
 
 /* Slots: enough that neither side waits for the other within one slice of the scheduler at a million tasks a second and
@@ -66,7 +73,10 @@
 #define RP_RESULT_INLINE 88u
 #define RP_NEVER UINT64_MAX
 
-enum rp_worker_state { RP_ABSENT = 0, RP_STARTED = 1, RP_RETIRED = 2 };
+enum rp_worker_state { RP_ABSENT = 0, RP_PARKED = 1, RP_STARTED = 2, RP_RETIRED = 3 };
+
+/* Why a worker wants a successor. SOON: it leaves after so many tasks. READY: it leaves when its successor is ready. */
+enum rp_retiring { RP_STAYING = 0, RP_SOON = 1, RP_READY = 2 };
 
 struct rp_result {
     rp_word seq;
@@ -97,11 +107,17 @@ struct rp_worker_entry {
     rp_word cpu;                     /* the processor it was on when it last waited, plus 1 */
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
     rp_word wants_memory;            /* number of the request while it waits for a block of its arena, else 0 */
+    rp_word retiring;                /* enum rp_retiring */
 
     /* Writer: the parent, seldom. See "Ending a task that runs". */
     _Alignas(RP_LINE) rp_word interrupted; /* id of the task in which an exception is to be raised, or 0 */
     rp_word why;                           /* which exception (enum in the codec); written before `interrupted` */
     rp_word condemned;                     /* id of the task after which it takes no other, or 0 */
+    rp_word successor;                     /* ticket << 16 | its place; 0: none yet */
+    rp_word dismissed;                     /* 1: its successor is ready, it may go */
+
+    /* Writer: the parent; and the worker that this one succeeds, if that is alive. Only ever set to a ticket. */
+    rp_word turn; /* the worker with this ticket may take tasks */
 };
 RP_ASSERT_SIZE(struct rp_worker_entry, 4 * RP_LINE);
 
@@ -174,8 +190,22 @@ bool rp_pool_crowded(const struct rp_pool *p);
 
 /* ---- worker ---- */
 
-void rp_pool_join(struct rp_pool *p);  /* ready for tasks */
-void rp_pool_leave(struct rp_pool *p); /* no more: retired, after a set number of tasks */
+/* Parked until its turn (1), or until the pool stops (0). -EINTR. Returns at once if it has it from the start; otherwise
+ * `tell` is written to, an eventfd, when it is parked. */
+int rp_pool_await_turn(struct rp_pool *p, uint64_t ticket, int tell);
+
+void rp_pool_join(struct rp_pool *p); /* ready for tasks */
+
+/* Will leave, and says when (enum rp_retiring): asks for a successor through the eventfd. */
+void rp_pool_retire(struct rp_pool *p, uint64_t when, int tell);
+
+/* It may go, or if it said READY, should: its successor is ready. */
+bool rp_pool_is_dismissed(const struct rp_pool *p);
+
+void rp_pool_leave(struct rp_pool *p); /* takes no more tasks, and hands over */
+
+/* After leaving: waits until it is dismissed or the pool stops. 0 or -EINTR. */
+int rp_pool_await_dismissal(struct rp_pool *p, int tell);
 
 /* The first task, claimed; or NULL. Its body is then copied out, and rp_pool_take called. */
 struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos);
@@ -244,6 +274,19 @@ bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w);
 void rp_pool_stop(struct rp_pool *p);
 
 uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w);
+bool rp_pool_is_retiring(const struct rp_pool *p, uint32_t w);
+
+/* Does worker w, whose successor is ready, have nothing more to do? */
+bool rp_pool_may_go(const struct rp_pool *p, uint32_t w);
+
+/* The worker that starts, or has started, in place w with this ticket may take tasks. */
+void rp_pool_give_turn(struct rp_pool *p, uint32_t w, uint64_t ticket);
+
+/* The worker in place w is succeeded by the one in place `successor`, not yet started, with this ticket. */
+void rp_pool_name_successor(struct rp_pool *p, uint32_t w, uint32_t successor, uint64_t ticket);
+
+/* Lets worker w go. */
+void rp_pool_dismiss(struct rp_pool *p, uint32_t w);
 
 /* The worker that has the task, published at `pos`, in its hands; n_workers if none has: it has been answered, or it died
  * with its worker. Only for a task that has been claimed. */

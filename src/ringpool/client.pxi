@@ -103,7 +103,8 @@ cdef class Client:
     """One pool, seen from the process that made it.
 
     Args:
-        n_workers: Places for workers, 1 to 1024.
+        n_workers: How many workers take tasks at a time.
+        n_places: How many there may be, with those that start or leave, 1 to 2048.
         n_cpus: Processors that the pool may use; decides when spinning is a waste.
         arena_bytes: Upper limit of each process's arena.
 
@@ -112,6 +113,7 @@ cdef class Client:
     """
 
     cdef rp_pool pool
+    cdef readonly uint32_t n_workers
     cdef bint open                # the mapping is there and this process owns it
     cdef bint retired             # the pool is done; the mapping stays for payloads
     cdef object __weakref__
@@ -149,20 +151,21 @@ cdef class Client:
     cdef readonly object start_error  # exception of a worker's initializer
     cdef readonly uint64_t strays # results that named no pending task
 
-    def __cinit__(self, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes):
+    def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes):
         self.free_entry = NO_ENTRY
-        cdef int err = rp_pool_create(&self.pool, n_workers, n_cpus, arena_bytes)
+        self.n_workers = n_workers
+        cdef int err = rp_pool_create(&self.pool, n_places, n_cpus, arena_bytes)
         if err:
             raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
         self.open = True
 
-    def __init__(self, n_workers, n_cpus, arena_bytes):
+    def __init__(self, n_workers, n_places, n_cpus, arena_bytes):
         self.queue = deque()
         self.endings = deque()
         self.functions = {}
         self.dynamic = OrderedDict()
         self.news = deque()
-        self.unreturned = [[] for _ in range(n_workers)]
+        self.unreturned = [[] for _ in range(n_places)]
         _clients.add(self)
 
     def __dealloc__(self):
@@ -184,7 +187,7 @@ cdef class Client:
         return self.pool.segment.fd
 
     @property
-    def n_workers(self):
+    def n_places(self):
         return self.pool.n_workers
 
     @property
@@ -215,6 +218,23 @@ cdef class Client:
 
     def worker_retired(self, uint32_t w):
         return rp_pool_worker_state(&self.pool, w) == RP_RETIRED
+
+    def worker_retiring(self, uint32_t w):
+        """Whether it wants a successor."""
+        return rp_pool_is_retiring(&self.pool, w)
+
+    def give_turn(self, uint32_t w, uint64_t ticket):
+        """The worker that starts, or has started, in place w with this ticket may take tasks."""
+        rp_pool_give_turn(&self.pool, w, ticket)
+
+    def name_successor(self, uint32_t w, uint32_t successor, uint64_t ticket):
+        """Worker w will hand over to the one that is about to be started in that place with that ticket."""
+        rp_pool_name_successor(&self.pool, w, successor, ticket)
+
+    def dismiss(self, uint32_t w, uint32_t successor):
+        """Lets worker w go if it has nothing more to do and its successor is ready."""
+        if rp_pool_worker_state(&self.pool, successor) != RP_ABSENT and rp_pool_may_go(&self.pool, w):
+            rp_pool_dismiss(&self.pool, w)
 
     # ---- task table ----
 
@@ -387,7 +407,7 @@ cdef class Client:
                     future.entry = entry
                     self.enter(future)
                     self.publish(slot, future)
-                    if self.outstanding > self.n_started and self.n_started < self.pool.n_workers:
+                    if self.outstanding > self.n_started and self.n_started < self.n_workers:
                         self.grow()
                     if options is not None:
                         self.keep_time(options)
@@ -449,7 +469,7 @@ cdef class Client:
         self.queued += 1
         self.queue.append(future)
         self.pump()
-        if self.outstanding + self.queued > self.n_started and self.n_started < self.pool.n_workers:
+        if self.outstanding + self.queued > self.n_started and self.n_started < self.n_workers:
             self.grow()
         if future.options is not None:
             self.keep_time(future.options)

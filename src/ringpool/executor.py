@@ -59,7 +59,10 @@ class ProcessPoolExecutor(Executor):
         initializer: Called in each worker before its first task. If it raises, the pool is broken.
         initargs: Its arguments.
         max_tasks_per_child: How many tasks a worker runs before another takes its place; None for no limit. Not with
-            the "fork" start method.
+            the "fork" start method. The other is started beforehand, so while workers are replaced there may be twice
+            as many processes; never do more than `max_workers` run tasks.
+        max_memory_per_child: Bytes of memory. A worker that has more to itself after a task (resident, and neither
+            shared nor of files) is replaced when another is ready. None for no limit.
         on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied,
             and another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
         cancel_running: Whether `Future.cancel` also ends a task that runs, as `Future.cancel(running=True)` does. So
@@ -79,6 +82,7 @@ class ProcessPoolExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
         on_worker_death: str = "replace",
         cancel_running: bool = False,
     ) -> None:
@@ -102,12 +106,23 @@ class ProcessPoolExecutor(Executor):
                     "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method;"
                     " supply a different mp_context."
                 )
+        if max_memory_per_child is not None:
+            if not isinstance(max_memory_per_child, int):
+                raise TypeError("max_memory_per_child must be an integer")
+            if max_memory_per_child <= 0:
+                raise ValueError("max_memory_per_child must be >= 1")
         if on_worker_death not in ("replace", "break"):
             raise ValueError("on_worker_death must be 'replace' or 'break'")
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._supervisor = Supervisor(
-            mp_context, max_workers, initializer, initargs, max_tasks_per_child, on_worker_death
+            mp_context,
+            max_workers,
+            initializer,
+            initargs,
+            max_tasks_per_child,
+            max_memory_per_child,
+            on_worker_death,
         )
         self._client = self._supervisor.client
         self._client.cancel_running = bool(cancel_running)

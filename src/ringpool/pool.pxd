@@ -12,6 +12,8 @@ cdef extern from "os.h" nogil:
     int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
     void rp_os_futex_wake(rp_futex *word)
     uint64_t rp_os_now_ns()
+    uint64_t rp_os_own_memory()
+    void rp_os_tell(int eventfd)
     int rp_os_guard(int pidfd)
 
 
@@ -60,8 +62,11 @@ cdef extern from "pool.h" nogil:
     enum: RP_RESULT_INLINE
     const uint64_t RP_NEVER
     enum: RP_ABSENT
+    enum: RP_PARKED
     enum: RP_STARTED
     enum: RP_RETIRED
+    enum: RP_SOON
+    enum: RP_READY
     struct rp_result:
         uint64_t task_id
         uint64_t offset
@@ -84,7 +89,11 @@ cdef extern from "pool.h" nogil:
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     bint rp_pool_crowded(const rp_pool *p)
 
+    int rp_pool_await_turn(rp_pool *p, uint64_t ticket, int tell)
     void rp_pool_join(rp_pool *p)
+    void rp_pool_retire(rp_pool *p, uint64_t when, int tell)
+    bint rp_pool_is_dismissed(const rp_pool *p)
+    int rp_pool_await_dismissal(rp_pool *p, int tell)
     void rp_pool_leave(rp_pool *p)
     rp_slot *rp_pool_try_claim(rp_pool *p, uint64_t *pos)
     void rp_pool_take(rp_pool *p, uint64_t task_id, uint64_t pos)
@@ -115,6 +124,11 @@ cdef extern from "pool.h" nogil:
     bint rp_pool_wants_memory(rp_pool *p, uint32_t w)
     void rp_pool_stop(rp_pool *p)
     uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
+    bint rp_pool_is_retiring(const rp_pool *p, uint32_t w)
+    bint rp_pool_may_go(const rp_pool *p, uint32_t w)
+    void rp_pool_give_turn(rp_pool *p, uint32_t w, uint64_t ticket)
+    void rp_pool_name_successor(rp_pool *p, uint32_t w, uint32_t successor, uint64_t ticket)
+    void rp_pool_dismiss(rp_pool *p, uint32_t w)
     uint32_t rp_pool_holder(const rp_pool *p, uint64_t task_id, uint64_t pos)
     uint64_t rp_pool_timed_task(const rp_pool *p, uint32_t w, uint64_t *started_ns)
     void rp_pool_interrupt(rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)

@@ -7,7 +7,7 @@ dead worker held; what becomes of it is decided here.
   worker ended            and the pool            then
   --------------------    --------------------    -----------------------------------------------------------------
   as it was told          has stopped             nothing: it is the end
-  after max_tasks         goes on                 a successor starts
+  recycled                goes on                 nothing: its successor has started before and takes its tasks
   in the initializer      goes on                 the pool breaks; the initializer's exception is the cause
   before it was ready     goes on                 a successor starts; the pool breaks at the third such death in a row
   killed, its task was    goes on                 that future raises TaskTimeout or CancelledError; a successor starts
@@ -32,7 +32,7 @@ import time
 import weakref
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from dataclasses import dataclass
-from multiprocessing import connection, context, process
+from multiprocessing import connection, context, forkserver, process
 from typing import Any
 
 from ringpool import _core, machine, worker
@@ -62,6 +62,9 @@ class _Place:
     index: int
     process: process.BaseProcess
     pidfd: int | None
+    ticket: int  # of this start
+    predecessor: _Place | None = None  # whose tasks it takes over when that one has left
+    successor: _Place | None = None
     ready: bool = False  # as far as _has_new_starts has looked
     killed: bool = False  # by us, with what it was running
 
@@ -97,16 +100,21 @@ class Supervisor:
         initializer: Any,
         initargs: tuple[Any, ...],
         max_tasks: int | None,
+        max_memory: int | None,
         on_worker_death: str,
     ) -> None:
-        self.client = _core.Client(n_workers, machine.usable_cpus(), _arena_bytes(n_workers))
+        self._recycles = max_tasks is not None or max_memory is not None
+        n_places = 2 * n_workers if self._recycles else n_workers  # each worker's successor starts beside it
+        self.client = _core.Client(n_workers, n_places, machine.usable_cpus(), _arena_bytes(n_places))
         self._context = mp_context
         self._n_workers = n_workers
         self._initializer = initializer
         self._initargs = initargs
         self._max_tasks = max_tasks
+        self._max_memory = max_memory
         self._breaks = on_worker_death == "break"
         self._places: dict[int, _Place] = {}
+        self._starts = 0
         self._wanted = 0
         self._start_failures = 0
         self._ending = False
@@ -136,7 +144,10 @@ class Supervisor:
             self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._parent = os.pidfd_open(os.getpid())
-            self._wanted = self._n_workers if self._context.get_start_method() == "fork" else 1
+            method = self._context.get_start_method()
+            self._wanted = self._n_workers if method == "fork" else 1
+            if method == "forkserver":
+                _preload()
             try:
                 self._start_missing()
             except BaseException:
@@ -279,8 +290,11 @@ class Supervisor:
             with self._lock:
                 self._start_missing()
         except Exception as error:
-            if not self._places:
+            if all(self.client.worker_retired(index) for index in self._places):
                 self._break_off("no worker could be started", error)
+        for place in self._places.values():
+            if place.successor is not None:
+                self.client.dismiss(place.index, place.successor.index)
 
     def _bury(self, place: _Place) -> None:
         client = self.client
@@ -289,7 +303,11 @@ class Supervisor:
         pid = place.process.pid or 0
         with self._lock:
             del self._places[place.index]
-            client.n_started = len(self._places)
+            if place.predecessor is not None:
+                place.predecessor.successor = None
+            if place.successor is not None:
+                place.successor.predecessor = None
+            client.n_started = self._count()
             if place.pidfd is not None:
                 os.close(place.pidfd)
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
@@ -305,6 +323,8 @@ class Supervisor:
             abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
             death.__cause__ = _RemoteTraceback(abruptly)
             client.fail(future, death)
+        if place.successor is not None:
+            client.give_turn(place.successor.index, place.successor.ticket)
         client.rouse()
         if (retired and not lost) or place.killed:
             return
@@ -369,22 +389,40 @@ class Supervisor:
         """Fills the vacant places among those wanted, if there is or may be work for them. Needs the lock."""
         if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
             return
-        for index in range(self._wanted):
-            if index not in self._places:
-                self._places[index] = self._start(index)
-                self.client.n_started = len(self._places)
+        for place in list(self._places.values()):
+            if place.successor is None and self.client.worker_retiring(place.index):
+                self._start(place)
+        for _ in range(self._wanted - self._count()):
+            self._start(None)
 
-    def _start(self, index: int) -> _Place:
+    def _count(self) -> int:
+        """How many workers take tasks, or will when they have started."""
+        return sum(place.predecessor is None for place in self._places.values())
+
+    def _start(self, predecessor: _Place | None) -> None:
+        """Starts a worker, which takes tasks at once or as the successor of another. Needs the lock. If all places are
+        taken, one that leaves will be buried soon, and this is called again."""
+        index = next((i for i in range(self.client.n_places) if i not in self._places), None)
+        if index is None:
+            return
+        self._starts += 1
+        if predecessor is None:
+            self.client.give_turn(index, self._starts)
+        else:
+            self.client.name_successor(predecessor.index, index, self._starts)
         orders = worker.Orders(
             memfd=worker.Descriptor(self.client.memfd),
             parent=worker.Descriptor(self._parent),
-            n_workers=self._n_workers,
+            tell=worker.Descriptor(self._wake) if self._recycles else None,
+            n_places=self.client.n_places,
             n_cpus=self.client.n_cpus,
             arena_bytes=self.client.arena_bytes,
             place=index,
+            ticket=self._starts,
             initializer=self._initializer,
             initargs=self._initargs,
             max_tasks=self._max_tasks,
+            max_memory=self._max_memory,
         )
         started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=worker.main, args=(orders,), name=f"ringpool-worker-{index}"
@@ -400,13 +438,24 @@ class Supervisor:
             pidfd: int | None = os.pidfd_open(started.pid)
         except ProcessLookupError:  # it has died already: its sentinel says so
             pidfd = None
-        return _Place(index, started, pidfd)
+        place = _Place(index, started, pidfd, orders.ticket, predecessor)
+        if predecessor is not None:
+            predecessor.successor = place
+        self._places[index] = place
+        self.client.n_started = self._count()
 
 
-def _arena_bytes(n_workers: int) -> int:
+def _preload() -> None:
+    """Has the fork server import ringpool, once for all its workers, unless it runs already or the user has said what
+    it should import. A worker then starts in a sixth of the processor time."""
+    if getattr(forkserver._forkserver, "_preload_modules", None) == ["__main__"]:
+        forkserver.set_forkserver_preload(["__main__", "ringpool.executor"])
+
+
+def _arena_bytes(n_places: int) -> int:
     limit = machine.address_space()
     most = min(machine.usable_memory(), ARENA_MAX)
-    return most if limit is None else min(most, limit // (AS_SHARE * (n_workers + 1)))
+    return most if limit is None else min(most, limit // (AS_SHARE * (n_places + 1)))
 
 
 def _refuse() -> RuntimeError:

@@ -2,6 +2,8 @@
 
 cdef enum:
     MAX_CALLABLES = 512  # kept decoded; beyond that all are forgotten and decoded again as they are named
+    START_NS = 100000000  # what a worker may take to start: a bare "spawn" takes so much
+    MEMORY_CHECK_NS = 1000000  # the least time between two looks at the memory in use, which take some microseconds
 
 
 def guard(int pidfd):
@@ -16,7 +18,7 @@ cdef class Worker:
 
     Args:
         memfd: The segment's descriptor, taken over.
-        n_workers, n_cpus, arena_bytes: Those of the Client.
+        n_places, n_cpus, arena_bytes: Those of the Client.
         index: Which worker this is.
 
     Raises:
@@ -28,8 +30,8 @@ cdef class Worker:
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
-    def __cinit__(self, int memfd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
-        cdef int err = rp_pool_attach(&self.pool, memfd, n_workers, n_cpus, arena_bytes, index)
+    def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
+        cdef int err = rp_pool_attach(&self.pool, memfd, n_places, n_cpus, arena_bytes, index)
         if err:
             raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
         self.pid = getpid()
@@ -40,30 +42,69 @@ cdef class Worker:
         if self.pid == getpid():
             rp_pool_destroy(&self.pool)
 
-    def run(self, max_tasks=None):
-        """Runs tasks until the pool stops, or `max_tasks` of them."""
-        cdef uint64_t left = max_tasks or 0
+    def run(self, uint64_t ticket, max_tasks=None, max_memory=None, int tell=-1):
+        """Runs tasks until the pool stops or another worker has taken its place.
+
+        Args:
+            ticket: Of this start; the first task waits until it is this worker's turn.
+            max_tasks: It takes no more tasks after so many.
+            max_memory: It is succeeded when it has more bytes of memory to itself than this after a task.
+            tell: An eventfd of the parent's, written to when there is something to do for it.
+        """
+        cdef uint64_t left = max_tasks or 0, limit = max_memory or 0, done = 0, busy_ns = 0, start = 0, checked_ns = 0
+        cdef bint recycled = left or limit, retiring = False
         cdef uint64_t pos
         cdef rp_slot *slot
         cdef rp_slot task
-        cdef int i
+        cdef int rc = -EINTR
+        while rc == -EINTR:
+            with nogil:
+                rc = rp_pool_await_turn(&self.pool, ticket, tell)
+            PyErr_CheckSignals()
+        if rc == 0:
+            return
         rp_pool_join(&self.pool)
+        rp_os_tell(tell)  # its predecessor may go
         while True:
             slot = rp_pool_try_claim(&self.pool, &pos)
             if slot == NULL:
+                if retiring and rp_pool_is_dismissed(&self.pool):
+                    break
                 if not self.wait():
                     break
                 continue
             memcpy(<void *>&task, <void *>slot, sizeof(rp_slot))
             rp_pool_take(&self.pool, task.task_id, pos)
+            if recycled:
+                start = rp_os_now_ns()
+                # A successor is asked for as long before the last task as a start may take, by the mean of those so far.
+                if left and not retiring and (left == 1 or (done and left * (busy_ns // done) <= START_NS)):
+                    retiring = True
+                    rp_pool_retire(&self.pool, RP_SOON, tell)
             self.execute(&task)
             if rp_pool_is_condemned(&self.pool, task.task_id):
+                recycled = False  # its place is wanted by nobody yet: it goes at once
                 break
-            if left:
-                left -= 1
-                if left == 0:
+            if recycled:
+                done += 1
+                busy_ns += rp_os_now_ns() - start
+                if left:
+                    left -= 1
+                    if left == 0:
+                        break
+                if limit and not retiring and rp_os_now_ns() - checked_ns >= MEMORY_CHECK_NS:
+                    checked_ns = rp_os_now_ns()
+                    if rp_os_own_memory() > limit:
+                        retiring = True
+                        rp_pool_retire(&self.pool, RP_READY, tell)
+                if retiring and rp_pool_is_dismissed(&self.pool):
                     break
         rp_pool_leave(&self.pool)
+        rc = -EINTR if recycled else 0
+        while rc == -EINTR:
+            with nogil:
+                rc = rp_pool_await_dismissal(&self.pool, tell)
+            PyErr_CheckSignals()
 
     cdef bint wait(self) except -1:
         cdef int i, rc

@@ -41,34 +41,43 @@ class Orders:
     Args:
         memfd: The pool's shared memory.
         parent: A pidfd of the process that owns the pool.
-        n_workers, n_cpus, arena_bytes: Those of the `_core.Client`.
+        tell: An eventfd of the supervisor's, if workers are recycled.
+        n_places, n_cpus, arena_bytes: Those of the `_core.Client`.
         place: Which of the workers it is, from 0.
+        ticket: The number of this start: it takes tasks when that is called.
         initializer: Called with `initargs` before the first task, unless None.
         initargs: Its arguments.
         max_tasks: How many tasks it runs before it leaves; None for no limit.
+        max_memory: It is succeeded when it has more bytes of memory to itself after a task; None for no limit.
     """
 
     def __init__(
         self,
         memfd: Descriptor,
         parent: Descriptor,
-        n_workers: int,
+        tell: Descriptor | None,
+        n_places: int,
         n_cpus: int,
         arena_bytes: int,
         place: int,
+        ticket: int,
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         max_tasks: int | None,
+        max_memory: int | None,
     ) -> None:
         self.memfd = memfd
         self.parent = parent
-        self.n_workers = n_workers
+        self.tell = tell
+        self.n_places = n_places
         self.n_cpus = n_cpus
         self.arena_bytes = arena_bytes
         self.place = place
+        self.ticket = ticket
         self.initializer = initializer
         self.initargs = initargs
         self.max_tasks = max_tasks
+        self.max_memory = max_memory
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
@@ -84,7 +93,7 @@ def main(orders: Orders) -> None:
     # A group of its own, so that what a task has started can be killed together with the worker.
     with contextlib.suppress(PermissionError):  # it leads a session
         os.setpgid(0, 0)
-    core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.place)
+    core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.arena_bytes, orders.place)
     if orders.initializer is not None:
         try:
             orders.initializer(*orders.initargs)
@@ -95,4 +104,5 @@ def main(orders: Orders) -> None:
             core.report_start_error(error)
             sys.exit(1)
     signal.signal(signal.SIGINT, core.interrupt)
-    core.run(orders.max_tasks)
+    tell = -1 if orders.tell is None else orders.tell.fd
+    core.run(orders.ticket, orders.max_tasks, orders.max_memory, tell)
