@@ -425,14 +425,23 @@ class Supervisor:
             max_memory=self._max_memory,
         )
         started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
-            target=worker.main, args=(orders,), name=f"ringpool-worker-{index}"
+            target=worker.main, args=(orders,), name=worker.Name(f"ringpool-worker-{index}")
         )
         # Python deletes __main__.__file__ after a script's last line, and multiprocessing tells a new process by it
         # where the script's functions are: a pool left open would lose its tasks.
         main = sys.modules.get("__main__")
         if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
             main.__file__ = self._main_file
-        started.start()
+        if self._context.get_start_method() == "forkserver":
+            forkserver.ensure_running()  # before the mask, which it would hand on to processes that are not ours
+            started.start()
+        else:
+            # The new process inherits the mask, and takes it off when its handler is there.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            try:
+                started.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         assert started.pid is not None
         try:
             pidfd: int | None = os.pidfd_open(started.pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import signal
 import sys
@@ -33,6 +34,23 @@ class Descriptor:
 
 def _receive(duplicate: Any) -> Descriptor:
     return Descriptor(duplicate.detach())
+
+
+class _Ignore:
+    """Unpickled, it has SIGINT ignored."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return signal.signal, (signal.SIGINT, signal.SIG_IGN)
+
+
+class Name(str):
+    """The name of a worker's process. It is among the first things that a new process unpickles, before the user's main
+    module is imported, which may take long; and as that is done, SIGINT is ignored. So a Ctrl-C prints no traceback of
+    a worker that has not come to its own handler. (Names of the standard library only: `sys.path` is not set by then.)
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return operator.getitem, ((str(self), _Ignore()), 0)
 
 
 class Orders:
@@ -90,6 +108,7 @@ def main(orders: Orders) -> None:
     _core.guard(orders.parent.fd)
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     # A group of its own, so that what a task has started can be killed together with the worker.
     with contextlib.suppress(PermissionError):  # it leads a session
         os.setpgid(0, 0)

@@ -1,0 +1,52 @@
+"""A SIGINT that comes to workers, as a Ctrl-C sends it, never hurts them nor makes them print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+WAIT_S = 30.0
+
+# Its main module takes long to import in a worker; meanwhile, and later, the workers get SIGINT all the time.
+SCRIPT = """
+import contextlib, multiprocessing, os, signal, sys, threading, time
+import ringpool
+
+if __name__ != "__main__":
+    time.sleep(0.3)
+
+def square(i):
+    return i * i
+
+if __name__ == "__main__":
+    pool = ringpool.ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1]))
+    futures = [pool.submit(square, i) for i in range(1000)]
+    done = threading.Event()
+    sent = 0
+    def interrupt():
+        global sent
+        while not done.is_set():
+            time.sleep(0.001 if sys.argv[1] != "forkserver" else 0.05)  # the fork server's child reads its name first
+            for each in pool._supervisor.processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each.pid, signal.SIGINT)
+                    sent += 1
+    threads = [threading.Thread(target=interrupt)]
+    threads[0].start()
+    assert [future.result(20) for future in futures] == [i * i for i in range(1000)]
+    time.sleep(0.1)
+    done.set()
+    threads[0].join()
+    assert sent
+    pool.shutdown()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_ignore_sigint_from_their_first_moment(method, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, path, method], capture_output=True, text=True, timeout=WAIT_S)
+    assert (done.returncode, done.stderr) == (0, "")
