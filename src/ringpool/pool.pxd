@@ -12,6 +12,7 @@ cdef extern from "os.h" nogil:
     int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
     void rp_os_futex_wake(rp_futex *word)
     uint64_t rp_os_now_ns()
+    int rp_os_memfd(const char *name, uint64_t bytes, int *fd)
     int rp_os_guard(int pidfd)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -39,6 +40,12 @@ AS_SHARE = 4
 
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
+# Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
+STACK_BYTES = 64 << 10
+
+# Of these faulthandler writes. After another end, what it wrote is of a process that the worker had forked.
+FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
 _exiting = False
 
@@ -48,7 +55,14 @@ class _Place:
     index: int
     process: process.BaseProcess
     pidfd: int | None
+    stack: int | None  # a memfd that the worker's faulthandler writes to
+    oom_kills: int | None  # that the kernel had counted when it started
     ready: bool = False  # as far as _has_new_starts has looked
+
+    def close(self) -> None:
+        for fd in (self.pidfd, self.stack):
+            if fd is not None:
+                os.close(fd)
 
 
 class Supervisor:
@@ -134,8 +148,7 @@ class Supervisor:
         for place in self._places.values():
             place.process.kill()
             place.process.join()
-            if place.pidfd is not None:
-                os.close(place.pidfd)
+            place.close()
         self._places.clear()
         for thread in self._threads:
             if thread.ident is not None:
@@ -218,23 +231,28 @@ class Supervisor:
         with self._lock:
             del self._places[place.index]
             client.n_started = len(self._places)
-        if place.pidfd is not None:
-            os.close(place.pidfd)
+        stack = _stack_of(place, exitcode)
+        place.close()
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
         if started or self._has_new_starts():
             self._start_failures = 0
         lost = client.bury(place.index)
-        deaths = [WorkerDied(place.index, pid, exitcode, client.describe(future)) for future in lost]
+        starved = False if self._ending else _out_of_memory(place, exitcode)
+        deaths = [
+            WorkerDied(place.index, pid, exitcode, client.describe(future), None, stack, starved) for future in lost
+        ]
         for future, death in zip(lost, deaths, strict=True):
             abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
+            if stack is not None:
+                abruptly += f"\n\n{stack}"
             death.__cause__ = _RemoteTraceback(abruptly)
             client.fail(future, death)
         client.rouse()
         if retired and not lost:
             return
-        ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode)}"
+        ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, starved)}"
         if client.start_error is not None:
             self._break_off("the initializer of a worker raised an exception", client.start_error)
         elif not started:
@@ -300,9 +318,29 @@ class Supervisor:
                 self.client.n_started = len(self._places)
 
     def _start(self, index: int) -> _Place:
+        try:
+            stack: int | None = _core.memfd("ringpool-stack", STACK_BYTES)
+        except OSError:  # the worker is worth more than its last words
+            stack = None
+        oom_kills = machine.oom_kills()
+        try:
+            started = self._start_process(index, stack)
+        except BaseException:
+            if stack is not None:
+                os.close(stack)
+            raise
+        assert started.pid is not None
+        try:
+            pidfd: int | None = os.pidfd_open(started.pid)
+        except OSError:  # it has died already, or no descriptor is left: its sentinel says when
+            pidfd = None
+        return _Place(index, started, pidfd, stack, oom_kills)
+
+    def _start_process(self, index: int, stack: int | None) -> process.BaseProcess:
         orders = worker.Orders(
             memfd=worker.Descriptor(self.client.memfd),
             parent=worker.Descriptor(self._parent),
+            stack=None if stack is None else worker.Descriptor(stack),
             n_workers=self._n_workers,
             n_cpus=self.client.n_cpus,
             arena_bytes=self.client.arena_bytes,
@@ -320,12 +358,24 @@ class Supervisor:
         if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
             main.__file__ = self._main_file
         started.start()
-        assert started.pid is not None
-        try:
-            pidfd: int | None = os.pidfd_open(started.pid)
-        except ProcessLookupError:  # it has died already: its sentinel says so
-            pidfd = None
-        return _Place(index, started, pidfd)
+        return started
+
+
+def _stack_of(place: _Place, exitcode: int | None) -> str | None:
+    """What the dead worker's faulthandler has written."""
+    if place.stack is None or exitcode not in FAULTS:
+        return None
+    text = os.pread(place.stack, STACK_BYTES, 0).rstrip(b"\0").decode(errors="replace")
+    return (
+        text[max(text.rfind("Fatal Python error"), 0) :] or None
+    )  # before it: of processes that the worker had forked
+
+
+def _out_of_memory(place: _Place, exitcode: int | None) -> bool | None:
+    if exitcode != -signal.SIGKILL:
+        return False
+    now = machine.oom_kills()
+    return None if now is None or place.oom_kills is None else now > place.oom_kills
 
 
 def _arena_bytes(n_workers: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import signal
 import sys
 from multiprocessing import reduction
@@ -39,6 +41,7 @@ class Orders:
     Args:
         memfd: The pool's shared memory.
         parent: A pidfd of the process that owns the pool.
+        stack: Where `faulthandler` writes if the worker crashes; None for nowhere.
         n_workers, n_cpus, arena_bytes: Those of the `_core.Client`.
         place: Which of the workers it is, from 0.
         initializer: Called with `initargs` before the first task, unless None.
@@ -50,6 +53,7 @@ class Orders:
         self,
         memfd: Descriptor,
         parent: Descriptor,
+        stack: Descriptor | None,
         n_workers: int,
         n_cpus: int,
         arena_bytes: int,
@@ -60,6 +64,7 @@ class Orders:
     ) -> None:
         self.memfd = memfd
         self.parent = parent
+        self.stack = stack
         self.n_workers = n_workers
         self.n_cpus = n_cpus
         self.arena_bytes = arena_bytes
@@ -73,9 +78,24 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
     """Ctrl-C is the parent's affair. A handler, not SIG_IGN, which programs that a task starts would inherit."""
 
 
+_writes_stacks = False  # faulthandler is enabled, and by us; true also in what a task forks
+
+
+def _write_stack_to(fd: int) -> None:
+    """Lets `faulthandler` write to `fd`, but where the program has enabled it itself: with -X faulthandler, or before a
+    fork. What is enabled then goes on writing to where the user looks."""
+    global _writes_stacks
+    if _writes_stacks or not faulthandler.is_enabled():
+        with contextlib.suppress(MemoryError, OSError, RuntimeError):  # no room for the handler's own stack
+            faulthandler.enable(fd)
+            _writes_stacks = True
+
+
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
     _core.guard(orders.parent.fd)
+    if orders.stack is not None:
+        _write_stack_to(orders.stack.fd)
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.place)

@@ -1,0 +1,68 @@
+"""Tasks that die, for test_died.py."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import threading
+import time
+
+
+def fault(*_):
+    ctypes.string_at(0)  # reads address 0
+
+
+def abort():
+    os.abort()
+
+
+def fault_in_a_thread():
+    thread = threading.Thread(target=fault)
+    thread.start()
+    thread.join()
+
+
+def fault_in_a_fork():
+    child = os.fork()
+    if child == 0:
+        fault()
+    os.waitpid(child, 0)
+
+
+def fault_in_a_fork_and(last):
+    fault_in_a_fork()
+    last()
+
+
+def fault_in_a_pool_of_its_own():
+    from multiprocessing import get_context
+
+    from ringpool import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1, get_context("fork")) as executor:
+        return executor.submit(fault).exception().stack
+
+
+def fault_below(depth, *_):
+    return fault_below(depth - 1) if depth else fault()
+
+
+def exit_7(*_):
+    os._exit(7)
+
+
+def kill_self(number=signal.SIGKILL):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def enable_faulthandler(path):
+    file = open(path, "a")  # noqa: SIM115: faulthandler wants it open; the successor opens it too
+    enable_faulthandler.file = file
+    faulthandler.enable(file)
+
+
+def disable_faulthandler():
+    faulthandler.disable()
