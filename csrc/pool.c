@@ -26,6 +26,10 @@
 #define RP_NAP_MIN_NS 20000u
 #define RP_NAP_MAX_NS 250000u
 
+/* How often the guard of a worker at work looks at its memory: an older note could miss more of what a dead worker had
+ * taken, and a look takes some 20 us. */
+#define RP_LOOK_NS 1000000000
+
 static void learn(struct rp_spin *spin, uint64_t waited_ns)
 {
     if (waited_ns <= RP_SPIN_WORTH_NS)
@@ -161,6 +165,9 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
 
 void rp_pool_destroy(struct rp_pool *p)
 {
+    if (p->watched)
+        rp_os_guard_look(NULL, NULL);
+    p->watched = false;
     rp_arena_destroy(&p->arena);
     free(p->results);
     free(p->returns);
@@ -264,6 +271,33 @@ static rp_word *mask_word(struct rp_pool *p, rp_word *mask, uint64_t *bit)
     return &mask[p->index / 64];
 }
 
+static void note_peak(struct rp_pool *p)
+{
+    rp_store_relaxed(&me(p)->peak_rss, rp_os_peak_rss()); /* relaxed: the parent reads it when this process is dead */
+}
+
+/* Runs in the guard's thread. A worker that sleeps has no timer: the guard announces that it looks no more, and the
+ * worker, once up, pokes it. A peak outlasts what caused it, so nothing is lost by looking late, but at a death: then
+ * the note is RP_LOOK_NS old at most. */
+static int64_t look(void *arg)
+{
+    struct rp_pool *p = arg;
+    uint64_t bit;
+    rp_word *sleepers = mask_word(p, p->shared->sleepers, &bit);
+    note_peak(p);
+    if (!(rp_load_relaxed(sleepers) & bit))
+        return RP_LOOK_NS;
+    rp_store_seq_cst(&p->unwatched, 1u); /* announce / publish; the worker publishes by being out of the mask */
+    return rp_load_seq_cst(sleepers) & bit ? -1 : RP_LOOK_NS;
+}
+
+void rp_pool_watch(struct rp_pool *p)
+{
+    note_peak(p); /* not left to the thread: the first task may be the last */
+    p->watched = true;
+    rp_os_guard_look(look, p);
+}
+
 void rp_pool_join(struct rp_pool *p)
 {
     uint64_t bit;
@@ -335,6 +369,10 @@ int rp_pool_wait_task(struct rp_pool *p)
     /* If the bit is gone already, a waker has taken it, and named this worker in `waking` before that. */
     if (!(rp_and_seq_cst(sleepers, ~bit) & bit))
         p->woken = rp_load_seq_cst(&p->shared->waking) == p->index + 1ull;
+    if (rp_load_seq_cst(&p->unwatched)) { /* announce / publish: see look() */
+        rp_store_relaxed(&p->unwatched, 0u);
+        rp_os_guard_poke();
+    }
     learn(&p->spin, rp_os_now_ns() - start);
     if (rp_load_acquire(&p->shared->stop))
         return 0;
@@ -365,7 +403,6 @@ void rp_pool_publish_result(struct rp_pool *p)
     struct rp_ring *ring = &p->results[p->index];
     rp_ring_publish(ring);
     rp_store_release(&me(p)->current, 0u); /* after the publication: a task is answered or named, at every instant */
-    rp_store_relaxed(&me(p)->tasks_done, rp_load_relaxed(&me(p)->tasks_done) + 1);
     if (rp_bell_ring(&p->shared->results))
         return;
     if (rp_load_seq_cst(&p->shared->collect) || /* announce / publish: see rp_pool_set_collect */
@@ -616,9 +653,9 @@ uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w)
     return (uint32_t)rp_load_acquire(&p->entries[w].state);
 }
 
-uint64_t rp_pool_tasks_done(const struct rp_pool *p, uint32_t w)
+uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w)
 {
-    return rp_load_relaxed(&p->entries[w].tasks_done);
+    return rp_load_relaxed(&p->entries[w].peak_rss);
 }
 
 uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
@@ -632,7 +669,7 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_and_seq_cst(&p->shared->ready[w / 64], ~bit);
     rp_and_seq_cst(&p->shared->sleepers[w / 64], ~bit);
     rp_store_relaxed(&e->current, 0u);
-    rp_store_relaxed(&e->tasks_done, 0u);
+    rp_store_relaxed(&e->peak_rss, 0u);
     rp_store_relaxed(&e->waits_space, 0u);
     rp_store_relaxed(&e->wants_memory, 0u);
     rp_store_relaxed(&p->served[w], 0u);

@@ -83,13 +83,13 @@ struct rp_worker_entry {
 
     /* Writer: the worker, at each task. */
     _Alignas(RP_LINE) rp_word current; /* id of the task it has claimed and not yet answered, or 0 */
-    rp_word tasks_done;
 
     /* Writer: the worker, seldom. */
     _Alignas(RP_LINE) rp_word state; /* enum rp_worker_state */
     rp_word cpu;                     /* the processor it was on when it last waited, plus 1 */
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
     rp_word wants_memory;            /* number of the request while it waits for a block of its arena, else 0 */
+    rp_word peak_rss;                /* writer: its guard. The most bytes of memory it has had in use, or 0: see look() */
 };
 RP_ASSERT_SIZE(struct rp_worker_entry, 3 * RP_LINE);
 
@@ -134,6 +134,8 @@ struct rp_pool { /* one process's hold */
 
     /* worker */
     bool woken;        /* it is the one that `waking` names */
+    bool watched;      /* the guard has been told to look, and must be told to stop */
+    rp_word unwatched; /* 1: the guard has found the worker asleep and looks no more until it is poked */
     uint64_t requests; /* for memory, counted */
 
     /* parent: process-private, shared by its threads */
@@ -161,6 +163,11 @@ uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset,
 bool rp_pool_crowded(const struct rp_pool *p);
 
 /* ---- worker ---- */
+
+/* Has the guard of this process (rp_os_guard) note the peak of its memory in the worker's entry, for the parent to read
+ * when the worker is dead: at once, and about once a second but while the worker sleeps for want of tasks. Until
+ * rp_pool_destroy. */
+void rp_pool_watch(struct rp_pool *p);
 
 void rp_pool_join(struct rp_pool *p);  /* ready for tasks */
 void rp_pool_leave(struct rp_pool *p); /* no more: retired, after a set number of tasks */
@@ -222,7 +229,7 @@ bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w);
 void rp_pool_stop(struct rp_pool *p);
 
 uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w);
-uint64_t rp_pool_tasks_done(const struct rp_pool *p, uint32_t w);
+uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w); /* as far as it has been noted; 0: not at all */
 
 /* After the death of worker w, when its results have been read: gives the ids of the tasks it may have held (it held one
  * at most; its entry and the board can each name it), and makes its place ready for a successor. Returns how many. */

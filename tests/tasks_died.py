@@ -58,8 +58,21 @@ def kill_self(number=signal.SIGKILL):
     time.sleep(60)
 
 
+def take_and_kill_self(size, seconds, give_back=False):
+    """Has `size` bytes in use for so long, and perhaps no more, then is killed."""
+    taken = b"x" * size
+    time.sleep(seconds)
+    if give_back:
+        del taken
+    kill_self()
+
+
+def take(size):
+    return len(b"x" * size)
+
+
 def enable_faulthandler(path):
-    file = open(path, "a")  # noqa: SIM115: faulthandler wants it open; the successor opens it too
+    file = open(path, "a")  # noqa: SIM115 - faulthandler wants it open, and so will the successor's
     enable_faulthandler.file = file
     faulthandler.enable(file)
 

@@ -7,8 +7,12 @@ import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
+import time
 import traceback
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import tasks_died as tasks
@@ -224,6 +228,72 @@ def test_a_kill_by_the_pool_itself_was_not_for_want_of_memory(counters, tmp_path
 def touch_and_hang(path):
     path.touch()
     signal.pause()
+
+
+# ---- the peak of memory ----
+
+MANY = 200 << 20
+FEW = 100 << 20  # more than a worker needs for itself
+
+
+@pytest.mark.parametrize("give_back", [False, True])
+def test_the_peak_of_a_forks_memory_is_exact_however_soon_it_dies(give_back):
+    error = death_of(tasks.take_and_kill_self, MANY, 0, give_back)
+    assert MANY <= error.peak_rss < MANY + FEW + machine.peak_rss()
+    assert f" (peak memory: {error.peak_rss / 2**20:.0f} MiB)" in str(error)
+
+
+def test_the_peak_of_memory_of_a_child_larger_than_its_parent_is_exact_under_spawn():
+    script = f"""
+import test_died, tasks_died
+if __name__ == "__main__":
+    print(test_died.death_of(tasks_died.take_and_kill_self, {MANY}, 0, method="spawn").peak_rss)
+"""
+    # A parent of its own: this one may have been larger, in another test.
+    peak = int(subprocess.check_output([sys.executable, "-c", script], text=True, cwd=Path(__file__).parent))
+    assert MANY <= peak < MANY + FEW
+
+
+def test_the_peak_of_memory_of_what_is_no_child_is_at_most_some_seconds_old():
+    error = death_of(tasks.take_and_kill_self, MANY, 2.5, True, method="forkserver")
+    assert MANY <= error.peak_rss < MANY + FEW
+
+
+def test_the_peak_of_memory_is_noted_when_a_worker_gets_up_too():
+    with ProcessPoolExecutor(1, get_context("forkserver")) as executor:
+        assert executor.submit(tasks.take, MANY).result(LIMIT) == MANY
+        deadline = time.monotonic() + LIMIT
+        while executor._client.worker_peak_rss(0) < MANY:  # its guard looks once more, and then no more
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert executor.submit(tasks.kill_self).exception(LIMIT).peak_rss >= MANY
+        assert executor.submit(tasks.kill_self).exception(LIMIT).peak_rss < FEW  # of another worker
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_the_memory_of_the_parent_is_not_taken_for_a_workers(method):
+    large = b"x" * MANY
+    error = death_of(tasks.kill_self, method=method)
+    assert error.peak_rss < FEW
+    del large
+
+
+def test_where_the_status_tells_no_peak_the_note_of_the_worker_does(monkeypatch):
+    monkeypatch.setattr(_core, "wait_peak_rss", lambda pidfd: 0)
+    assert death_of(tasks.kill_self).peak_rss > 1 << 20
+    assert WorkerDied(0, 1, -9, "f").peak_rss is None
+    assert "peak" not in str(WorkerDied(0, 1, -9, "f"))
+
+
+def test_waiting_for_a_childs_peak_leaves_its_exit_status():
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        assert _core.wait_peak_rss(pidfd) > 1 << 20
+        assert child.wait() == 7
+        assert _core.wait_peak_rss(pidfd) == 0
+    finally:
+        os.close(pidfd)
 
 
 # ---- the whole ----

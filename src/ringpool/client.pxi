@@ -96,6 +96,21 @@ cdef class Payload:
             self.client.let_go(self)
 
 
+def wait_peak_rss(int pidfd):
+    """Waits until a child process has ended, and leaves its exit status to whoever asks for that.
+
+    Args:
+        pidfd: Of the process.
+
+    Returns:
+        The most memory that it had in use, in bytes: see rp_os_wait_peak_rss. 0 if it is no child of this process.
+    """
+    cdef uint64_t size = 0
+    with nogil:
+        rp_os_wait_peak_rss(pidfd, &size)
+    return size
+
+
 cdef class Client:
     """One pool, seen from the process that made it.
 
@@ -206,6 +221,11 @@ cdef class Client:
 
     def worker_retired(self, uint32_t w):
         return rp_pool_worker_state(&self.pool, w) == RP_RETIRED
+
+    def worker_peak_rss(self, uint32_t w):
+        """The most memory that worker w has had in use, in bytes, as it noted itself, a second ago at most; 0 if it has
+        not. To be asked before its burial."""
+        return rp_pool_peak_rss(&self.pool, w)
 
     # ---- task table ----
 

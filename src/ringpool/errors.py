@@ -16,8 +16,9 @@ class WorkerDied(BrokenProcessPool):
         exitcode: Its exit code; negative, the number of the signal that killed it; None if nobody could tell.
         signal: The signal that killed it, a `signal.Signals` or, where that has no name, its number; None if none did.
         task: Name of the function it ran.
-        peak_rss: The most memory it had in use at any time, in bytes; None if nobody could tell. Under forkserver it
-            is what the worker itself noted last, which it does once a second.
+        peak_rss: The most memory it had in use at any time, in bytes; None if nobody could tell. Under fork it is
+            exact, and under spawn where it is more than the parent had; otherwise it is what the worker noted last,
+            which it does once a second.
         stack: What `faulthandler` wrote of a crash: the Python stacks of all threads. None where there was none, or
             where the program itself had `faulthandler` enabled, which then wrote to where it was told.
         out_of_memory: Whether it probably died for want of memory: by SIGKILL, not from its pool, while the kernel's

@@ -1,5 +1,5 @@
-"""What this process may use of the machine, processors and memory, as affinity and control groups leave them; and whether
-the kernel has killed for want of it."""
+"""What this process may use of the machine, processors and memory, as affinity and control groups leave it; and how
+often the kernel has killed for want of memory."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def oom_kills() -> int | None:
             if kills is not None:
                 return kills
     return _counter(_VMSTAT, "oom_kill")
+
+
+def peak_rss() -> int:
+    """The most memory that this process has had in use, and that it passes on to what it starts as a child's."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def address_space() -> int | None:

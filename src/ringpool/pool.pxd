@@ -13,6 +13,7 @@ cdef extern from "os.h" nogil:
     void rp_os_futex_wake(rp_futex *word)
     uint64_t rp_os_now_ns()
     int rp_os_memfd(const char *name, uint64_t bytes, int *fd)
+    int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes)
     int rp_os_guard(int pidfd)
 
 
@@ -84,6 +85,7 @@ cdef extern from "pool.h" nogil:
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     bint rp_pool_crowded(const rp_pool *p)
 
+    void rp_pool_watch(rp_pool *p)
     void rp_pool_join(rp_pool *p)
     void rp_pool_leave(rp_pool *p)
     rp_slot *rp_pool_try_claim(rp_pool *p, uint64_t *pos)
@@ -111,6 +113,6 @@ cdef extern from "pool.h" nogil:
     bint rp_pool_wants_memory(rp_pool *p, uint32_t w)
     void rp_pool_stop(rp_pool *p)
     uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
-    uint64_t rp_pool_tasks_done(const rp_pool *p, uint32_t w)
+    uint64_t rp_pool_peak_rss(const rp_pool *p, uint32_t w)
     uint32_t rp_pool_recover(rp_pool *p, uint32_t w, uint64_t *task_ids)
     void rp_pool_rouse_after_death(rp_pool *p, uint64_t outstanding)

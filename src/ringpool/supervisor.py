@@ -57,6 +57,7 @@ class _Place:
     pidfd: int | None
     stack: int | None  # a memfd that the worker's faulthandler writes to
     oom_kills: int | None  # that the kernel had counted when it started
+    inherited: int  # of the peak memory that its wait status tells, what may be this process's: an exec passes it on
     ready: bool = False  # as far as _has_new_starts has looked
 
     def close(self) -> None:
@@ -225,6 +226,8 @@ class Supervisor:
 
     def _bury(self, place: _Place) -> None:
         client = self.client
+        # Exact, but of a child only. Before the join, which takes the status.
+        peak = 0 if place.pidfd is None else _core.wait_peak_rss(place.pidfd)
         place.process.join()
         exitcode = place.process.exitcode
         pid = place.process.pid or 0
@@ -238,10 +241,12 @@ class Supervisor:
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
         if started or self._has_new_starts():
             self._start_failures = 0
+        peak = max(client.worker_peak_rss(place.index), peak if peak > place.inherited else 0)
         lost = client.bury(place.index)
         starved = False if self._ending else _out_of_memory(place, exitcode)
         deaths = [
-            WorkerDied(place.index, pid, exitcode, client.describe(future), None, stack, starved) for future in lost
+            WorkerDied(place.index, pid, exitcode, client.describe(future), peak or None, stack, starved)
+            for future in lost
         ]
         for future, death in zip(lost, deaths, strict=True):
             abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
@@ -334,7 +339,8 @@ class Supervisor:
             pidfd: int | None = os.pidfd_open(started.pid)
         except OSError:  # it has died already, or no descriptor is left: its sentinel says when
             pidfd = None
-        return _Place(index, started, pidfd, stack, oom_kills)
+        inherited = machine.peak_rss() if self._context.get_start_method() == "spawn" else 0
+        return _Place(index, started, pidfd, stack, oom_kills, inherited)
 
     def _start_process(self, index: int, stack: int | None) -> process.BaseProcess:
         orders = worker.Orders(

@@ -40,6 +40,7 @@ cdef class Worker:
         if err:
             raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
         self.pid = getpid()
+        rp_pool_watch(&self.pool)
         self.callables = {}
 
     def __dealloc__(self):
