@@ -230,6 +230,42 @@ def touch_and_hang(path):
     signal.pause()
 
 
+@pytest.fixture
+def small_group():
+    """A control group of 128 MiB, made in the one that the environment names as free to be used."""
+    where = os.environ.get("RINGPOOL_TEST_CGROUP")
+    if where is None:
+        pytest.skip("RINGPOOL_TEST_CGROUP names no folder of a memory control group to make another in")
+    folder = Path(where) / f"ringpool-{os.getpid()}"
+    folder.mkdir()
+    try:
+        for name, limit in [("memory.max", 128 << 20), ("memory.swap.max", 0), ("memory.limit_in_bytes", 128 << 20)]:
+            if (folder / name).exists():
+                (folder / name).write_text(str(limit))
+        yield folder
+    finally:
+        deadline = time.monotonic() + LIMIT
+        while folder.exists():
+            try:
+                folder.rmdir()
+            except OSError:  # the kernel has not seen the last process off yet
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+
+def test_a_kill_by_the_kernel_itself_is_known_as_such(small_group):
+    script = f"""
+import os, test_died, tasks_died
+from pathlib import Path
+if __name__ == "__main__":
+    Path({str(small_group / "cgroup.procs")!r}).write_text(str(os.getpid()))
+    error = test_died.death_of(tasks_died.take, 1 << 30)
+    print(int(error.signal), error.out_of_memory, error.peak_rss > 64 << 20)
+"""
+    told = subprocess.check_output([sys.executable, "-c", script], text=True, cwd=Path(__file__).parent)
+    assert told.split() == ["9", "True", "True"]
+
+
 # ---- the peak of memory ----
 
 MANY = 200 << 20
