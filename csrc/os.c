@@ -7,15 +7,22 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
+
+#define RP_P_PIDFD 3 /* P_PIDFD, which older headers lack; Linux 5.4 */
 
 #define RP_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
@@ -131,13 +138,59 @@ int rp_os_nap(uint64_t ns)
     return nanosleep(&ts, NULL) ? -errno : 0;
 }
 
+uint64_t rp_os_peak_rss(void)
+{
+    char text[4096]; /* the line is within the first 1500 bytes, but for who belongs to hundreds of groups */
+    ssize_t n;
+    const char *line;
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    line = strstr(text, "\nVmHWM:");
+    return line ? strtoull(line + 7, NULL, 10) * 1024 : 0;
+}
+
+int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes)
+{
+    siginfo_t info;
+    struct rusage usage;
+    /* The system call: the function of the C library has no place for the usage. */
+    while (syscall(SYS_waitid, RP_P_PIDFD, pidfd, &info, WEXITED | WNOWAIT, &usage) < 0)
+        if (errno != EINTR)
+            return -errno;
+    *bytes = (uint64_t)usage.ru_maxrss * 1024;
+    return 0;
+}
+
+/* A fork of the process has a copy of this but not the thread; its own rp_os_guard makes all of it anew. */
+static struct {
+    int pidfd;
+    int bell; /* an eventfd; -1: there is none, and nobody looks */
+    pthread_mutex_t looking;
+    int64_t (*look)(void *);
+    void *arg;
+} the_guard = {.pidfd = -1, .bell = -1};
+
 static void *guard(void *arg)
 {
-    struct pollfd p = {.fd = (int)(intptr_t)arg, .events = POLLIN};
-    while (poll(&p, 1, -1) < 0 && errno == EINTR)
-        ;
-    /* Not exit(): no handler may run, the interrupted thread may hold any lock. */
-    _exit(1);
+    struct pollfd p[2] = {{.fd = the_guard.pidfd, .events = POLLIN}, {.fd = the_guard.bell, .events = POLLIN}};
+    int64_t next = -1;
+    uint64_t pokes;
+    (void)arg;
+    for (;;) {
+        struct timespec ts = {(time_t)(next / 1000000000), (long)(next % 1000000000)};
+        int n = ppoll(p, 2, next < 0 ? NULL : &ts, NULL);
+        if (n > 0 && p[0].revents)
+            _exit(1); /* not exit(): no handler may run, the interrupted thread may hold any lock */
+        if (n > 0)
+            (void)!read(p[1].fd, &pokes, sizeof pokes);
+        pthread_mutex_lock(&the_guard.looking);
+        next = the_guard.look ? the_guard.look(the_guard.arg) : -1;
+        pthread_mutex_unlock(&the_guard.looking);
+    }
 }
 
 int rp_os_guard(int pidfd)
@@ -148,15 +201,40 @@ int rp_os_guard(int pidfd)
     int err = pthread_attr_init(&attr);
     if (err)
         return -err;
+    the_guard.pidfd = pidfd;
+    the_guard.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    the_guard.look = NULL;
+    pthread_mutex_init(&the_guard.looking, NULL);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, 256 * 1024); /* thread-local storage of libraries is taken from it */
     /* The thread inherits a full mask: no signal of the user's is ever delivered to it. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    err = pthread_create(&thread, &attr, guard, (void *)(intptr_t)pidfd);
+    err = pthread_create(&thread, &attr, guard, NULL);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
-    if (err)
+    if (err) {
         close(pidfd);
+        if (the_guard.bell >= 0)
+            close(the_guard.bell);
+        the_guard.bell = -1;
+    }
     return -err;
+}
+
+void rp_os_guard_look(int64_t (*look)(void *), void *arg)
+{
+    if (the_guard.bell < 0)
+        return;
+    pthread_mutex_lock(&the_guard.looking);
+    the_guard.look = look;
+    the_guard.arg = arg;
+    pthread_mutex_unlock(&the_guard.looking);
+    rp_os_guard_poke();
+}
+
+void rp_os_guard_poke(void)
+{
+    const uint64_t one = 1;
+    (void)!write(the_guard.bell, &one, sizeof one);
 }

@@ -42,8 +42,22 @@ uint64_t rp_os_now_ns(void); /* monotonic */
 uint32_t rp_os_cpu(void);    /* the processor this thread runs on, or ran on a moment ago */
 int rp_os_nap(uint64_t ns);  /* sleeps about so long; -EINTR if a signal ends it early */
 
+/* The most memory, in bytes, that this process has had in use since it became the program that it is (VmHWM of
+ * proc_pid_status(5)); 0 if the system does not tell. Not ru_maxrss, which what execs inherits from its parent. */
+uint64_t rp_os_peak_rss(void);
+
+/* Waits until the child behind `pidfd` has ended, and gives the most memory, in bytes, that it or any child it waited for
+ * has had in use, without taking its exit status. It counts what the parent had when the child exec'ed, if it did.
+ * -ECHILD: it is no child of this process, or its status has been taken already. */
+int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes);
+
 /* Starts a thread that waits for the process behind `pidfd` to end and then ends this one, whatever it is doing.
- * The descriptor belongs to the thread from then on. */
+ * The descriptor belongs to the thread from then on. One guard a process. */
 int rp_os_guard(int pidfd);
+
+/* Gives the guard something to do besides: it calls look(arg) now, and again after as many ns as look has returned, or
+ * when it is poked; only then, if that was negative. NULL takes it away: no look is under way when that returns. */
+void rp_os_guard_look(int64_t (*look)(void *), void *arg);
+void rp_os_guard_poke(void);
 
 #endif

@@ -26,6 +26,10 @@
 #define RP_NAP_MIN_NS 20000u
 #define RP_NAP_MAX_NS 250000u
 
+/* How often the guard of a worker at work looks at its memory: an older note could miss more of what a dead worker had
+ * taken, and a look takes some 20 us. */
+#define RP_LOOK_NS 1000000000
+
 static void learn(struct rp_spin *spin, uint64_t waited_ns)
 {
     if (waited_ns <= RP_SPIN_WORTH_NS)
@@ -161,6 +165,9 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
 
 void rp_pool_destroy(struct rp_pool *p)
 {
+    if (p->watched)
+        rp_os_guard_look(NULL, NULL);
+    p->watched = false;
     rp_arena_destroy(&p->arena);
     free(p->results);
     free(p->returns);
@@ -262,6 +269,33 @@ static rp_word *mask_word(struct rp_pool *p, rp_word *mask, uint64_t *bit)
 {
     *bit = 1ull << (p->index % 64);
     return &mask[p->index / 64];
+}
+
+static void note_peak(struct rp_pool *p)
+{
+    rp_store_relaxed(&me(p)->peak_rss, rp_os_peak_rss()); /* relaxed: the parent reads it when this process is dead */
+}
+
+/* Runs in the guard's thread. A worker that sleeps has no timer: the guard announces that it looks no more, and the
+ * worker, once up, pokes it. A peak outlasts what caused it, so nothing is lost by looking late, but at a death: then
+ * the note is RP_LOOK_NS old at most. */
+static int64_t look(void *arg)
+{
+    struct rp_pool *p = arg;
+    uint64_t bit;
+    rp_word *sleepers = mask_word(p, p->shared->sleepers, &bit);
+    note_peak(p);
+    if (!(rp_load_relaxed(sleepers) & bit))
+        return RP_LOOK_NS;
+    rp_store_seq_cst(&p->unwatched, 1u); /* announce / publish; the worker publishes by being out of the mask */
+    return rp_load_seq_cst(sleepers) & bit ? -1 : RP_LOOK_NS;
+}
+
+void rp_pool_watch(struct rp_pool *p)
+{
+    note_peak(p); /* not left to the thread: the first task may be the last */
+    p->watched = true;
+    rp_os_guard_look(look, p);
 }
 
 void rp_pool_join(struct rp_pool *p)
@@ -382,6 +416,10 @@ int rp_pool_wait_task(struct rp_pool *p)
     /* If the bit is gone already, a waker has taken it, and named this worker in `waking` before that. */
     if (!(rp_and_seq_cst(sleepers, ~bit) & bit))
         p->woken = rp_load_seq_cst(&p->shared->waking) == p->index + 1ull;
+    if (rp_load_seq_cst(&p->unwatched)) { /* announce / publish: see look() */
+        rp_store_relaxed(&p->unwatched, 0u);
+        rp_os_guard_poke();
+    }
     learn(&p->spin, rp_os_now_ns() - start);
     if (rp_load_acquire(&p->shared->stop))
         return 0;
@@ -755,6 +793,11 @@ void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id)
     rp_store_seq_cst(&p->entries[w].condemned, task_id); /* announce / publish: the caller looks for the result next */
 }
 
+uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w)
+{
+    return rp_load_relaxed(&p->entries[w].peak_rss);
+}
+
 uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
 {
     struct rp_worker_entry *e = &p->entries[w];
@@ -767,6 +810,7 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_and_seq_cst(&p->shared->sleepers[w / 64], ~bit);
     rp_store_relaxed(&e->current, 0u);
     rp_store_relaxed(&e->started_ns, 0u);
+    rp_store_relaxed(&e->peak_rss, 0u);
     rp_store_relaxed(&e->waits_space, 0u);
     rp_store_relaxed(&e->wants_memory, 0u);
     rp_store_relaxed(&e->interrupted, 0u);

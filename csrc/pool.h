@@ -108,6 +108,7 @@ struct rp_worker_entry {
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
     rp_word wants_memory;            /* number of the request while it waits for a block of its arena, else 0 */
     rp_word retiring;                /* enum rp_retiring */
+    rp_word peak_rss;                /* writer: its guard. The most bytes of memory it has had in use, or 0: see look() */
 
     /* Writer: the parent, seldom. See "Ending a task that runs". */
     _Alignas(RP_LINE) rp_word interrupted; /* id of the task in which an exception is to be raised, or 0 */
@@ -162,6 +163,8 @@ struct rp_pool { /* one process's hold */
 
     /* worker */
     bool woken;        /* it is the one that `waking` names */
+    bool watched;      /* the guard has been told to look, and must be told to stop */
+    rp_word unwatched; /* 1: the guard has found the worker asleep and looks no more until it is poked */
     uint64_t requests; /* for memory, counted */
 
     /* parent: process-private, shared by its threads */
@@ -206,6 +209,10 @@ void rp_pool_leave(struct rp_pool *p); /* takes no more tasks, and hands over */
 
 /* After leaving: waits until it is dismissed or the pool stops. 0 or -EINTR. */
 int rp_pool_await_dismissal(struct rp_pool *p, int tell);
+/* Has the guard of this process (rp_os_guard) note the peak of its memory in the worker's entry, for the parent to read
+ * when the worker is dead: at once, and about once a second but while the worker sleeps for want of tasks. Until
+ * rp_pool_destroy. */
+void rp_pool_watch(struct rp_pool *p);
 
 /* The first task, claimed; or NULL. Its body is then copied out, and rp_pool_take called. */
 struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos);
@@ -301,6 +308,7 @@ void rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t
 /* Lets worker w take no other task after this one (0: any). If the result is not there when this has returned, w may be
  * killed. */
 void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id);
+uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w); /* as far as it has been noted; 0: not at all */
 
 /* After the death of worker w, when its results have been read: gives the ids of the tasks it may have held (it held one
  * at most; its entry and the board can each name it), and makes its place ready for a successor. Returns how many. */

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import functools
 import os
 import signal
@@ -24,7 +23,6 @@ def _exit_9() -> None:
 
 
 def _fault() -> None:
-    faulthandler.disable()  # a forked worker has pytest's, which would tell all about it
     ctypes.string_at(0)  # reads address 0
 
 
@@ -155,7 +153,6 @@ def fault(*_):
 
 
 def abort(*_):
-    faulthandler.disable()
     os.abort()
 
 

@@ -19,6 +19,7 @@ def tree(tmp_path, monkeypatch):
     groups.mkdir()
     monkeypatch.setattr(machine, "_CGROUPS", groups)
     monkeypatch.setattr(machine, "_SELF", tmp_path / "self")
+    monkeypatch.setattr(machine, "_VMSTAT", groups / "vmstat")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
 
     def make(membership: str | bytes | None, files: dict[str, str | bytes]) -> None:
@@ -260,3 +261,47 @@ def test_a_pool_has_as_many_workers_as_the_quota_buys(tree):
         assert executor._max_workers == 3
     finally:
         executor.shutdown()
+
+
+# ---- kills for want of memory ----
+
+EVENTS = "low 0\nhigh 0\nmax 9\noom 7\noom_kill {}\noom_group_kill 5\n"
+
+
+def test_the_kills_of_the_innermost_group_that_counts_them_are_given(tree):
+    tree("0::/a/b\n", {"a/memory.events": EVENTS.format(8), "vmstat": "oom_kill 9\n"})
+    assert machine.oom_kills() == 8
+    tree(None, {"a/b/memory.events": EVENTS.format(3), "a/b/c/memory.events": EVENTS.format(4)})
+    assert machine.oom_kills() == 3
+
+
+def test_version_1_kills_are_read_from_the_controllers_own_tree(tree):
+    tree(
+        "5:memory:/jobs\n4:cpu,cpuacct:/jobs\n0::/\n",
+        {
+            "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 6\n",
+            "memory/jobs/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+            "cpu/jobs/memory.oom_control": "oom_kill 1\n",
+        },
+    )
+    assert machine.oom_kills() == 2
+
+
+def test_where_no_group_counts_kills_those_of_the_machine_are_given(tree):
+    tree("0::/\n", {"vmstat": "nr_free_pages 1\noom_kill 4\noom_kill_x 5\n"})
+    assert machine.oom_kills() == 4
+    tree("5:memory:/jobs\n", {"memory/jobs/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"})  # before 4.13
+    assert machine.oom_kills() == 4
+
+
+@pytest.mark.parametrize(
+    "content", ["", "oom_kill", "oom_kill -1\n", "oom_kill x", "oom_kill 1 2", "oom_kill \u00b2", b"\xff"], ids=ascii
+)
+def test_a_count_of_kills_that_makes_no_sense_is_none(tree, content):
+    tree("0::/a\n", {"a/memory.events": content, "vmstat": content})
+    assert machine.oom_kills() is None
+
+
+def test_the_kills_on_this_machine_do_not_fall():
+    first = machine.oom_kills()
+    assert first is None or machine.oom_kills() >= first >= 0

@@ -99,6 +99,21 @@ cdef class Payload:
             self.client.let_go(self)
 
 
+def wait_peak_rss(int pidfd):
+    """Waits until a child process has ended, and leaves its exit status to whoever asks for that.
+
+    Args:
+        pidfd: Of the process.
+
+    Returns:
+        The most memory that it had in use, in bytes: see rp_os_wait_peak_rss. 0 if it is no child of this process.
+    """
+    cdef uint64_t size = 0
+    with nogil:
+        rp_os_wait_peak_rss(pidfd, &size)
+    return size
+
+
 cdef class Client:
     """One pool, seen from the process that made it.
 
@@ -145,7 +160,7 @@ cdef class Client:
     cdef bint closing             # no more submits; stop when nothing is pending
     cdef readonly bint stopped
     cdef object refusal           # makes the exception that submit raises; None while tasks are taken
-    cdef public object alarm      # called without arguments when enforce() is to be called
+    cdef public int alarm_fd      # an eventfd of the supervisor's, or -1
     cdef public object grow       # called without arguments when more workers are wanted
     cdef public uint64_t n_started  # workers started so far; grow is called up to n_workers
     cdef readonly object start_error  # exception of a worker's initializer
@@ -154,6 +169,7 @@ cdef class Client:
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes):
         self.free_entry = NO_ENTRY
         self.n_workers = n_workers
+        self.alarm_fd = -1
         cdef int err = rp_pool_create(&self.pool, n_places, n_cpus, arena_bytes)
         if err:
             raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
@@ -235,6 +251,10 @@ cdef class Client:
         """Lets worker w go if it has nothing more to do and its successor is ready."""
         if rp_pool_worker_state(&self.pool, successor) != RP_ABSENT and rp_pool_may_go(&self.pool, w):
             rp_pool_dismiss(&self.pool, w)
+    def worker_peak_rss(self, uint32_t w):
+        """The most memory that worker w has had in use, in bytes, as it noted itself, a second ago at most; 0 if it has
+        not. To be asked before its burial."""
+        return rp_pool_peak_rss(&self.pool, w)
 
     # ---- task table ----
 
@@ -480,8 +500,12 @@ cdef class Client:
         themselves: one that finds no task overdue cannot be too late for the next before the shortest limit is over."""
         if options.timeout_ns and (self.shortest_ns == 0 or options.timeout_ns < self.shortest_ns):
             self.shortest_ns = options.timeout_ns
-            if self.alarm is not None:
-                self.alarm()
+            self.alarm()
+
+    cpdef alarm(self):
+        """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
+        it cannot have become somebody else's."""
+        rp_os_tell(self.alarm_fd)
 
     cdef refuse(self, FutureBase future, object error):
         """The task cannot be sent: its future gets the error."""
@@ -911,8 +935,7 @@ cdef class Client:
             ending.timeout_ns = future.options.timeout_ns if future.options is not None else 0
             future.ending = ending
             self.endings.append(future)
-        if self.alarm is not None:
-            self.alarm()
+        self.alarm()
         return True
 
     def enforce(self):

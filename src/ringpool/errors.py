@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 
 class WorkerDied(BrokenProcessPool):
@@ -13,18 +14,43 @@ class WorkerDied(BrokenProcessPool):
         worker: Index of the worker in its pool, from 0.
         pid: Its process id.
         exitcode: Its exit code; negative, the number of the signal that killed it; None if nobody could tell.
+        signal: The signal that killed it, a `signal.Signals` or, where that has no name, its number; None if none did.
         task: Name of the function it ran.
+        peak_rss: The most memory it had in use at any time, in bytes; None if nobody could tell. Under fork it is
+            exact, and under spawn where it is more than the parent had; otherwise it is what the worker noted last,
+            which it does once a second.
+        stack: What `faulthandler` wrote of a crash: the Python stacks of all threads. None where there was none, or
+            where the program itself had `faulthandler` enabled, which then wrote to where it was told.
+        out_of_memory: Whether it probably died for want of memory: by SIGKILL, not from its pool, while the kernel's
+            count of such kills rose. None if nobody could tell.
     """
 
-    def __init__(self, worker: int, pid: int, exitcode: int | None, task: str) -> None:
+    def __init__(
+        self,
+        worker: int,
+        pid: int,
+        exitcode: int | None,
+        task: str,
+        peak_rss: int | None = None,
+        stack: str | None = None,
+        out_of_memory: bool | None = None,
+    ) -> None:
         self.worker = worker
         self.pid = pid
         self.exitcode = exitcode
+        self.signal = signal_of(exitcode)
         self.task = task
-        super().__init__(f"worker {worker} (pid {pid}) {how_it_ended(exitcode)} while it ran {task}")
+        self.peak_rss = peak_rss
+        self.stack = stack
+        self.out_of_memory = out_of_memory
+        peak = "" if peak_rss is None else f" (peak memory: {peak_rss / 2**20:.0f} MiB)"
+        super().__init__(
+            f"worker {worker} (pid {pid}) {how_it_ended(exitcode, out_of_memory)} while it ran {task}{peak}"
+        )
 
-    def __reduce__(self) -> tuple[type[WorkerDied], tuple[int, int, int | None, str]]:
-        return type(self), (self.worker, self.pid, self.exitcode, self.task)
+    def __reduce__(self) -> tuple[type[WorkerDied], tuple[Any, ...]]:
+        facts = self.worker, self.pid, self.exitcode, self.task, self.peak_rss, self.stack, self.out_of_memory
+        return type(self), facts
 
 
 class TaskTimeout(TimeoutError):
@@ -52,22 +78,36 @@ class TaskTimeout(TimeoutError):
         return error
 
 
-def how_it_ended(exitcode: int | None) -> str:
-    """Words for an exit code as `multiprocessing.Process.exitcode` gives it.
+def signal_of(exitcode: int | None) -> signal.Signals | int | None:
+    """The signal in an exit code as `multiprocessing.Process.exitcode` gives it; its number if it has no name."""
+    if exitcode is None or exitcode >= 0:
+        return None
+    try:
+        return signal.Signals(-exitcode)
+    except ValueError:
+        return -exitcode
+
+
+def how_it_ended(exitcode: int | None, out_of_memory: bool | None) -> str:
+    """Words for the end of a process.
 
     Args:
-        exitcode: Of a process that has ended; negative for a signal; None if unknown.
+        exitcode: As `multiprocessing.Process.exitcode` gives it: negative for a signal; None if unknown.
+        out_of_memory: Whether the kernel's counters say so; None if they say nothing.
 
     Returns:
-        For example "was killed by SIGKILL (often: out of memory)" or "exited with code 7".
+        For example "was killed by SIGKILL (probably out of memory)" or "exited with code 7".
     """
     if exitcode is None:
         return "ended (its exit code went to somebody else)"
     if exitcode >= 0:
         return f"exited with code {exitcode}"
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = f"signal {-exitcode}"
-    hint = {"SIGKILL": " (often: the system ran out of memory)", "SIGSEGV": " (a crash in native code)"}.get(name, "")
-    return f"was killed by {name}{hint}"
+    number = signal_of(exitcode)
+    hint = ""
+    if out_of_memory:
+        hint = " (probably out of memory)"
+    elif number == signal.SIGKILL and out_of_memory is None:
+        hint = " (often: the system ran out of memory)"
+    elif number == signal.SIGSEGV:
+        hint = " (a crash in native code)"
+    return f"was killed by {number.name if isinstance(number, signal.Signals) else f'signal {number}'}{hint}"

@@ -1,4 +1,5 @@
-"""What this process may use of the machine: processors and memory, as affinity and control groups leave them."""
+"""What this process may use of the machine, processors and memory, as affinity and control groups leave it; and how
+often the kernel has killed for want of memory."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
+_VMSTAT = Path("/proc/vmstat")
 _UNKNOWN_MEMORY = 4 << 30  # arbitrary
 
 
@@ -39,6 +41,22 @@ def usable_memory() -> int:
             if words and words[0].isascii() and words[0].isdigit():
                 memory = min(memory, int(words[0]))
     return memory
+
+
+def oom_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory: of this process's control group, whoever's memory it
+    was that ran out; of the whole machine, where the group has no such count. It only grows. None if nobody counts."""
+    for folder in _own_cgroups("memory"):  # the innermost is the first, and the one that a child of ours belongs to
+        for name in ("memory.events", "memory.oom_control"):  # version 2, version 1
+            kills = _counter(folder / name, "oom_kill")
+            if kills is not None:
+                return kills
+    return _counter(_VMSTAT, "oom_kill")
+
+
+def peak_rss() -> int:
+    """The most memory that this process has had in use, and that it passes on to what it starts as a child's."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def address_space() -> int | None:
@@ -85,6 +103,14 @@ def _ratio(quota: str, period: str) -> float | None:
     except ValueError:  # "max", or nothing that we know
         return None
     return parts[0] / parts[1] if parts[0] >= 0 and parts[1] > 0 else None
+
+
+def _counter(path: Path, name: str) -> int | None:
+    for line in _read_lines(path):
+        words = line.split()
+        if len(words) == 2 and words[0] == name and words[1].isascii() and words[1].isdigit():
+            return int(words[1])
+    return None
 
 
 def _read(path: Path) -> list[str]:

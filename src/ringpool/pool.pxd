@@ -14,6 +14,8 @@ cdef extern from "os.h" nogil:
     uint64_t rp_os_now_ns()
     uint64_t rp_os_own_memory()
     void rp_os_tell(int eventfd)
+    int rp_os_memfd(const char *name, uint64_t bytes, int *fd)
+    int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes)
     int rp_os_guard(int pidfd)
 
 
@@ -90,6 +92,7 @@ cdef extern from "pool.h" nogil:
     bint rp_pool_crowded(const rp_pool *p)
 
     int rp_pool_await_turn(rp_pool *p, uint64_t ticket, int tell)
+    void rp_pool_watch(rp_pool *p)
     void rp_pool_join(rp_pool *p)
     void rp_pool_retire(rp_pool *p, uint64_t when, int tell)
     bint rp_pool_is_dismissed(const rp_pool *p)
@@ -133,5 +136,6 @@ cdef extern from "pool.h" nogil:
     uint64_t rp_pool_timed_task(const rp_pool *p, uint32_t w, uint64_t *started_ns)
     void rp_pool_interrupt(rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
     void rp_pool_condemn(rp_pool *p, uint32_t w, uint64_t task_id)
+    uint64_t rp_pool_peak_rss(const rp_pool *p, uint32_t w)
     uint32_t rp_pool_recover(rp_pool *p, uint32_t w, uint64_t *task_ids)
     void rp_pool_rouse_after_death(rp_pool *p, uint64_t outstanding)

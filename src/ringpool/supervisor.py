@@ -53,6 +53,12 @@ ABORT_GRACE_S = 0.5
 
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
+# Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
+STACK_BYTES = 64 << 10
+
+# Of these faulthandler writes. After another end, what it wrote is of a process that the worker had forked.
+FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
 _exiting = False
 
@@ -62,6 +68,9 @@ class _Place:
     index: int
     process: process.BaseProcess
     pidfd: int | None
+    stack: int | None  # a memfd that the worker's faulthandler writes to
+    oom_kills: int | None  # that the kernel had counted when it started
+    inherited: int  # of the peak memory that its wait status tells, what may be this process's: an exec passes it on
     ticket: int  # of this start
     predecessor: _Place | None = None  # whose tasks it takes over when that one has left
     successor: _Place | None = None
@@ -82,6 +91,11 @@ class _Place:
                 with contextlib.suppress(ProcessLookupError):  # it has not got as far as to have a group
                     os.killpg(self.process.pid, signum)
             signal.pidfd_send_signal(self.pidfd, signum)
+
+    def close(self) -> None:
+        for fd in (self.pidfd, self.stack):
+            if fd is not None:
+                os.close(fd)
 
 
 class Supervisor:
@@ -157,7 +171,7 @@ class Supervisor:
             # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
             self._owner = weakref.ref(owner, lambda _: self.close())
             self.client.grow = self._grow
-            self.client.alarm = self._alarm
+            self.client.alarm_fd = self._wake
             _live.add(self)
             self._threads = [
                 threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
@@ -178,8 +192,7 @@ class Supervisor:
         for place in self._places.values():
             place.process.kill()
             place.process.join()
-            if place.pidfd is not None:
-                os.close(place.pidfd)
+            place.close()
         self._places.clear()
         for thread in self._threads:
             if thread.ident is not None:
@@ -215,12 +228,12 @@ class Supervisor:
         self.close()
         self.client.cancel_all(grace)
         self._kill_at = min(self._kill_at, time.monotonic() + grace)
-        self._alarm()
+        self.client.alarm()
 
     def abort_in(self, seconds: float) -> None:
         """Aborts the pool in so many seconds, if it has not ended by then."""
         self._abort_at = min(self._abort_at, time.monotonic() + seconds)
-        self._alarm()
+        self.client.alarm()
 
     def join(self) -> None:
         """Waits until the closed pool has ended. Returns at once in the pool's own threads, which cannot wait for
@@ -239,7 +252,7 @@ class Supervisor:
         try:
             self.client.serve()
         finally:
-            self._alarm()  # the pool has stopped, perhaps when there was no worker left to end
+            self.client.alarm()  # the pool has stopped, perhaps when there was no worker left to end
 
     def _watch(self) -> None:
         while self._places or not self.client.stopped:
@@ -280,11 +293,6 @@ class Supervisor:
             next_s = min(next_s, seconds)
         return None if next_s == math.inf else max(next_s, 0.0)
 
-    def _alarm(self) -> None:
-        """Has the supervisor thread look what there is to do."""
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
-
     def _replace(self) -> None:
         try:
             with self._lock:
@@ -298,6 +306,8 @@ class Supervisor:
 
     def _bury(self, place: _Place) -> None:
         client = self.client
+        # Exact, but of a child only. Before the join, which takes the status.
+        peak = 0 if place.pidfd is None else _core.wait_peak_rss(place.pidfd)
         place.process.join()
         exitcode = place.process.exitcode
         pid = place.process.pid or 0
@@ -308,19 +318,26 @@ class Supervisor:
             if place.successor is not None:
                 place.successor.predecessor = None
             client.n_started = self._count()
-            if place.pidfd is not None:
-                os.close(place.pidfd)
+            stack = _stack_of(place, exitcode)
+            place.close()
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
         if started or self._has_new_starts():
             self._start_failures = 0
+        peak = max(client.worker_peak_rss(place.index), peak if peak > place.inherited else 0)
         lost = client.bury(place.index)
         if not self._breaks and not self._ending:
             lost = [future for future in lost if not client.retry(future)]
-        deaths = [WorkerDied(place.index, pid, exitcode, client.describe(future)) for future in lost]
+        starved = False if place.killed else _out_of_memory(place, exitcode)
+        deaths = [
+            WorkerDied(place.index, pid, exitcode, client.describe(future), peak or None, stack, starved)
+            for future in lost
+        ]
         for future, death in zip(lost, deaths, strict=True):
             abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
+            if stack is not None:
+                abruptly += f"\n\n{stack}"
             death.__cause__ = _RemoteTraceback(abruptly)
             client.fail(future, death)
         if place.successor is not None:
@@ -328,7 +345,7 @@ class Supervisor:
         client.rouse()
         if (retired and not lost) or place.killed:
             return
-        ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode)}"
+        ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, starved)}"
         if client.start_error is not None:
             self._break_off("the initializer of a worker raised an exception", client.start_error)
         elif not started:
@@ -365,16 +382,16 @@ class Supervisor:
 
     def _let_go(self) -> None:
         _live.discard(self)
-        self.client.grow = self.client.alarm = None
+        self.client.grow = None
         self.client.retire()
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        fds = (self._wake, self._parent)
-        self._wake = self._parent = -1  # first: an alarm that comes late must not go to whoever gets the number next
-        for fd in fds:
+        self.client.alarm_fd = -1  # an alarm that comes late must not go to whoever gets the number next
+        for fd in (self._wake, self._parent):
             if fd >= 0:
                 os.close(fd)
+        self._wake = self._parent = -1
 
     # ---- processes ----
 
@@ -383,7 +400,7 @@ class Supervisor:
         wanted = min(self._n_workers, self.client.pending)
         if wanted > self._wanted:
             self._wanted = wanted
-            self._alarm()
+            self.client.alarm()
 
     def _start_missing(self) -> None:
         """Fills the vacant places among those wanted, if there is or may be work for them. Needs the lock."""
@@ -406,19 +423,45 @@ class Supervisor:
         if index is None:
             return
         self._starts += 1
+        ticket = self._starts
         if predecessor is None:
-            self.client.give_turn(index, self._starts)
+            self.client.give_turn(index, ticket)
         else:
-            self.client.name_successor(predecessor.index, index, self._starts)
+            self.client.name_successor(predecessor.index, index, ticket)
+        try:
+            stack: int | None = _core.memfd("ringpool-stack", STACK_BYTES)
+        except OSError:  # the worker is worth more than its last words
+            stack = None
+        oom_kills = machine.oom_kills()
+        try:
+            started = self._start_process(index, ticket, stack)
+        except BaseException:
+            if stack is not None:
+                os.close(stack)
+            raise
+        assert started.pid is not None
+        try:
+            pidfd: int | None = os.pidfd_open(started.pid)
+        except OSError:  # it has died already, or no descriptor is left: its sentinel says when
+            pidfd = None
+        inherited = machine.peak_rss() if self._context.get_start_method() == "spawn" else 0
+        place = _Place(index, started, pidfd, stack, oom_kills, inherited, ticket, predecessor)
+        if predecessor is not None:
+            predecessor.successor = place
+        self._places[index] = place
+        self.client.n_started = self._count()
+
+    def _start_process(self, index: int, ticket: int, stack: int | None) -> process.BaseProcess:
         orders = worker.Orders(
             memfd=worker.Descriptor(self.client.memfd),
             parent=worker.Descriptor(self._parent),
             tell=worker.Descriptor(self._wake) if self._recycles else None,
+            stack=None if stack is None else worker.Descriptor(stack),
             n_places=self.client.n_places,
             n_cpus=self.client.n_cpus,
             arena_bytes=self.client.arena_bytes,
             place=index,
-            ticket=self._starts,
+            ticket=ticket,
             initializer=self._initializer,
             initargs=self._initargs,
             max_tasks=self._max_tasks,
@@ -442,16 +485,23 @@ class Supervisor:
                 started.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        assert started.pid is not None
-        try:
-            pidfd: int | None = os.pidfd_open(started.pid)
-        except ProcessLookupError:  # it has died already: its sentinel says so
-            pidfd = None
-        place = _Place(index, started, pidfd, orders.ticket, predecessor)
-        if predecessor is not None:
-            predecessor.successor = place
-        self._places[index] = place
-        self.client.n_started = self._count()
+        return started
+
+
+def _stack_of(place: _Place, exitcode: int | None) -> str | None:
+    """What the dead worker's faulthandler has written."""
+    if place.stack is None or exitcode not in FAULTS:
+        return None
+    text = os.pread(place.stack, STACK_BYTES, 0).rstrip(b"\0").decode(errors="replace")
+    # What stands before the last is of processes that the worker had forked.
+    return text[max(text.rfind("Fatal Python error"), 0) :] or None
+
+
+def _out_of_memory(place: _Place, exitcode: int | None) -> bool | None:
+    if exitcode != -signal.SIGKILL:
+        return False
+    now = machine.oom_kills()
+    return None if now is None or place.oom_kills is None else now > place.oom_kills
 
 
 def _preload() -> None:

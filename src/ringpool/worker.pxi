@@ -13,6 +13,14 @@ def guard(int pidfd):
         raise OSError(-err, os.strerror(-err))
 
 
+def memfd(str name, uint64_t size):
+    """A descriptor of an anonymous file of `size` zero bytes, which no write can make larger. The caller closes it."""
+    cdef int fd = -1, err = rp_os_memfd(name.encode(), size, &fd)
+    if err:
+        raise OSError(-err, os.strerror(-err))
+    return fd
+
+
 cdef class Worker:
     """One worker's hold on the pool.
 
@@ -35,6 +43,7 @@ cdef class Worker:
         if err:
             raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
         self.pid = getpid()
+        rp_pool_watch(&self.pool)
         self.callables = {}
 
     def __dealloc__(self):

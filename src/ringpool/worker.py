@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import operator
 import os
 import signal
@@ -61,6 +62,7 @@ class Orders:
         parent: A pidfd of the process that owns the pool.
         tell: An eventfd of the supervisor's, if workers are recycled.
         n_places, n_cpus, arena_bytes: Those of the `_core.Client`.
+        stack: Where `faulthandler` writes if the worker crashes; None for nowhere.
         place: Which of the workers it is, from 0.
         ticket: The number of this start: it takes tasks when that is called.
         initializer: Called with `initargs` before the first task, unless None.
@@ -75,6 +77,7 @@ class Orders:
         parent: Descriptor,
         tell: Descriptor | None,
         n_places: int,
+        stack: Descriptor | None,
         n_cpus: int,
         arena_bytes: int,
         place: int,
@@ -88,6 +91,7 @@ class Orders:
         self.parent = parent
         self.tell = tell
         self.n_places = n_places
+        self.stack = stack
         self.n_cpus = n_cpus
         self.arena_bytes = arena_bytes
         self.place = place
@@ -103,9 +107,24 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
     there can be tasks, `Worker.interrupt` takes its place."""
 
 
+_writes_stacks = False  # faulthandler is enabled, and by us; true also in what a task forks
+
+
+def _write_stack_to(fd: int) -> None:
+    """Lets `faulthandler` write to `fd`, but where the program has enabled it itself: with -X faulthandler, or before a
+    fork. What is enabled then goes on writing to where the user looks."""
+    global _writes_stacks
+    if _writes_stacks or not faulthandler.is_enabled():
+        with contextlib.suppress(MemoryError, OSError, RuntimeError):  # no room for the handler's own stack
+            faulthandler.enable(fd)
+            _writes_stacks = True
+
+
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
     _core.guard(orders.parent.fd)
+    if orders.stack is not None:
+        _write_stack_to(orders.stack.fd)
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

@@ -395,6 +395,7 @@ static inline uint64_t bury(struct books *b, uint32_t w)
     }
     CHECK(lost <= 1);
     CHECK_EQ(rp_pool_worker_state(&b->pool, w), RP_ABSENT);
+    CHECK_EQ(rp_pool_peak_rss(&b->pool, w), 0);
     return lost;
 }
 

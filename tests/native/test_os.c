@@ -96,6 +96,79 @@ static void the_guard_ends_its_process_when_the_watched_one_has_ended(void)
     CHECK_EQ(waitpid(watched, &status, 0), watched);
 }
 
+static void the_peak_of_memory_rises_and_never_falls(void)
+{
+    const size_t bytes = 64u << 20;
+    uint64_t before = rp_os_peak_rss();
+    void *block;
+    CHECK(before > 0);
+    CHECK_EQ(rp_os_reserve(bytes, &block), 0);
+    memset(block, 1, bytes);
+    rp_os_unmap(block, bytes);
+    CHECK(rp_os_peak_rss() >= bytes);
+    CHECK(rp_os_peak_rss() >= before);
+}
+
+static void the_peak_of_a_dead_child_is_told_and_its_status_stays(void)
+{
+    const size_t bytes = 200u << 20;
+    uint64_t peak = 0;
+    void *block;
+    int status, pidfd;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK_EQ(rp_os_reserve(bytes, &block), 0);
+        memset(block, 1, bytes);
+        rp_os_unmap(block, bytes);
+        _exit(7);
+    }
+    pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+    CHECK_EQ(rp_os_wait_peak_rss(pidfd, &peak), 0);
+    CHECK(peak >= bytes);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(WEXITSTATUS(status), 7);
+    CHECK_EQ(rp_os_wait_peak_rss(pidfd, &peak), -ECHILD);
+    close(pidfd);
+    pidfd = (int)syscall(SYS_pidfd_open, getppid(), 0);
+    CHECK_EQ(rp_os_wait_peak_rss(pidfd, &peak), -ECHILD);
+    close(pidfd);
+}
+
+static _Atomic int looks;
+
+static int64_t look(void *ns)
+{
+    looks++;
+    return *(int64_t *)ns;
+}
+
+static void await_looks(int n)
+{
+    while (looks < n) /* the watchdog ends it */
+        rp_os_nap(100000);
+}
+
+static void the_guard_looks_when_it_is_poked_or_its_time_has_come(void)
+{
+    int64_t soon = 1000000, never = -1;
+    int seen;
+    CHECK_EQ(rp_os_guard((int)syscall(SYS_pidfd_open, getpid(), 0)), 0);
+    rp_os_guard_look(look, &never);
+    await_looks(1);
+    rp_os_nap(20000000);
+    CHECK_EQ(looks, 1);
+    rp_os_guard_poke();
+    await_looks(2);
+    rp_os_guard_look(look, &soon);
+    await_looks(10);
+    rp_os_guard_look(NULL, NULL);
+    seen = looks;
+    rp_os_guard_poke();
+    rp_os_nap(20000000);
+    CHECK_EQ(looks, seen);
+}
+
 int main(void)
 {
     begin(40);
@@ -103,6 +176,9 @@ int main(void)
     RUN(a_wait_on_a_changed_word_returns_at_once);
     RUN(a_wait_ends_when_its_time_is_up);
     RUN(a_signal_ends_a_wait);
+    RUN(the_peak_of_memory_rises_and_never_falls);
+    RUN(the_peak_of_a_dead_child_is_told_and_its_status_stays);
     RUN(the_guard_ends_its_process_when_the_watched_one_has_ended);
+    RUN(the_guard_looks_when_it_is_poked_or_its_time_has_come); /* last: its thread stays */
     return 0;
 }

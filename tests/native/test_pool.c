@@ -833,6 +833,51 @@ static void a_worker_that_leaves_hands_its_task_to_a_sleeper(void)
     close_by_hand();
 }
 
+static void *wait_for_a_task(void *pool)
+{
+    CHECK_EQ(rp_pool_wait_task(pool), 1);
+    return NULL;
+}
+
+static void await_word(rp_word *word, bool set)
+{
+    while ((rp_load_seq_cst(word) != 0) != set) /* the watchdog ends it */
+        rp_os_nap(100000);
+}
+
+/* The looks are told apart by zeroing what each of them writes. */
+static void the_guard_looks_at_a_worker_but_while_it_sleeps(void)
+{
+    struct rp_pool p, w;
+    rp_word *peak;
+    pthread_t thread;
+    CHECK_EQ(rp_pool_create(&p, 1, 2, ARENA_BYTES), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, ARENA_BYTES, 0), 0);
+    CHECK_EQ(rp_os_guard((int)syscall(SYS_pidfd_open, getpid(), 0)), 0);
+    peak = &w.entries[0].peak_rss;
+    rp_pool_watch(&w);
+    CHECK(rp_pool_peak_rss(&p, 0) > 0);
+    rp_pool_join(&w);
+    for (int i = 0; i < 2; i++) { /* awake: a second later, again and again */
+        rp_store_seq_cst(peak, 0u);
+        await_word(peak, true);
+    }
+    thread = start_thread(wait_for_a_task, &w);
+    await_word(&w.unwatched, true); /* asleep: not any more */
+    rp_store_seq_cst(peak, 0u);
+    rp_os_nap(1500000000);
+    CHECK_EQ(rp_load_seq_cst(peak), 0);
+    rp_board_try_reserve(&p.board)->task_id = 1;
+    (void)rp_pool_publish(&p, 1); /* woken: at once */
+    end_thread(thread);
+    await_word(&w.unwatched, false);
+    await_word(peak, true);
+    rp_pool_destroy(&w); /* the guard must not look where nothing is */
+    rp_os_guard_poke();
+    rp_os_nap(20000000);
+    rp_pool_destroy(&p);
+}
+
 static void a_stop_wakes_everybody(void)
 {
     pthread_t thread;
@@ -884,5 +929,6 @@ int main(int argc, char **argv)
     RUN(sleepers_beyond_the_first_64_are_found);
     RUN(a_stop_wakes_everybody);
     RUN(a_worker_that_leaves_hands_its_task_to_a_sleeper);
+    RUN(the_guard_looks_at_a_worker_but_while_it_sleeps); /* last: its thread stays */
     return 0;
 }
