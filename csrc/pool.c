@@ -1,4 +1,5 @@
 #include "pool.h"
+#include "step.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -216,15 +217,21 @@ static void rouse_one(struct rp_pool *p)
         }
         bit = (uint32_t)__builtin_ctzll(set);
         w = i * 64 + bit;
+        RP_STEP("rouse: seen");
         if (w >= p->n_workers || !rp_cas_seq_cst(&p->shared->waking, &none, w + 1ull))
             return;
+        RP_STEP("rouse: named");
         if (rp_and_seq_cst(&p->shared->sleepers[i], ~(1ull << bit)) & (1ull << bit)) {
+            RP_STEP("rouse: taken");
             (void)rp_bell_ring(&p->entries[w].bell);
+            RP_STEP("rouse: rung");
             return;
         }
         /* It got up by itself in the meantime, and looks at the board. Others may have relied on this wake, so look for
          * another sleeper, from the start. */
+        RP_STEP("rouse: missed");
         rp_store_seq_cst(&p->shared->waking, 0u);
+        RP_STEP("rouse: again");
         i = 0;
     }
 }
@@ -247,7 +254,9 @@ static void came_round(struct rp_pool *p)
     if (!p->woken)
         return;
     p->woken = false;
+    RP_STEP("round: up");
     rp_store_seq_cst(&p->shared->waking, 0u); /* "my wake is over", before the look at the board */
+    RP_STEP("round: over");
     rouse_if_work_waits(p);
 }
 
@@ -268,18 +277,25 @@ void rp_pool_join(struct rp_pool *p)
 {
     uint64_t bit;
     rp_word *ready = mask_word(p, p->shared->ready, &bit);
+    RP_STEP("join: begun");
     rp_store_release(&me(p)->state, (uint64_t)RP_STARTED);
+    RP_STEP("join: started");
     rp_or_seq_cst(ready, bit);
+    RP_STEP("join: ready");
 }
 
 void rp_pool_leave(struct rp_pool *p)
 {
     uint64_t bit;
     rp_word *ready = mask_word(p, p->shared->ready, &bit);
+    RP_STEP("leave: begun");
     rp_store_release(&me(p)->state, (uint64_t)RP_RETIRED);
+    RP_STEP("leave: retired");
     rp_and_seq_cst(ready, ~bit); /* announce / publish: from here on, a publisher does not count on this worker ... */
+    RP_STEP("leave: not ready");
     came_round(p);
     rouse_if_work_waits(p); /* ... and what was published before may have */
+    RP_STEP("leave: left");
 }
 
 struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
@@ -294,8 +310,11 @@ void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
 {
     /* relaxed: the release of the slot carries it, and the parent reads it only when this process is dead */
     uint64_t refill;
+    RP_STEP("take: copied");
     rp_store_relaxed(&me(p)->current, task_id);
+    RP_STEP("take: noted");
     rp_board_release(&p->board, pos);
+    RP_STEP("take: freed");
     refill = rp_load_seq_cst(&p->shared->refill_pos); /* announce / publish */
     if (refill != RP_NEVER && rp_board_claim_pos(&p->board) >= refill)
         (void)rp_bell_ring(&p->shared->service);
@@ -322,19 +341,25 @@ int rp_pool_wait_task(struct rp_pool *p)
         return rp_load_acquire(&p->shared->stop) ? 0 : 1;
     }
 
+    RP_STEP("wait: spun");
     came_round(p);
     rp_bell_announce(&me(p)->bell);
+    RP_STEP("wait: announced");
     rp_or_seq_cst(sleepers, bit); /* announce / publish */
+    RP_STEP("wait: sleeper");
     /* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
     if (rp_ring_unread(&p->results[p->index]) > 0)
         (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("wait: told");
     if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop))
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
+    RP_STEP("wait: up");
     /* If the bit is gone already, a waker has taken it, and named this worker in `waking` before that. */
     if (!(rp_and_seq_cst(sleepers, ~bit) & bit))
         p->woken = rp_load_seq_cst(&p->shared->waking) == p->index + 1ull;
+    RP_STEP("wait: over");
     learn(&p->spin, rp_os_now_ns() - start);
     if (rp_load_acquire(&p->shared->stop))
         return 0;
@@ -349,25 +374,36 @@ struct rp_result *rp_pool_try_result(struct rp_pool *p)
 int rp_pool_wait_space(struct rp_pool *p)
 {
     int err = 0;
+    RP_STEP("space: begun");
     rp_store_seq_cst(&me(p)->waits_space, 1u);
+    RP_STEP("space: wanted");
     rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes by committing read_pos */
+    RP_STEP("space: announced");
     (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("space: told");
     if (rp_pool_try_result(p))
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
+    RP_STEP("space: up");
     rp_store_seq_cst(&me(p)->waits_space, 0u);
+    RP_STEP("space: over");
     return err;
 }
 
 void rp_pool_publish_result(struct rp_pool *p)
 {
     struct rp_ring *ring = &p->results[p->index];
+    RP_STEP("publish: filled");
     rp_ring_publish(ring);
+    RP_STEP("publish: published");
     rp_store_release(&me(p)->current, 0u); /* after the publication: a task is answered or named, at every instant */
+    RP_STEP("publish: cleared");
     rp_store_relaxed(&me(p)->tasks_done, rp_load_relaxed(&me(p)->tasks_done) + 1);
+    RP_STEP("publish: counted");
     if (rp_bell_ring(&p->shared->results))
         return;
+    RP_STEP("publish: no leader");
     if (rp_load_seq_cst(&p->shared->collect) || /* announce / publish: see rp_pool_set_collect */
         (ring->write_pos % 64 == 0 && rp_ring_unread(ring) >= ring->capacity / 2))
         (void)rp_bell_ring(&p->shared->service);
@@ -379,10 +415,14 @@ static void take_returns(struct rp_pool *p)
     const struct rp_return *r;
     uint64_t bytes;
     while ((r = rp_ring_try_peek(ring)) != NULL) {
+        RP_STEP("returns: seen");
         (void)rp_arena_free(&p->arena, r->offset, &bytes); /* refuses what is not a block of ours */
+        RP_STEP("returns: freed");
         rp_ring_release(ring);
+        RP_STEP("returns: released");
     }
     rp_ring_commit(ring);
+    RP_STEP("returns: committed");
 }
 
 int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
@@ -394,14 +434,20 @@ int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
 int rp_pool_wait_memory(struct rp_pool *p)
 {
     int err = 0;
+    RP_STEP("memory: begun");
     rp_store_seq_cst(&me(p)->wants_memory, ++p->requests);
+    RP_STEP("memory: wanted");
     rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes a return */
+    RP_STEP("memory: announced");
     (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("memory: told");
     if (rp_ring_try_peek(&p->returns[p->index]))
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
+    RP_STEP("memory: up");
     rp_store_seq_cst(&me(p)->wants_memory, 0u);
+    RP_STEP("memory: over");
     return err;
 }
 
