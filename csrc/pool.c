@@ -536,7 +536,9 @@ int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeou
             }
         } while (rp_os_now_ns() - start < p->spin.budget_ns);
     }
+    RP_STEP("lead: looked");
     rp_bell_announce(&p->shared->results);
+    RP_STEP("lead: announced");
     if (leader_has_cause(p)) /* announce / publish */
         rp_bell_cancel(&p->shared->results);
     else
@@ -586,7 +588,9 @@ static bool service_has_cause(struct rp_pool *p)
 int rp_pool_wait_service(struct rp_pool *p)
 {
     int err = 0;
+    RP_STEP("serve: looked");
     rp_bell_announce(&p->shared->service);
+    RP_STEP("serve: announced");
     if (service_has_cause(p)) /* announce / publish */
         rp_bell_cancel(&p->shared->service);
     else

@@ -3,7 +3,7 @@
  * In an ordinary build RP_STEP is nothing, and step.c is empty. Built with RP_CRASH_POINTS (setup.py: the environment
  * variable RINGPOOL_CRASH_POINTS), each RP_STEP("name") stands in a list that a test can read, and a process in which
  * the name is armed kills itself there: exactly between two operations on shared words. A name says what has been done.
- * They stand where workers pass; the parent has none to fear, for the pool dies with it.
+ * They stand where workers pass, for with the parent the pool dies; where a thread of the parent lies down, it can be held.
  *
  * A name is "group: what". One point may be passed in several ways (a bell is rung for many reasons), and then the way is
  * told by the last step of another group.

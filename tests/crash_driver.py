@@ -1,4 +1,4 @@
-"""crash_driver.py WORKLOAD [--method M] [--nth N] - kills a worker at every point that a workload is for.
+"""crash_driver.py WORKLOAD [--method M] [--nth N] [--hold] - kills a worker at every point that a workload is for.
 
 test_crash_points.py starts this with a build of ringpool in which workers can be told to die at an RP_STEP (see
 csrc/step.h). For each of its points a worker is told so by a task, and the workload repeated until it is dead. Every
@@ -6,7 +6,10 @@ future must end: with the right result, or with WorkerDied, of which one death c
 none where the table below knows). Then the pool must be whole again: all workers there, every block of every arena
 back, and new tasks done. All points of a workload use one pool, so what a death leaves would add up.
 
-Prints a line of JSON for each death. Exits with a traceback, and with the shared words, when something is not so.
+With --hold nobody is killed. Instead all workers, and the parent where it passes, sleep at the point each time: so the
+other side gets between any two steps, and a wake-up that can be lost there is lost.
+
+Prints a line of JSON for each point. Exits with a traceback, and with the shared words, when something is not so.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ from ringpool import ProcessPoolExecutor, WorkerDied, supervisor
 LIMIT = tasks.LIMIT
 ARENA = 1 << 20  # the least: it is full after four results of LARGE bytes
 LARGE = 200_000
+HOLD_S = 0.002
+HOLD_ROUNDS = 2
 FIRST = "worker: answered"  # a trap is live when the task that has set it is answered
 
 RING = ("ring: asleep", "ring: taken", "ring: woken")
@@ -55,6 +60,8 @@ LEAVE = ("leave: begun", "leave: retired", "leave: not ready", "leave: left")
 # What a death there costs, wherever the table of a workload does not say.
 COSTS_ONE = {*CLAIM, *RUN, *RETURNS, *BYTES, *SPACE, *MEMORY, "worker: failed"}
 COSTS_NONE = {*ANSWERED, *WAIT, *JOIN, *LEAVE, "publish: no leader", "claim: found", "hint: behind", "hint: pushed"}
+# Where threads of the parent pass alone. They are held there, not killed.
+PARENT = ("lead: looked", "lead: announced", "serve: looked", "serve: announced")
 ONCE_A_LIFE = {*JOIN, *LEAVE}
 
 
@@ -145,11 +152,11 @@ class Pool:
 
     # ---- the life of a trap ----
 
-    def meet(self, place: int | None, trap) -> dict[int, int]:
-        """The pid of each worker by its place; the one at `place` has set the trap."""
+    def meet(self, places: Iterable[int], trap) -> dict[int, int]:
+        """The pid of each worker by its place; those at the given places have set the trap."""
         folder = self.path()
         folder.mkdir()
-        futures = [self.submit(tasks.meet, str(folder), self.n, place, trap) for _ in range(self.n)]
+        futures = [self.submit(tasks.meet, str(folder), self.n, tuple(places), trap) for _ in range(self.n)]
         return dict(f.result(LIMIT) for f in futures)
 
     def living(self) -> set[int]:
@@ -180,7 +187,7 @@ class Pool:
         self.settle([(self.submit(tasks.echo, 0, b""), (0, b"")), (self.submit(tasks.make, 0, 0), b"")])
         self.settle([(self.submit(tasks.fail, "x"), LookupError("x"))])
         self.run(1)
-        self.meet(None, None)
+        self.meet((), None)
         self.check_arenas()
         gc.collect()
         self.blocks = self.client.blocks
@@ -200,7 +207,7 @@ class Pool:
         while True:
             self.await_(self.whole, "all workers")
             workers = self.living()
-            self.victim = self.meet(0, trap)[0]
+            self.victim = self.meet([0], trap)[0]
             while self.victim in self.living():
                 assert time.monotonic() - began < LIMIT, f"the worker does not come to {case}"
                 self.workload.round(self)
@@ -211,6 +218,19 @@ class Pool:
             assert workers - {self.victim} <= self.living(), "another worker is gone as well"
         self.check_after(case)
         return {"point": case.point, "after": case.after, "rounds": rounds, "done": self.done, "died": self.died}
+
+    def hold_at(self, case: Case) -> dict[str, Any]:
+        """Nobody dies; but all workers are slow at that point, and so is this process if it passes there."""
+        self.victim, self.died, self.done = -1, 0, 0
+        for _ in range(HOLD_ROUNDS):
+            self.await_(self.whole, "all workers")
+            tasks.set_trap("", "", "", 0, case.point, HOLD_S)
+            self.meet(range(self.n), ("", "", "", 0, case.point, HOLD_S))
+            self.workload.round(self)
+        tasks.set_trap("", "", "", 0, "", 0.0)
+        self.meet(range(self.n), ("", "", "", 0, "", 0.0))
+        self.check_after(Case(case.point, costs=0))
+        return {"point": case.point, "after": case.after, "rounds": HOLD_ROUNDS, "done": self.done, "died": self.died}
 
     def check_after(self, case: Case) -> None:
         if case.costs is not None:
@@ -420,13 +440,21 @@ def run_at_start(workload: Workload, method: str, case: Case, folder: Path) -> d
     return {"point": case.point, "after": case.after, "rounds": 1, "done": done, "died": died}
 
 
-def run_in_one_pool(workload: Workload, method: str, nth: int, folder: Path) -> Iterable[dict[str, Any]]:
+def held_cases(workload: Workload) -> list[Case]:
+    """Each point once, and those where threads of the parent lie down."""
+    points = dict.fromkeys([case.point for case in workload.cases] + list(PARENT))
+    return [Case(point) for point in points]
+
+
+def run_in_one_pool(workload: Workload, method: str, nth: int, hold: bool, folder: Path) -> Iterable[dict[str, Any]]:
     pool = Pool(workload, method, folder)
     with pool.executor:
         pool.warm_up()
         try:
-            for case in workload.cases:
-                if nth == 1 or case.point not in ONCE_A_LIFE:
+            for case in held_cases(workload) if hold else workload.cases:
+                if hold:
+                    yield pool.hold_at(case)
+                elif nth == 1 or case.point not in ONCE_A_LIFE:
                     yield pool.kill_at(case, nth)
         except BaseException:
             with Words(pool.client) as words:
@@ -443,6 +471,7 @@ def main() -> None:
     parser.add_argument("workload", choices=[*WORKLOADS, "list"])
     parser.add_argument("--method", default="fork")
     parser.add_argument("--nth", type=int, default=1)
+    parser.add_argument("--hold", action="store_true", help="kill nobody; hold whoever passes")
     options = parser.parse_args()
     library = tasks.steps()
     if options.workload == "list":
@@ -458,7 +487,7 @@ def main() -> None:
                 run_at_start(workload, method, case, Path(name) / str(i)) for i, case in enumerate(workload.cases)
             )
         else:
-            reports = run_in_one_pool(workload, method, options.nth, Path(name))
+            reports = run_in_one_pool(workload, method, options.nth, options.hold, Path(name))
         for report in reports:
             print(json.dumps(report), flush=True)
 

@@ -40,8 +40,8 @@ def await_file(path):
         time.sleep(0.0005)
 
 
-def meet(folder, n, place, trap):
-    """One task for each of n workers, which wait for each other. The one at `place` sets the trap for itself.
+def meet(folder, n, places, trap):
+    """One task for each of n workers, which wait for each other. Those at the places set the trap for themselves.
 
     Returns:
         Its place and its pid.
@@ -50,14 +50,14 @@ def meet(folder, n, place, trap):
     Path(folder, str(mine)).touch()
     for other in range(n):
         await_file(os.path.join(folder, str(other)))
-    if mine == place:
+    if mine in places:
         set_trap(*trap)
     return mine, os.getpid()
 
 
 def meet_large(folder, n, size):
     """As meet, but only for a result of that size."""
-    meet(folder, n, None, None)
+    meet(folder, n, (), None)
     return b"L" * size
 
 

@@ -34,5 +34,12 @@ def check(i: int, size: int, found: tuple[int, int, bytes]) -> None:
     assert data == fill(i, size)
 
 
+def busy_square(i: int, seconds: float) -> int:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return i * i
+
+
 def square(i: int) -> int:
     return i * i

@@ -76,13 +76,21 @@ def test_every_point_is_in_a_workload_that_kills_there(package):
     (points,) = drive(package, "list")
     assert len(points) > 50
     killed = {case.point for workload in crash_driver.WORKLOADS.values() for case in workload.cases}
-    assert set(points) == killed
+    assert set(points) == killed | set(crash_driver.PARENT)
 
 
 @pytest.mark.deadline(150)
 @pytest.mark.parametrize("workload", crash_driver.WORKLOADS)
 def test_a_worker_killed_at_a_point_costs_its_own_task_at_most_and_nothing_is_lost(package, workload):
     kill_at_every_point(package, workload, "fork", 1)
+
+
+@pytest.mark.deadline(150)
+@pytest.mark.parametrize("workload", [n for n, w in crash_driver.WORKLOADS.items() if not (w.at_start or w.hold)])
+def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload):
+    held = drive(package, workload, "--hold")
+    wanted = [case.point for case in crash_driver.held_cases(crash_driver.WORKLOADS[workload])]
+    assert [each["point"] for each in held] == wanted
 
 
 @pytest.mark.slow
