@@ -79,13 +79,13 @@ def test_every_point_is_in_a_workload_that_kills_there(package):
     assert set(points) == killed | set(crash_driver.PARENT)
 
 
-@pytest.mark.deadline(150)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("workload", crash_driver.WORKLOADS)
 def test_a_worker_killed_at_a_point_costs_its_own_task_at_most_and_nothing_is_lost(package, workload):
     kill_at_every_point(package, workload, "fork", 1)
 
 
-@pytest.mark.deadline(150)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("workload", [n for n, w in crash_driver.WORKLOADS.items() if not (w.at_start or w.hold)])
 def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload):
     held = drive(package, workload, "--hold")
@@ -94,7 +94,7 @@ def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload)
 
 
 @pytest.mark.slow
-@pytest.mark.deadline(150)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("nth", [1, 2, 5, 30])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("workload", crash_driver.WORKLOADS)
