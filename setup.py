@@ -1,5 +1,6 @@
 """Flags of the one compiled module; everything else stands in pyproject.toml."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,12 +11,15 @@ headers = sorted(str(p.relative_to(here)) for p in (here / "csrc").glob("*.h"))
 sources = sorted(str(p.relative_to(here)) for p in (here / "csrc").glob("*.c"))
 cython = sorted(str(p.relative_to(here)) for p in (here / "src/ringpool").glob("*.p[xy][di]") if p.suffix != ".pyi")
 
+# A build for tests, in which a process can be told to die at any RP_STEP: see csrc/step.h.
+crash_points = [("RP_CRASH_POINTS", "1")] if os.environ.get("RINGPOOL_CRASH_POINTS") else []
+
 core = Extension(
     "ringpool._core",
     sources=["src/ringpool/_core.pyx", *sources],
     depends=[*headers, *cython],
     include_dirs=["csrc"],
-    define_macros=[("_GNU_SOURCE", "1")],
+    define_macros=[("_GNU_SOURCE", "1"), *crash_points],
     extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"],
     extra_link_args=["-pthread"],
 )

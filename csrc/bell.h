@@ -22,6 +22,7 @@
 #define RP_BELL_H
 
 #include "os.h"
+#include "step.h"
 
 enum { RP_AWAKE = 0, RP_ASLEEP = 1 };
 
@@ -45,6 +46,7 @@ static inline void rp_bell_cancel(struct rp_bell *bell)
 static inline int rp_bell_sleep(struct rp_bell *bell, int64_t timeout_ns)
 {
     int err = rp_os_futex_wait(&bell->word, RP_ASLEEP, timeout_ns);
+    RP_STEP("sleep: up");
     rp_bell_cancel(bell);
     return err;
 }
@@ -55,9 +57,12 @@ static inline bool rp_bell_ring(struct rp_bell *bell)
     uint32_t asleep = RP_ASLEEP;
     if (rp_load_seq_cst(&bell->word) != RP_ASLEEP) /* announce / publish */
         return false;
+    RP_STEP("ring: asleep");
     if (!rp_cas_seq_cst(&bell->word, &asleep, (uint32_t)RP_AWAKE))
         return false;
+    RP_STEP("ring: taken");
     rp_os_futex_wake(&bell->word);
+    RP_STEP("ring: woken");
     return true;
 }
 

@@ -1,4 +1,5 @@
 #include "board.h"
+#include "step.h"
 
 enum { FREE = 0, READY = 1, CLAIMED = 2 };
 
@@ -50,8 +51,10 @@ static bool first(struct rp_board *b, uint64_t steps, uint64_t *at, uint64_t *wo
         if (w <= pack(lap, 0, FREE))
             return false;
         /* Claimed, or of a later lap: help the hint along. If the exchange fails, pos becomes what somebody pushed. */
+        RP_STEP("hint: behind");
         if (rp_cas_seq_cst(&b->shared->claim_pos, &pos, pos + 1))
             pos++;
+        RP_STEP("hint: pushed");
     }
     return false;
 }
@@ -110,10 +113,13 @@ struct rp_slot *rp_board_try_claim(struct rp_board *b, uint32_t owner, uint64_t 
         uint64_t pos, word;
         if (!first(b, UINT64_MAX, &pos, &word))
             return NULL;
+        RP_STEP("claim: found");
         /* "posted": the claim acquires the body */
         if (rp_cas_seq_cst(&slot_at(b, pos)->word, &word, pack(lap_of(b, pos), owner + 1, CLAIMED))) {
             uint64_t hint = pos;
+            RP_STEP("claim: claimed");
             (void)rp_cas_seq_cst(&b->shared->claim_pos, &hint, pos + 1);
+            RP_STEP("claim: passed");
             *at = pos;
             return slot_at(b, pos);
         }

@@ -1,4 +1,5 @@
 #include "pool.h"
+#include "step.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -223,15 +224,21 @@ static void rouse_one(struct rp_pool *p)
         }
         bit = (uint32_t)__builtin_ctzll(set);
         w = i * 64 + bit;
+        RP_STEP("rouse: seen");
         if (w >= p->n_workers || !rp_cas_seq_cst(&p->shared->waking, &none, w + 1ull))
             return;
+        RP_STEP("rouse: named");
         if (rp_and_seq_cst(&p->shared->sleepers[i], ~(1ull << bit)) & (1ull << bit)) {
+            RP_STEP("rouse: taken");
             (void)rp_bell_ring(&p->entries[w].bell);
+            RP_STEP("rouse: rung");
             return;
         }
         /* It got up by itself in the meantime, and looks at the board. Others may have relied on this wake, so look for
          * another sleeper, from the start. */
+        RP_STEP("rouse: missed");
         rp_store_seq_cst(&p->shared->waking, 0u);
+        RP_STEP("rouse: again");
         i = 0;
     }
 }
@@ -254,7 +261,9 @@ static void came_round(struct rp_pool *p)
     if (!p->woken)
         return;
     p->woken = false;
+    RP_STEP("round: up");
     rp_store_seq_cst(&p->shared->waking, 0u); /* "my wake is over", before the look at the board */
+    RP_STEP("round: over");
     rouse_if_work_waits(p);
 }
 
@@ -302,8 +311,11 @@ void rp_pool_join(struct rp_pool *p)
 {
     uint64_t bit;
     rp_word *ready = mask_word(p, p->shared->ready, &bit);
+    RP_STEP("join: begun");
     rp_store_release(&me(p)->state, (uint64_t)RP_STARTED);
+    RP_STEP("join: started");
     rp_or_seq_cst(ready, bit);
+    RP_STEP("join: ready");
 }
 
 void rp_pool_leave(struct rp_pool *p)
@@ -311,13 +323,18 @@ void rp_pool_leave(struct rp_pool *p)
     uint64_t bit;
     rp_word *ready = mask_word(p, p->shared->ready, &bit);
     uint64_t successor;
+    RP_STEP("leave: begun");
     rp_store_seq_cst(&me(p)->state, (uint64_t)RP_RETIRED); /* announce / publish: see rp_pool_name_successor */
+    RP_STEP("leave: retired");
     rp_and_seq_cst(ready, ~bit); /* announce / publish: from here on, a publisher does not count on this worker ... */
+    RP_STEP("leave: not ready");
     successor = rp_load_seq_cst(&me(p)->successor);
     if (successor)
         rp_pool_give_turn(p, (uint32_t)(successor & 0xffff), successor >> 16);
+    RP_STEP("leave: handed over");
     came_round(p);
     rouse_if_work_waits(p); /* ... and what was published before may have */
+    RP_STEP("leave: left");
 }
 
 /* Sleeps once, unless the word is `wanted` already or the pool has stopped. */
@@ -336,7 +353,9 @@ int rp_pool_await_turn(struct rp_pool *p, uint64_t ticket, int tell)
     int err = 0;
     if (rp_load_acquire(turn) != ticket) {
         rp_store_release(&me(p)->state, (uint64_t)RP_PARKED);
+        RP_STEP("turn: parked");
         rp_os_tell(tell);
+        RP_STEP("turn: told");
     }
     while (rp_load_acquire(turn) != ticket && !rp_load_acquire(&p->shared->stop) && err != -EINTR)
         err = sleep_until(p, turn, ticket);
@@ -346,7 +365,9 @@ int rp_pool_await_turn(struct rp_pool *p, uint64_t ticket, int tell)
 void rp_pool_retire(struct rp_pool *p, uint64_t when, int tell)
 {
     rp_store_release(&me(p)->retiring, when);
+    RP_STEP("retire: said");
     rp_os_tell(tell);
+    RP_STEP("retire: told");
 }
 
 bool rp_pool_is_dismissed(const struct rp_pool *p)
@@ -358,6 +379,7 @@ int rp_pool_await_dismissal(struct rp_pool *p, int tell)
 {
     int err = 0;
     rp_os_tell(tell);
+    RP_STEP("leave: told");
     while (!rp_pool_is_dismissed(p) && !rp_load_acquire(&p->shared->stop) && err != -EINTR)
         err = sleep_until(p, &me(p)->dismissed, 1);
     return err == -EINTR ? err : 0;
@@ -374,9 +396,12 @@ struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
 void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
 {
     uint64_t refill;
+    RP_STEP("take: copied");
     /* release: a parent that sees this task sees the clock of the one before stopped */
     rp_store_release(&me(p)->current, task_id);
+    RP_STEP("take: noted");
     rp_board_release(&p->board, pos);
+    RP_STEP("take: freed");
     refill = rp_load_seq_cst(&p->shared->refill_pos); /* announce / publish */
     if (refill != RP_NEVER && rp_board_claim_pos(&p->board) >= refill)
         (void)rp_bell_ring(&p->shared->service);
@@ -403,16 +428,21 @@ int rp_pool_wait_task(struct rp_pool *p)
         return rp_load_acquire(&p->shared->stop) ? 0 : 1;
     }
 
+    RP_STEP("wait: spun");
     came_round(p);
     rp_bell_announce(&me(p)->bell);
+    RP_STEP("wait: announced");
     rp_or_seq_cst(sleepers, bit); /* announce / publish */
+    RP_STEP("wait: sleeper");
     /* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
     if (rp_ring_unread(&p->results[p->index]) > 0)
         (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("wait: told");
     if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop) || rp_load_seq_cst(&me(p)->dismissed))
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
+    RP_STEP("wait: up");
     /* If the bit is gone already, a waker has taken it, and named this worker in `waking` before that. */
     if (!(rp_and_seq_cst(sleepers, ~bit) & bit))
         p->woken = rp_load_seq_cst(&p->shared->waking) == p->index + 1ull;
@@ -420,6 +450,7 @@ int rp_pool_wait_task(struct rp_pool *p)
         rp_store_relaxed(&p->unwatched, 0u);
         rp_os_guard_poke();
     }
+    RP_STEP("wait: over");
     learn(&p->spin, rp_os_now_ns() - start);
     if (rp_load_acquire(&p->shared->stop))
         return 0;
@@ -434,24 +465,34 @@ struct rp_result *rp_pool_try_result(struct rp_pool *p)
 int rp_pool_wait_space(struct rp_pool *p)
 {
     int err = 0;
+    RP_STEP("space: begun");
     rp_store_seq_cst(&me(p)->waits_space, 1u);
+    RP_STEP("space: wanted");
     rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes by committing read_pos */
+    RP_STEP("space: announced");
     (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("space: told");
     if (rp_pool_try_result(p))
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
+    RP_STEP("space: up");
     rp_store_seq_cst(&me(p)->waits_space, 0u);
+    RP_STEP("space: over");
     return err;
 }
 
 void rp_pool_publish_result(struct rp_pool *p)
 {
     struct rp_ring *ring = &p->results[p->index];
+    RP_STEP("publish: filled");
     rp_ring_publish(ring);
+    RP_STEP("publish: published");
     rp_store_release(&me(p)->current, 0u); /* after the publication: a task is answered or named, at every instant */
+    RP_STEP("publish: cleared");
     if (rp_bell_ring(&p->shared->results))
         return;
+    RP_STEP("publish: no leader");
     if (rp_load_seq_cst(&p->shared->collect) || /* announce / publish: see rp_pool_set_collect */
         (ring->write_pos % 64 == 0 && rp_ring_unread(ring) >= ring->capacity / 2))
         (void)rp_bell_ring(&p->shared->service);
@@ -487,10 +528,14 @@ static void take_returns(struct rp_pool *p)
     const struct rp_return *r;
     uint64_t bytes;
     while ((r = rp_ring_try_peek(ring)) != NULL) {
+        RP_STEP("returns: seen");
         (void)rp_arena_free(&p->arena, r->offset, &bytes); /* refuses what is not a block of ours */
+        RP_STEP("returns: freed");
         rp_ring_release(ring);
+        RP_STEP("returns: released");
     }
     rp_ring_commit(ring);
+    RP_STEP("returns: committed");
 }
 
 int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
@@ -502,14 +547,20 @@ int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
 int rp_pool_wait_memory(struct rp_pool *p)
 {
     int err = 0;
+    RP_STEP("memory: begun");
     rp_store_seq_cst(&me(p)->wants_memory, ++p->requests);
+    RP_STEP("memory: wanted");
     rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes a return */
+    RP_STEP("memory: announced");
     (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("memory: told");
     if (rp_ring_try_peek(&p->returns[p->index]))
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
+    RP_STEP("memory: up");
     rp_store_seq_cst(&me(p)->wants_memory, 0u);
+    RP_STEP("memory: over");
     return err;
 }
 
@@ -598,7 +649,9 @@ int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeou
             }
         } while (rp_os_now_ns() - start < p->spin.budget_ns);
     }
+    RP_STEP("lead: looked");
     rp_bell_announce(&p->shared->results);
+    RP_STEP("lead: announced");
     if (leader_has_cause(p)) /* announce / publish */
         rp_bell_cancel(&p->shared->results);
     else
@@ -648,7 +701,9 @@ static bool service_has_cause(struct rp_pool *p)
 int rp_pool_wait_service(struct rp_pool *p)
 {
     int err = 0;
+    RP_STEP("serve: looked");
     rp_bell_announce(&p->shared->service);
+    RP_STEP("serve: announced");
     if (service_has_cause(p)) /* announce / publish */
         rp_bell_cancel(&p->shared->service);
     else

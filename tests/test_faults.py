@@ -6,9 +6,7 @@ answers.
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import gc
 import os
 import pickle
 import random
@@ -790,79 +788,3 @@ def test_a_thread_that_waits_for_a_task_whose_worker_is_killed_is_told_at_once(t
             assert {type(f.result(0)) for f in told} == {WorkerDied}
             executor.submit(pow, 2, 5).result(LIMIT)
             wait_until(lambda: ready(executor, 2), "all workers")
-
-
-# ---- many deaths ----
-
-
-@pytest.mark.parametrize(
-    ("method", "seconds"),
-    [("fork", 2), ("spawn", 2), *(pytest.param(m, 20, marks=pytest.mark.slow) for m in METHODS)],
-)
-@pytest.mark.deadline(120)
-def test_a_storm_of_kills_costs_the_tasks_that_were_hit_and_loses_no_memory(method, seconds):
-    n = 3
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    rng = random.Random(seed)
-    sizes = [0, 1, 40, 60, 100, 1000, 5000, 70_000, 300_000]
-    with pool(method, n) as executor:
-        client = executor._client
-        assert executor.submit(tasks.echo, 0, b"").result(LIMIT) == (0, b"")
-        executor.submit(pow, 2, 5).result(LIMIT)
-        blocks = client.blocks
-        killed = 0
-        checked = died = 0
-        end = time.monotonic() + seconds
-        pending = collections.deque()
-
-        def check():
-            nonlocal checked, died
-            i, payload, future = pending.popleft()
-            error = future.exception(LIMIT)
-            if error is None:
-                assert future.result(LIMIT) == (i, payload)
-            else:
-                assert type(error) is WorkerDied, (seed, error)
-                died += 1
-            checked += 1
-
-        def kill():
-            nonlocal killed
-            while time.monotonic() < end:
-                over.wait(rng.uniform(0.01, 0.03))
-                # Only those that have started: three failed starts in a row would break the pool, as they should.
-                started = [(p.pid, w) for w, p in places() if client.worker_started(w)]
-                if started:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(rng.choice(started)[0], signal.SIGKILL)
-                        killed += 1
-
-        def places():
-            return [(int(p.name.rpartition("-")[2]), p) for p in executor._supervisor.processes]
-
-        over = threading.Event()
-        payload_rng = random.Random(seed + 1)
-        with threads([kill]):
-            i = 0
-            while time.monotonic() < end:
-                size = payload_rng.choice(sizes)
-                payload = payload_rng.randbytes(size) if size < 1000 else bytes([i % 256]) * size
-                pending.append((i, payload, executor.submit(tasks.echo, i, payload)))
-                i += 1
-                while len(pending) > 200:
-                    check()
-        while pending:
-            check()
-        print(f"{checked} tasks, {killed} kills, {died} tasks died")
-        assert killed > 0
-        assert died <= killed
-        assert executor.submit(pow, 2, 5).result(LIMIT) == 32
-        assert [f.result(LIMIT) for f in [executor.submit(pow, i, 2) for i in range(100)]] == [
-            i * i for i in range(100)
-        ]
-        wait_until(lambda: ready(executor, n), "all workers")
-        gc.collect()
-        assert client.blocks == blocks
-        assert client.strays == 0
-        assert client.pending == 0

@@ -37,6 +37,7 @@ C_LAYERS = [
     {"board", "ring", "arena"},  # where tasks lie, how their places travel, where large objects lie
     {"bell"},  # sleep without a lost wake-up
     {"segment"},  # one piece of shared memory
+    {"step"},  # where a test may end a process; nothing in an ordinary build
     {"os"},  # every system call
     {"base"},  # words that all use: sizes, assertions, atomics whose names say their order
 ]

@@ -7,6 +7,10 @@ cdef extern from "base.h" nogil:
     void rp_pause()
 
 
+cdef extern from "step.h" nogil:
+    void RP_STEP(const char *name)
+
+
 cdef extern from "os.h" nogil:
     ctypedef uint32_t rp_futex
     int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)

@@ -82,6 +82,7 @@ cdef class Worker:
                 if not self.wait():
                     break
                 continue
+            RP_STEP(b"worker: claimed")
             memcpy(<void *>&task, <void *>slot, sizeof(rp_slot))
             rp_pool_take(&self.pool, task.task_id, pos)
             if recycled:
@@ -90,7 +91,9 @@ cdef class Worker:
                 if left and not retiring and (left == 1 or (done and left * (busy_ns // done) <= START_NS)):
                     retiring = True
                     rp_pool_retire(&self.pool, RP_SOON, tell)
+            RP_STEP(b"worker: taken")
             self.execute(&task)
+            RP_STEP(b"worker: answered")
             if rp_pool_is_condemned(&self.pool, task.task_id):
                 recycled = False  # its place is wanted by nobody yet: it goes at once
                 break
@@ -158,6 +161,7 @@ cdef class Worker:
             if timed:
                 rp_pool_start_clock(&self.pool)
             fn, args, kwargs = self.decode(task, kind)
+            RP_STEP(b"worker: decoded")
             if task.kind & KIND_CHUNK:
                 if timed:
                     value = []
@@ -169,8 +173,10 @@ cdef class Worker:
                     value = [fn(*each) for each in args]
             else:
                 value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
+            RP_STEP(b"worker: called")
             fn = args = kwargs = None
             slot = self.reserve()
+            RP_STEP(b"worker: reserved")
             # From here to the publication no Python code runs: a slot reserved is a slot published.
             n = put(slot.inline_bytes, RP_RESULT_INLINE, value, 0)
             if n >= 0:
@@ -197,6 +203,7 @@ cdef class Worker:
             rp_pool_stop_clock(&self.pool)
         fn = each = args = kwargs = value = None
         data = encode_error(exc)
+        RP_STEP(b"worker: failed")
         # The frames of the task hold its arguments.
         exc.__traceback__ = None
         exc = None
@@ -271,8 +278,11 @@ cdef class Worker:
                 return self.send_bytes(task_id, KIND_ERROR, encode_error(MemoryError(
                     f"the result takes {n} bytes, more than the {self.pool.arena_bytes} bytes of shared memory that "
                     "this pool has for the results of a worker"), ""))
+            RP_STEP(b"worker: block")
             memcpy(rp_pool_block(&self.pool, self.pool.index + 1, offset, n), PyBytes_AS_STRING(data), n)
+            RP_STEP(b"worker: block filled")
         slot = self.reserve()
+        RP_STEP(b"worker: reserved for bytes")
         if offset == 0:
             memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
         slot.task_id = task_id

@@ -1,0 +1,496 @@
+"""crash_driver.py WORKLOAD [--method M] [--nth N] [--hold] - kills a worker at every point that a workload is for.
+
+test_crash_points.py starts this with a build of ringpool in which workers can be told to die at an RP_STEP (see
+csrc/step.h). For each of its points a worker is told so by a task, and the workload repeated until it is dead. Every
+future must end: with the right result, or with WorkerDied, of which one death causes one at most (and exactly one or
+none where the table below knows). Then the pool must be whole again: all workers there, every block of every arena
+back, and new tasks done. All points of a workload use one pool, so what a death leaves would add up.
+
+With --hold nobody is killed. Instead all workers, and the parent where it passes, sleep at the point each time: so the
+other side gets between any two steps, and a wake-up that can be lost there is lost.
+
+Prints a line of JSON for each point. Exits with a traceback, and with the shared words, when something is not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import tasks_crash as tasks
+from words import Words
+
+from ringpool import ProcessPoolExecutor, WorkerDied, supervisor
+
+LIMIT = tasks.LIMIT
+ARENA = 1 << 20  # the least: it is full after four results of LARGE bytes
+LARGE = 200_000
+HOLD_S = 0.002
+HOLD_ROUNDS = 2
+FIRST = "worker: answered"  # a trap is live when the task that has set it is answered
+
+RING = ("ring: asleep", "ring: taken", "ring: woken")
+ROUSE = ("rouse: seen", "rouse: named", "rouse: taken")
+CLAIM = ("claim: claimed", "claim: passed", "worker: claimed", "take: copied", "take: noted", "take: freed")
+RUN = ("worker: taken", "worker: decoded", "worker: called", "worker: reserved", "publish: filled")
+ANSWERED = ("publish: published", "publish: cleared", "worker: answered")
+RETURNS = ("returns: seen", "returns: freed", "returns: released", "returns: committed")
+BYTES = ("worker: block", "worker: block filled", "worker: reserved for bytes")
+WAIT = ("wait: spun", "wait: announced", "wait: sleeper", "wait: told", "wait: up", "wait: over")
+SPACE = ("space: begun", "space: wanted", "space: announced", "space: told", "space: up", "space: over")
+MEMORY = ("memory: begun", "memory: wanted", "memory: announced", "memory: told", "memory: up", "memory: over")
+JOIN = ("join: begun", "join: started", "join: ready")
+LEAVE = ("leave: begun", "leave: retired", "leave: not ready", "leave: left")
+
+# What a death there costs, wherever the table of a workload does not say.
+COSTS_ONE = {*CLAIM, *RUN, *RETURNS, *BYTES, *SPACE, *MEMORY, "worker: failed"}
+COSTS_NONE = {*ANSWERED, *WAIT, *JOIN, *LEAVE, "publish: no leader", "claim: found", "hint: behind", "hint: pushed"}
+# Where threads of the parent pass alone. They are held there, not killed.
+PARENT = ("lead: looked", "lead: announced", "serve: looked", "serve: announced")
+ONCE_A_LIFE = {*JOIN, *LEAVE}
+
+
+@dataclass
+class Case:
+    point: str
+    after: str = ""  # the last step before, of another group; "": any
+    costs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.costs is None:
+            self.costs = 1 if self.point in COSTS_ONE else 0 if self.point in COSTS_NONE else None
+
+
+def cases(points: Iterable[str], after: str = "", costs: int | None = None) -> list[Case]:
+    return [Case(point, after, costs) for point in points]
+
+
+@dataclass
+class Workload:
+    """A round is given the Pool; it submits tasks, and has checked all of them when it returns."""
+
+    round: Callable[[Pool], None]
+    cases: list[Case]
+    n: int = 2
+    hold: str = ""  # the victim sleeps at this point
+    hold_s: float = 0.0
+    max_tasks: int | None = None  # then not by fork
+    at_start: bool = False  # the trap is set by the initializer
+
+
+class Pool:
+    """The pool under test, and the books of what it owes."""
+
+    def __init__(self, workload: Workload, method: str, folder: Path, trap: Any = None) -> None:
+        self.workload = workload
+        self.n = workload.n
+        self.folder = folder
+        self.numbers = itertools.count()
+        options: dict[str, Any] = {}
+        if workload.at_start:
+            options = {"initializer": tasks.trap_the_first, "initargs": (str(folder / "trap"), trap)}
+        self.executor = ProcessPoolExecutor(
+            self.n, get_context(method), max_tasks_per_child=workload.max_tasks, **options
+        )
+        self.processes: dict[int, Any] = {}  # all there were, by pid
+        start = self.executor._supervisor._start_process
+
+        def start_and_note(*args: Any) -> Any:
+            process = start(*args)
+            self.processes[process.pid] = process
+            return process
+
+        self.executor._supervisor._start_process = start_and_note  # type: ignore[method-assign]
+        self.client = self.executor._client
+        self.victim = -1
+        self.died = 0
+        self.done = 0
+
+    # ---- for rounds ----
+
+    def path(self) -> Path:
+        return self.folder / str(next(self.numbers))
+
+    def submit(self, fn, *args):
+        return self.executor.submit(fn, *args)
+
+    def settle(self, expected: Iterable[tuple[Any, Any]]) -> None:
+        """Waits for each future; its result, or its exception, must be the value, or WorkerDied of the victim."""
+        for future, value in expected:
+            error = future.exception(LIMIT)
+            if type(error) is WorkerDied:
+                assert error.pid == self.victim, error
+                assert error.exitcode == -signal.SIGKILL, error
+                self.died += 1
+                assert self.died <= 1, f"a second task is lost: {error}"
+            elif isinstance(value, Exception):
+                assert type(error) is type(value), error
+                assert error.args == value.args
+                self.done += 1
+            else:
+                assert error is None, error
+                assert future.result(LIMIT) == value
+                self.done += 1
+
+    def run(self, n: int, fn=tasks.square) -> None:
+        self.settle([(self.submit(fn, i), i * i) for i in range(n)])
+
+    # ---- the life of a trap ----
+
+    def meet(self, places: Iterable[int], trap) -> dict[int, int]:
+        """The pid of each worker by its place; those at the given places have set the trap."""
+        folder = self.path()
+        folder.mkdir()
+        futures = [self.submit(tasks.meet, str(folder), self.n, tuple(places), trap) for _ in range(self.n)]
+        return dict(f.result(LIMIT) for f in futures)
+
+    def living(self) -> set[int]:
+        return {p.pid for p in self.executor._supervisor.processes}
+
+    def was_killed(self) -> bool:
+        """Whether the victim, which has been buried, was killed; if not, it has left after its tasks."""
+        # Not .exitcode, which would ask the system, and take the answer away from the supervisor.
+        code = self.processes[self.victim]._popen.returncode
+        assert code == -signal.SIGKILL or (code == 0 and self.workload.max_tasks), code
+        return code != 0
+
+    def await_(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            assert time.monotonic() < deadline, f"never came to be: {what}"
+            time.sleep(0.0005)
+
+    def whole(self) -> bool:
+        return len(self.living()) == self.n and all(self.client.worker_started(w) for w in range(self.n))
+
+    def warm_up(self) -> None:
+        """Makes all functions known, so that their blocks are there from now on."""
+        folder = self.path()
+        folder.mkdir()
+        (folder / "open").touch()
+        self.settle([(self.submit(tasks.slow_square, 2, 0), 4), (self.submit(tasks.gate, folder / "open", 1), 1)])
+        self.settle([(self.submit(tasks.echo, 0, b""), (0, b"")), (self.submit(tasks.make, 0, 0), b"")])
+        self.settle([(self.submit(tasks.fail, "x"), LookupError("x"))])
+        self.run(1)
+        self.meet((), None)
+        self.check_arenas()
+        gc.collect()
+        self.blocks = self.client.blocks
+
+    def check_arenas(self) -> None:
+        """Each worker's arena has room for the largest result, which needs all of it; so nothing else is in there."""
+        folder = self.path()
+        folder.mkdir()
+        size = ARENA * 3 // 4
+        self.settle([(self.submit(tasks.meet_large, str(folder), self.n, size), b"L" * size) for _ in range(self.n)])
+
+    def kill_at(self, case: Case, nth: int) -> dict[str, Any]:
+        self.died = self.done = 0
+        trap = (FIRST, case.after, case.point, nth, self.workload.hold, self.workload.hold_s)
+        began = time.monotonic()
+        rounds = 0
+        while True:
+            self.await_(self.whole, "all workers")
+            workers = self.living()
+            self.victim = self.meet([0], trap)[0]
+            while self.victim in self.living():
+                assert time.monotonic() - began < LIMIT, f"the worker does not come to {case}"
+                self.workload.round(self)
+                rounds += 1
+            if self.was_killed():
+                break
+        if self.workload.max_tasks is None:
+            assert workers - {self.victim} <= self.living(), "another worker is gone as well"
+        self.check_after(case)
+        return {"point": case.point, "after": case.after, "rounds": rounds, "done": self.done, "died": self.died}
+
+    def hold_at(self, case: Case) -> dict[str, Any]:
+        """Nobody dies; but all workers are slow at that point, and so is this process if it passes there."""
+        self.victim, self.died, self.done = -1, 0, 0
+        for _ in range(HOLD_ROUNDS):
+            self.await_(self.whole, "all workers")
+            tasks.set_trap("", "", "", 0, case.point, HOLD_S)
+            self.meet(range(self.n), ("", "", "", 0, case.point, HOLD_S))
+            self.workload.round(self)
+        tasks.set_trap("", "", "", 0, "", 0.0)
+        self.meet(range(self.n), ("", "", "", 0, "", 0.0))
+        self.check_after(Case(case.point, costs=0))
+        return {"point": case.point, "after": case.after, "rounds": HOLD_ROUNDS, "done": self.done, "died": self.died}
+
+    def check_after(self, case: Case) -> None:
+        if case.costs is not None:
+            assert self.died == case.costs, f"{self.died} tasks lost by {case}"
+        self.run(20)
+        self.await_(self.whole, "all workers again")
+        if self.workload.max_tasks is None:
+            self.check_arenas()
+        gc.collect()
+        assert self.client.blocks == self.blocks, f"{self.client.blocks} blocks, {self.blocks} before {case}"
+        assert self.client.strays == 0
+        assert self.client.pending == 0
+
+
+# ---- rounds ----
+
+
+def burst(pool: Pool) -> None:
+    pool.run(8)
+
+
+def slow(pool: Pool) -> None:
+    """The parent is asleep when the result comes."""
+    pool.settle([(pool.submit(tasks.slow_square, 3, 0.003), 9)])
+
+
+def idle(pool: Pool) -> None:
+    """All workers are asleep when there is work for all of them."""
+    time.sleep(0.004)
+    pool.settle([(pool.submit(tasks.slow_square, i, 0.001), i * i) for i in range(6)])
+
+
+def unread(pool: Pool) -> None:
+    """Nobody asks for the result; the worker goes to sleep, and has the collector take it."""
+    future = pool.submit(tasks.square, 5)
+    pool.await_(future.done, "the result that nobody asks for")
+    pool.settle([(future, 25)])
+
+
+def watched(pool: Pool) -> None:
+    futures = [pool.submit(tasks.slow_square, i, 0.001) for i in range(4)]
+    assert not wait(futures, LIMIT).not_done
+    pool.settle((f, i * i) for i, f in enumerate(futures))
+
+
+def large(pool: Pool) -> None:
+    payload = os.urandom(LARGE)
+    pool.settle([(pool.submit(tasks.echo, i, payload), (i, payload)) for i in range(4)])
+
+
+def errors(pool: Pool) -> None:
+    texts = ["short", "long" * 10_000]
+    pool.settle([(pool.submit(tasks.fail, text), LookupError(text)) for text in texts])
+
+
+def closed_gate(pool: Pool) -> tuple[Path, Any]:
+    """A task that holds the one worker until the file is there."""
+    path = pool.path()
+    future = pool.submit(tasks.gate, str(path), 1)
+    pool.await_(lambda: future.running() or future.done(), "the gate")
+    return path, future
+
+
+def cancelled(pool: Pool) -> None:
+    path, future = closed_gate(pool)
+    kept = [(pool.submit(tasks.square, 3), 9)]
+    for dropped in [pool.submit(tasks.square, i) for i in range(5)]:
+        assert dropped.cancel()
+    kept.append((pool.submit(tasks.square, 4), 16))
+    path.touch()
+    pool.settle([(future, 1), *kept])
+
+
+def full_board(pool: Pool) -> None:
+    """Tasks wait in the parent's queue for room on the board."""
+    path, future = closed_gate(pool)
+    futures = [(pool.submit(tasks.square, i), i * i) for i in range(1500)]
+    path.touch()
+    pool.settle([(future, 1), *futures])
+
+
+def full_ring(pool: Pool) -> None:
+    """Nobody reads the results: no thread asks, and the collector is held in a callback."""
+    held, release = threading.Event(), threading.Event()
+    path, first = closed_gate(pool)
+    first.add_done_callback(lambda _: (held.set(), release.wait(LIMIT)))
+    path.touch()
+    assert held.wait(LIMIT)
+    path, second = closed_gate(pool)
+    futures = [(pool.submit(tasks.square, i), i * i) for i in range(1024)]
+    path.touch()
+    with Words(pool.client) as words:
+        pool.await_(
+            lambda: words.worker(0)["waits_space"] or pool.victim not in _running(pool), "a worker that waits for room"
+        )
+    release.set()
+    pool.settle([(first, 1), (second, 1), *futures])
+
+
+def _running(pool: Pool) -> set[int]:
+    """Those of the living that have not been killed and merely not been buried yet."""
+    found = set()
+    for pid in pool.living():
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state != "Z":
+            found.add(pid)
+    return found
+
+
+def full_arena(pool: Pool) -> None:
+    futures = [(pool.submit(tasks.make, i, LARGE), bytes([i % 256]) * LARGE) for i in range(8)]
+    pool.await_(futures[-1][0].done, "results that are copied out, though nobody asks")
+    pool.settle(futures)
+
+
+def one_by_one(pool: Pool) -> None:
+    for i in range(4):
+        pool.settle([(pool.submit(tasks.square, i), i * i)])
+
+
+def late(pool: Pool) -> None:
+    """A task comes while the worker, of which the parent does not know it yet, lies down."""
+    pool.run(2)
+    time.sleep(pool.workload.hold_s / 2)
+    pool.run(1)
+
+
+def woken_by_a_signal(pool: Pool) -> None:
+    """A worker gets up by itself while another, which has named it, is about to wake it."""
+    with Words(pool.client) as words:
+        pool.await_(lambda: words.shared()["sleepers"] == 0b11, "all workers asleep")
+        # Long enough that it is still up when the other wakes from its hold.
+        futures = [(pool.submit(tasks.slow_square, i, 2 * pool.workload.hold_s), i * i) for i in range(2)]
+        deadline = time.monotonic() + pool.workload.hold_s
+        while words.shared()["waking"] != 2 and time.monotonic() < deadline:
+            pass
+        for process in pool.executor._supervisor.processes:
+            if process.pid != pool.victim:
+                os.kill(process.pid, signal.SIGINT)
+        pool.settle(futures)
+
+
+WORKLOADS = {
+    "burst": Workload(burst, cases(("claim: found", *CLAIM, *RUN, *ANSWERED))),
+    "slow": Workload(slow, cases(RING, "publish: cleared", costs=0)),
+    "idle": Workload(
+        idle,
+        [
+            *cases(("sleep: up", *WAIT)),
+            *cases(("round: up", "round: over")),
+            *cases(ROUSE, "round: over"),
+            *cases(RING, "rouse: taken"),
+            Case("rouse: rung", "ring: woken"),
+        ],
+    ),
+    "unread": Workload(unread, [Case("publish: no leader"), *cases(RING, "wait: sleeper", costs=0)], n=1),
+    "watched": Workload(watched, cases(RING, "publish: no leader", costs=0)),
+    "large": Workload(large, cases((*RETURNS, *BYTES))),
+    "errors": Workload(errors, cases(("worker: failed", *BYTES, "publish: filled"))),
+    "cancelled": Workload(cancelled, cases(("hint: behind", "hint: pushed")), n=1),
+    "full board": Workload(full_board, cases(RING, "take: freed"), n=1),
+    "full ring": Workload(full_ring, [*cases(SPACE), Case("sleep: up", "space: told", 1)], n=1),
+    "full arena": Workload(
+        full_arena,
+        [*cases(MEMORY), *cases(RING, "memory: announced", 1), Case("sleep: up", "memory: told", 1), *cases(RETURNS)],
+        n=1,
+    ),
+    "leaving": Workload(one_by_one, cases(LEAVE), max_tasks=4),
+    "leaving, and a task comes": Workload(
+        one_by_one,
+        [*cases(ROUSE, "leave: not ready", 0), *cases(RING, "rouse: taken", 0), Case("rouse: rung", "ring: woken", 0)],
+        hold="leave: retired",
+        hold_s=0.02,
+        max_tasks=4,
+    ),
+    "starting": Workload(burst, cases(JOIN), at_start=True),
+    "late": Workload(late, cases(WAIT), hold="wait: spun", hold_s=0.02),
+    "woken by a signal": Workload(
+        woken_by_a_signal, cases(("rouse: missed", "rouse: again")), hold="rouse: named", hold_s=0.02
+    ),
+}
+
+
+# ---- main ----
+
+
+def run_at_start(workload: Workload, method: str, case: Case, folder: Path) -> dict[str, Any]:
+    """A pool for each point, since its workers set the trap while they start."""
+    folder.mkdir()
+    trap = ("", case.after, case.point, 1, "", 0.0)
+    (folder / "trap").touch()
+    pool = Pool(workload, method, folder, trap)
+    with pool.executor:
+        pool.executor._supervisor.begin(pool.executor)
+        pool.await_(lambda: any(folder.glob("trap.*")), "the trap")
+        (pool.victim,) = (int(p.name.rpartition(".")[2]) for p in folder.glob("trap.*"))
+        workload.round(pool)
+        pool.await_(lambda: pool.victim not in pool.living(), "the death")
+        assert pool.was_killed()
+        died, done = pool.died, pool.done
+        pool.warm_up()
+        pool.died = died
+        pool.check_after(case)
+    return {"point": case.point, "after": case.after, "rounds": 1, "done": done, "died": died}
+
+
+def held_cases(workload: Workload) -> list[Case]:
+    """Each point once, and those where threads of the parent lie down."""
+    points = dict.fromkeys([case.point for case in workload.cases] + list(PARENT))
+    return [Case(point) for point in points]
+
+
+def run_in_one_pool(workload: Workload, method: str, nth: int, hold: bool, folder: Path) -> Iterable[dict[str, Any]]:
+    pool = Pool(workload, method, folder)
+    with pool.executor:
+        pool.warm_up()
+        try:
+            for case in held_cases(workload) if hold else workload.cases:
+                if hold:
+                    yield pool.hold_at(case)
+                elif nth == 1 or case.point not in ONCE_A_LIFE:
+                    yield pool.kill_at(case, nth)
+        except BaseException:
+            with Words(pool.client) as words:
+                print(words, file=sys.stderr)
+            faulthandler.dump_traceback(all_threads=True)
+            # Without a wait for the pool, which may be what hangs.
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+            os._exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("workload", choices=[*WORKLOADS, "list"])
+    parser.add_argument("--method", default="fork")
+    parser.add_argument("--nth", type=int, default=1)
+    parser.add_argument("--hold", action="store_true", help="kill nobody; hold whoever passes")
+    options = parser.parse_args()
+    library = tasks.steps()
+    if options.workload == "list":
+        names = (library.rp_step_name(i) for i in itertools.count())
+        print(json.dumps(sorted({name.decode() for name in itertools.takewhile(lambda name: name, names)})))
+        return
+    supervisor.ARENA_MAX = ARENA
+    workload = WORKLOADS[options.workload]
+    method = "forkserver" if workload.max_tasks and options.method == "fork" else options.method
+    with tempfile.TemporaryDirectory() as name:
+        if workload.at_start:
+            reports: Iterable[dict[str, Any]] = (
+                run_at_start(workload, method, case, Path(name) / str(i)) for i, case in enumerate(workload.cases)
+            )
+        else:
+            reports = run_in_one_pool(workload, method, options.nth, options.hold, Path(name))
+        for report in reports:
+            print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()
