@@ -256,5 +256,5 @@ def safe_repr(o):
     """repr(o), or its type's name where repr fails."""
     try:
         return repr(o)
-    except Exception:
+    except BaseException:
         return f"<{type(o).__name__}>"
