@@ -42,7 +42,9 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _refuse_in_child():
-    return RuntimeError("this pool belongs to the process that made it; a forked child needs one of its own")
+    return RuntimeError(
+        "this pool belongs to the process that made it; a forked child, such as a worker, needs one of its own: "
+        "make it there")
 
 
 @cython.final
@@ -137,6 +139,8 @@ cdef class Client:
 
     cdef bint closing             # no more submits; stop when nothing is pending
     cdef readonly bint stopped
+    cdef readonly bint inherited  # by a fork: this process has no use of it
+    cdef rp_futex ended           # 1: the last of its threads is done
     cdef object refusal           # makes the exception that submit raises; None while tasks are taken
     cdef public object grow       # called without arguments when more workers are wanted
     cdef public uint64_t n_started  # workers started so far; grow is called up to n_workers
@@ -165,10 +169,14 @@ cdef class Client:
             rp_pool_destroy(&self.pool)
 
     def __reduce__(self):
-        raise TypeError("a process pool cannot be sent to another process: make one there")
+        raise TypeError(
+            "cannot pickle 'Client' object: a pool stays in the process that made it; "
+            "a task that needs one makes one in the worker")
 
     cdef forget(self):
         """In a forked child: the pool is the parent's, and its mapping was not inherited."""
+        self.inherited = True
+        self.ended = 1
         self.open = False
         self.led = False
         self.waiters = NULL
@@ -309,6 +317,11 @@ cdef class Client:
         self.update_collect()
 
     # ---- submitting ----
+
+    def check_here(self):
+        """Raises RuntimeError in a forked child."""
+        if self.inherited:
+            raise _refuse_in_child()
 
     cpdef check(self):
         """Raises what submit would raise if the pool takes no tasks."""
@@ -830,7 +843,8 @@ cdef class Client:
                 if self.open and not self.retired:
                     self.flush_returns(w)
 
-    cdef void tell_news(self) noexcept:
+    def tell_news(self):
+        """Tells those who watch futures that are done. Raises nothing."""
         while self.news:
             future = self.news.popleft()
             try:
@@ -847,6 +861,19 @@ cdef class Client:
         self.stopped = True
         if self.open and not self.retired:
             rp_pool_stop(&self.pool)
+
+    def end(self):
+        """Says that all is done. Those in wait_end return."""
+        self.ended = 1
+        rp_os_futex_wake(&self.ended)
+
+    def wait_end(self):
+        """Waits for end(). May be entered again by a signal handler, which threading's own waits may not."""
+        while not self.ended:
+            with nogil:
+                rp_os_futex_wait(&self.ended, 0, SIGNAL_NS)
+            PyErr_CheckSignals()
+        rp_os_futex_wake(&self.ended)  # wakes one: each wakes the next
 
     # ---- the end of tasks, of workers, of the pool ----
 

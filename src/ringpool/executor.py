@@ -110,8 +110,21 @@ class ProcessPoolExecutor(Executor):
 
     def _begin(self) -> None:
         self._client.check()
-        self._supervisor.begin(self)
-        self._begun = True
+        self._begun = self._supervisor.begin(self)
+
+    def _submit_early(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, chunk: bool) -> Future[Any]:
+        """Submits while the pool is not known to have begun."""
+        self._begin()
+        future = self._client.submit(fn, args, kwargs, chunk)
+        if not self._begun:  # whoever was at it may have failed, and that before this task came
+            self._begun = self._supervisor.begin(self)
+        return future
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"cannot pickle {type(self).__name__!r} object: a pool stays in the process that made it; "
+            "a task that needs one makes one in the worker"
+        )
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Schedules ``fn(*args, **kwargs)`` to run in a worker.
@@ -131,7 +144,7 @@ class ProcessPoolExecutor(Executor):
             RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
         """
         if not self._begun:
-            self._begin()
+            return self._submit_early(fn, args, kwargs, False)
         return self._client.submit(fn, args, kwargs)
 
     def map(
@@ -187,7 +200,7 @@ class ProcessPoolExecutor(Executor):
         if type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
             return self.submit(functools.partial(_call_each, fn), args)
         if not self._begun:
-            self._begin()
+            return self._submit_early(fn, args, None, True)
         return self._client.submit(fn, args, None, True)
 
     def __exit__(
@@ -206,6 +219,8 @@ class ProcessPoolExecutor(Executor):
             wait: Return when they have left.
             cancel_futures: Cancel what no worker has claimed.
         """
+        if self._client.inherited:  # in a forked child there is nothing to shut down
+            return
         self._supervisor.close()
         if cancel_futures:
             self._client.cancel_all()
@@ -217,6 +232,7 @@ class ProcessPoolExecutor(Executor):
 
         The futures of tasks that were running raise WorkerDied.
         """
+        self._client.check_here()
         self._supervisor.abort(kill=False)
 
     def kill_workers(self) -> None:
@@ -224,6 +240,7 @@ class ProcessPoolExecutor(Executor):
 
         The futures of tasks that were running raise WorkerDied.
         """
+        self._client.check_here()
         self._supervisor.abort(kill=True)
 
 

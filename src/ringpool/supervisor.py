@@ -80,7 +80,9 @@ class Supervisor:
         self._wanted = 0
         self._start_failures = 0
         self._ending = False
-        self._lock = threading.Lock()  # of the places
+        self._lock = threading.RLock()  # of the beginning. Nobody who holds it waits for anybody
+        self._begun = False
+        self._joining: set[int] = set()  # threads in Thread.join
         self._owner: weakref.ref[Any] | None = None
         self._wake = -1
         self._parent = -1
@@ -92,44 +94,78 @@ class Supervisor:
     @property
     def processes(self) -> list[process.BaseProcess]:
         """The workers that have not been buried."""
-        with self._lock:
-            return [place.process for place in self._places.values()]
+        return [place.process for place in list(self._places.values())]
 
-    def begin(self, owner: Any) -> None:
-        """Starts the first workers and the threads, once. With fork, all workers: a fork is cheap, and it should come
-        before there are threads. Otherwise one; the others as tasks ask for them, as the stdlib does."""
-        with self._lock:
-            if self._threads:
-                return
-            self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._parent = os.pidfd_open(os.getpid())
-            self._wanted = self._n_workers if self._context.get_start_method() == "fork" else 1
+    def begin(self, owner: Any) -> bool:
+        """Starts the first workers and the threads, once.
+
+        Returns:
+            False if somebody else is at it: another thread, or this very one, which then runs a signal handler or a
+            __del__ in the midst of it. A task that is submitted now waits for the workers that are coming; whoever
+            begins fails it if none can be started.
+        """
+        me = threading.get_ident()
+        if self.client.beginner == me or not self._lock.acquire(blocking=False):
+            return False
+        failure: BaseException | None = None
+        try:
+            # Between this look and the next line nothing is called, so no signal handler runs.
+            if self._begun or (self.client.closed and not self.client.pending):
+                return True
+            self.client.beginner = me
             try:
-                self._start_missing()
-            except BaseException:
-                if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
-                    self._close_descriptors()
-                    raise
-            # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
-            self._owner = weakref.ref(owner, lambda _: self.close())
-            self.client.grow = self._grow
-            _live.add(self)
-            self._threads = [
-                threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
-                threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
-            ]
-            try:
-                for thread in self._threads:
-                    thread.start()
-            except RuntimeError:  # no room for another thread's stack: there can be no pool
-                self._give_up()
+                self._begin(owner)
+                self._begun = True
+                os.eventfd_write(self._wake, 1)  # more workers may have been asked for meanwhile
+            finally:
+                self.client.beginner = 0
+            return True
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._lock.release()
+            if failure is not None:  # after the release: whoever submits later finds that nobody is at it
+                self.client.fail_all(failure)
+                self.client.tell_news()
+                failure = None
+
+    def _begin(self, owner: Any) -> None:
+        """With fork, all workers: a fork is cheap, and it should come before there are threads. Otherwise one; the
+        others as tasks ask for them, as the stdlib does. Needs the lock."""
+        self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._parent = os.pidfd_open(os.getpid())
+        self._wanted = max(self._wanted, self._n_workers if self._context.get_start_method() == "fork" else 1)
+        try:
+            self._start_missing()
+        except Exception:
+            if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
+                self._close_descriptors()
                 raise
+        except BaseException as error:  # perhaps in the midst of a start: there may be a process that nobody knows of
+            self._give_up(error)
+            raise
+        # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
+        self._owner = weakref.ref(owner, lambda _: self.close())
+        self.client.grow = self._grow
+        _live.add(self)
+        self._threads = [
+            threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
+            threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
+        ]
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # no room for another thread's stack: there can be no pool
+            self._give_up(error)
+            raise
 
-    def _give_up(self) -> None:
-        """Undoes a beginning that failed. Needs the lock."""
+    def _give_up(self, error: BaseException) -> None:
+        """Undoes a beginning that failed for good. Needs the lock."""
         self._ending = True
         self.client.close(_refuse)
+        self.client.fail_all(error)
         self.client.stop()
         for place in self._places.values():
             place.process.kill()
@@ -154,8 +190,10 @@ class Supervisor:
         Args:
             kill: With SIGKILL rather than SIGTERM.
         """
+        if self.client.inherited:
+            return
+        self._ending = True  # before the processes are listed: one that is being started ends itself
         processes = self.processes
-        self._ending = True
         self.close()
         self.client.cancel_all()
         for each in processes:
@@ -166,15 +204,30 @@ class Supervisor:
                     each.terminate()
 
     def join(self) -> None:
-        """Waits until the closed pool has ended. Returns at once in the pool's own threads, which cannot wait for
-        themselves."""
-        with self._lock:
-            threads = list(self._threads)
-        if not threads:
-            self._let_go()
-        elif threading.current_thread() not in threads:
-            for thread in threads:
-                thread.join()
+        """Waits until the closed pool has ended. Returns at once where it would wait for itself: in the pool's own
+        threads, and in a signal handler or a __del__ in the midst of its beginning. And in a forked child."""
+        if self.client.inherited:
+            return
+        if not self._begun:
+            with self._lock:
+                if self.client.beginner:
+                    return
+                if not self._begun:
+                    self.client.fail_all(_refuse())
+                    self._let_go()
+                    return
+        if threading.current_thread() in self._threads:
+            return
+        self.client.wait_end()
+        # The threads are at their last instructions. Thread.join cannot be entered again by a signal handler within it.
+        me = threading.get_ident()
+        if me not in self._joining:
+            self._joining.add(me)
+            try:
+                for thread in self._threads:
+                    thread.join()
+            finally:
+                self._joining.discard(me)
 
     # ---- the two threads ----
 
@@ -201,11 +254,11 @@ class Supervisor:
             self._replace()
         self._threads[0].join()
         self._let_go()
+        self.client.end()
 
     def _replace(self) -> None:
         try:
-            with self._lock:
-                self._start_missing()
+            self._start_missing()
         except Exception as error:
             if not self._places:
                 self._break_off("no worker could be started", error)
@@ -215,9 +268,8 @@ class Supervisor:
         place.process.join()
         exitcode = place.process.exitcode
         pid = place.process.pid or 0
-        with self._lock:
-            del self._places[place.index]
-            client.n_started = len(self._places)
+        del self._places[place.index]
+        client.n_started = len(self._places)
         if place.pidfd is not None:
             os.close(place.pidfd)
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
@@ -288,16 +340,20 @@ class Supervisor:
         wanted = min(self._n_workers, self.client.pending)
         if wanted > self._wanted:
             self._wanted = wanted
-            os.eventfd_write(self._wake, 1)
+            if self._begun:  # else begin() does so when it is done
+                os.eventfd_write(self._wake, 1)
 
     def _start_missing(self) -> None:
-        """Fills the vacant places among those wanted, if there is or may be work for them. Needs the lock."""
-        if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
-            return
+        """Fills the vacant places among those wanted, while there is or may be work for them. Called by begin(), and
+        then by the supervisor thread alone."""
         for index in range(self._wanted):
+            if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
+                return
             if index not in self._places:
-                self._places[index] = self._start(index)
+                self._places[index] = place = self._start(index)
                 self.client.n_started = len(self._places)
+                if self._ending:  # since its start began
+                    place.process.terminate()
 
     def _start(self, index: int) -> _Place:
         orders = worker.Orders(
