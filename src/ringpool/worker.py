@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from multiprocessing import reduction
 
 from ringpool import _core
@@ -73,9 +74,21 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
     """Ctrl-C is the parent's affair. A handler, not SIG_IGN, which programs that a task starts would inherit."""
 
 
+def _disown_forkserver() -> None:
+    """In a forked worker, multiprocessing would take its parent's fork server for a child of its own, and fail to wait
+    for it, when a task starts processes by that method. (The module is not imported for this.)"""
+    module = sys.modules.get("multiprocessing.forkserver")
+    server = getattr(module, "_forkserver", None)
+    if getattr(server, "_forkserver_pid", None) is not None:
+        preload = server._preload_modules
+        server.__init__()
+        server._preload_modules = preload
+
+
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
     _core.guard(orders.parent.fd)
+    _disown_forkserver()
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.place)
@@ -89,3 +102,6 @@ def main(orders: Orders) -> None:
             core.report_start_error(error)
             sys.exit(1)
     core.run(orders.max_tasks)
+    # Ends the pools that tasks have left open, as the end of any interpreter does. multiprocessing would first wait for
+    # their processes.
+    threading._shutdown()  # type: ignore[attr-defined]
