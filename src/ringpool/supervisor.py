@@ -115,8 +115,6 @@ class Supervisor:
             self.client.beginner = me
             try:
                 self._begin(owner)
-                self._begun = True
-                os.eventfd_write(self._wake, 1)  # more workers may have been asked for meanwhile
             finally:
                 self.client.beginner = 0
             return True
@@ -154,6 +152,7 @@ class Supervisor:
             threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
             threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
         ]
+        self._begun = True  # before they run: a pool that is closed by now may end at once
         try:
             for thread in self._threads:
                 thread.start()
@@ -177,7 +176,9 @@ class Supervisor:
             if thread.ident is not None:
                 thread.join()
         self._threads = []
+        self._begun = False
         self._let_go()
+        self.client.end()
 
     def close(self) -> None:
         """Takes no more tasks; the workers leave when none is pending. Takes no lock: it may run in the midst of
@@ -206,12 +207,11 @@ class Supervisor:
     def join(self) -> None:
         """Waits until the closed pool has ended. Returns at once where it would wait for itself: in the pool's own
         threads, and in a signal handler or a __del__ in the midst of its beginning. And in a forked child."""
-        if self.client.inherited:
+        me = threading.get_ident()
+        if self.client.inherited or self.client.beginner == me:
             return
         if not self._begun:
             with self._lock:
-                if self.client.beginner:
-                    return
                 if not self._begun:
                     self.client.fail_all(_refuse())
                     self._let_go()
@@ -220,7 +220,6 @@ class Supervisor:
             return
         self.client.wait_end()
         # The threads are at their last instructions. Thread.join cannot be entered again by a signal handler within it.
-        me = threading.get_ident()
         if me not in self._joining:
             self._joining.add(me)
             try:
@@ -238,6 +237,7 @@ class Supervisor:
             os.eventfd_write(self._wake, 1)  # the pool has stopped, perhaps when there was no worker left to end
 
     def _watch(self) -> None:
+        self._replace()  # more workers may have been asked for since the first were started
         while self._places or not self.client.stopped:
             places = list(self._places.values())
             watched: list[int] = [self._wake]
@@ -340,7 +340,7 @@ class Supervisor:
         wanted = min(self._n_workers, self.client.pending)
         if wanted > self._wanted:
             self._wanted = wanted
-            if self._begun:  # else begin() does so when it is done
+            if self._begun:  # else the thread will see it when it starts
                 os.eventfd_write(self._wake, 1)
 
     def _start_missing(self) -> None:
