@@ -348,8 +348,14 @@ def test_a_future_is_cancelled_when_what_it_called_is_dropped(tmp_path):
 def test_the_pool_may_be_shut_down_by_what_is_dropped_in_the_midst_of_taking_results():
     for _ in range(20):
         executor = pool(n=2)
-        # fewer than the submits between two looks at the results
-        futures = [executor.submit(tasks.Squares(executor.shutdown if i == 5 else None), i) for i in range(20)]
+        submitted = []
+
+        def dropped(executor=executor, submitted=submitted):
+            if submitted:
+                executor.shutdown()
+
+        futures = [executor.submit(tasks.Squares(dropped), i) for i in range(20)]
+        submitted.append(True)
         assert [future.result(WAIT_S) for future in futures] == [i * i for i in range(20)]
         executor.shutdown()
 
