@@ -109,6 +109,12 @@ static inline void rp_ring_release(struct rp_ring *r)
     rp_store_relaxed(&r->read_pos, rp_load_relaxed(&r->read_pos) + 1);
 }
 
+/* Reader: are there released slots that have not been handed back? */
+static inline bool rp_ring_uncommitted(const struct rp_ring *r)
+{
+    return r->commit_pos != rp_load_relaxed(&r->read_pos); /* relaxed: private */
+}
+
 /* Reader: hands the released slots back, many at a time, so that the writer's line moves seldom.
  * seq_cst: the caller looks next whether the writer sleeps for want of space. */
 static inline void rp_ring_commit(struct rp_ring *r)

@@ -1500,7 +1500,7 @@ def run_script(directory, text):
     script.write_text(text)
     return subprocess.run(
         [sys.executable, "-X", "dev", str(script)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
         capture_output=True,
         text=True,
         timeout=WAIT_S,

@@ -44,12 +44,27 @@ from ringpool import functions
 
 cdef extern from "Python.h":
     enum: PyBUF_READ
+    unsigned long PyThread_get_thread_ident()
     long long PyLong_AsLongLongAndOverflow(object o, int *overflow)
     bint PyUnicode_CheckExact(object o)
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
     int PyUnicode_KIND(object o)
     void *PyUnicode_DATA(object o)
     object PyUnicode_FromKindAndData(int kind, const void *data, Py_ssize_t n)
+
+# Before 3.12, any creation of an object may collect garbage, and so run somebody's __del__. Later, only Python code does.
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX < 0x030C0000
+    #define hold_gc() PyGC_Disable()
+    #define let_gc(was) ((was) ? (void)PyGC_Enable() : (void)0)
+    #else
+    #define hold_gc() 0
+    #define let_gc(was) ((void)(was))
+    #endif
+    """
+    int hold_gc()
+    void let_gc(int was)
 
 include "codec.pxi"
 include "future.pxi"

@@ -7,6 +7,7 @@ cdef struct TaskEntry:
 
 cdef struct Waiter:        # a thread in result(), on its stack
     rp_futex word          # WAITING, then one of the others
+    unsigned long thread
     PyObject *future       # borrowed
     Waiter *next
 
@@ -16,6 +17,7 @@ cdef enum:
     WAITING = 0
     LOOK = 1               # your future is done
     LEAD = 2               # you wait on the rings; of all waiters, one at most has this
+    AWAY = 3               # other code runs above it on its stack: it cannot lead
 
 cdef enum:
     DRAIN_EVERY = 32       # submits between two looks at the result rings
@@ -43,7 +45,9 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _refuse_in_child():
-    return RuntimeError("this pool belongs to the process that made it; a forked child needs one of its own")
+    return RuntimeError(
+        "this pool belongs to the process that made it; a forked child, such as a worker, needs one of its own: "
+        "make it there")
 
 
 @cython.final
@@ -159,10 +163,13 @@ cdef class Client:
 
     cdef bint closing             # no more submits; stop when nothing is pending
     cdef readonly bint stopped
+    cdef readonly bint inherited  # by a fork: this process has no use of it
+    cdef rp_futex ended           # 1: the last of its threads is done
     cdef object refusal           # makes the exception that submit raises; None while tasks are taken
     cdef public int alarm_fd      # an eventfd of the supervisor's, or -1
     cdef public object grow       # called without arguments when more workers are wanted
     cdef public uint64_t n_started  # workers started so far; grow is called up to n_workers
+    cdef public unsigned long beginner  # the thread that is starting the first workers, or 0
     cdef readonly object start_error  # exception of a worker's initializer
     cdef readonly uint64_t strays # results that named no pending task
 
@@ -189,8 +196,15 @@ cdef class Client:
         if self.open:
             rp_pool_destroy(&self.pool)
 
+    def __reduce__(self):
+        raise TypeError(
+            "cannot pickle 'Client' object: a pool stays in the process that made it; "
+            "a task that needs one makes one in the worker")
+
     cdef forget(self):
         """In a forked child: the pool is the parent's, and its mapping was not inherited."""
+        self.inherited = True
+        self.ended = 1
         self.open = False
         self.led = False
         self.waiters = NULL
@@ -290,7 +304,8 @@ cdef class Client:
 
     cdef void remove(self, FutureBase future) noexcept:
         """Takes a pending task off the books: its entry, its block, its place in the counts. The caller holds a
-        reference of its own, and settles the future."""
+        reference of its own, settles the future in the same breath, and last of all drops what the task calls: that
+        may run somebody's __del__, which may ask the future or use the pool."""
         cdef uint32_t i = <uint32_t>(future.task_id & 0xffffffff)
         self.table[i].future = NULL
         self.table[i].generation += 1
@@ -309,8 +324,6 @@ cdef class Client:
             self.timed -= future.options.timeout_ns != 0
             future.options = None
         future.client = None
-        future.fn = None
-        future.entry = None
         if future.watched:
             self.watched -= 1
             self.update_collect()
@@ -321,24 +334,27 @@ cdef class Client:
     cdef void finish(self, FutureBase future, int form, object value) noexcept:
         """Settles a pending future and lets everybody know who waits. One that was to end keeps to that, however late
         its task has come to a result."""
+        self.conclude(future, form, value)
+        future.fn = None
+        future.entry = None
+
+    cdef void conclude(self, FutureBase future, int form, object value) noexcept:
+        """The part of finish that runs no user code."""
         cdef Ending ending = future.ending
         self.remove(future)
         if ending is None:
             future.settle(form, value)
         elif ending.why == WHY_CANCELLED:
-            future.settle_cancelled(future.cond is None)
+            future.settle_cancelled()
         else:
             ending.form = form
             ending.value = value
             future.settle(FORM_OVERRUN, ending)
         future.ending = None
-        self.let_know(future)
-        if future.watched or future.callbacks is not None:
-            self.news.append(future)
-            rp_pool_kick_service(&self.pool)
+        self.let_know(future, future.watched or future.callbacks is not None)
 
-    cdef void let_know(self, FutureBase future) noexcept:
-        """Wakes the threads in result()."""
+    cdef void let_know(self, FutureBase future, bint tell) noexcept:
+        """Wakes the threads in result(), and has the collector tell those who watch if `tell` says so."""
         cdef Waiter *waiter
         if future.n_waiting:
             waiter = self.waiters
@@ -348,6 +364,9 @@ cdef class Client:
                     rp_os_futex_wake(&waiter.word)
                 waiter = waiter.next
             rp_pool_kick_leader(&self.pool)
+        if tell:
+            self.news.append(future)
+            rp_pool_kick_service(&self.pool)
 
     cdef void free_block(self, uint64_t offset) noexcept:
         cdef uint64_t n
@@ -363,6 +382,11 @@ cdef class Client:
         self.update_collect()
 
     # ---- submitting ----
+
+    def check_here(self):
+        """Raises RuntimeError in a forked child."""
+        if self.inherited:
+            raise _refuse_in_child()
 
     cpdef check(self):
         """Raises what submit would raise if the pool takes no tasks."""
@@ -428,7 +452,7 @@ cdef class Client:
                     self.enter(future)
                     self.publish(slot, future)
                     if self.outstanding > self.n_started and self.n_started < self.n_workers:
-                        self.grow()
+                        self.ask_for_workers()
                     if options is not None:
                         self.keep_time(options)
                     return future
@@ -490,7 +514,7 @@ cdef class Client:
         self.queue.append(future)
         self.pump()
         if self.outstanding + self.queued > self.n_started and self.n_started < self.n_workers:
-            self.grow()
+            self.ask_for_workers()
         if future.options is not None:
             self.keep_time(future.options)
         return future
@@ -506,6 +530,10 @@ cdef class Client:
         """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
         it cannot have become somebody else's."""
         rp_os_tell(self.alarm_fd)
+
+    cdef ask_for_workers(self):
+        if self.grow is not None:  # else the pool has not begun
+            self.grow()
 
     cdef refuse(self, FutureBase future, object error):
         """The task cannot be sent: its future gets the error."""
@@ -543,7 +571,10 @@ cdef class Client:
     cdef void pump(self) noexcept:
         """Moves queued tasks to the board while there is room."""
         cdef FutureBase future
-        while self.queue:
+        while True:
+            future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
+            if not self.queue or not self.open:
+                break
             future = <FutureBase>self.queue[0]
             # A future that was cancelled in the queue left it in spirit. (Of two threads here, the GIL lets one pass at
             # a time: nothing between this look and popleft gives it up.)
@@ -557,10 +588,11 @@ cdef class Client:
                     "shared memory for arguments have no such block"))
                 continue
             self.queue.popleft()
-        if self.starved:
-            self.starved = False
-            self.update_collect()
-        rp_pool_set_backlog(&self.pool, False)
+        if self.open:
+            if self.starved:
+                self.starved = False
+                self.update_collect()
+            rp_pool_set_backlog(&self.pool, False)
 
     cdef FunctionEntry look_up(self, object fn):
         """The entry of a function seen for the first time or pickled by value; None if it must go with each task."""
@@ -586,13 +618,14 @@ cdef class Client:
             return None
         entry = self.dynamic.get(fn)
         if entry is not None and functions.same(fingerprint, entry.fingerprint):
-            self.dynamic.move_to_end(fn)
+            if self.dynamic.get(fn) is entry:  # another thread may have forgotten it meanwhile
+                self.dynamic.move_to_end(fn)
             return entry
         entry = self.new_entry(cloudpickle_dumps(fn))
         if entry is not None:
             entry.fingerprint = fingerprint
-            self.dynamic[fn] = entry
-            self.dynamic.move_to_end(fn)
+            self.dynamic.pop(fn, None)
+            self.dynamic[fn] = entry  # at the end
             if len(self.dynamic) > MAX_DYNAMIC:
                 self.dynamic.popitem(last=False)
         return entry
@@ -614,7 +647,9 @@ cdef class Client:
     # ---- results ----
 
     cdef void drain(self) noexcept:
-        """Takes in every result that has arrived, settles its future, and moves queued tasks up. Runs no user code."""
+        """Takes in every result that has arrived, settles its future, and moves queued tasks up. User code runs only
+        where nothing is half done: the __del__ of what a settled task called, or of a future that nobody holds. It may
+        use the pool, end it, or leave this process for a forked one: `open` is looked at again."""
         cdef uint32_t w
         cdef uint64_t total = 0
         self.since_drain = 0
@@ -622,7 +657,7 @@ cdef class Client:
             return
         for w in range(self.pool.n_workers):
             total += self.drain_worker(w)
-        if total:
+        if total and self.open:
             rp_pool_note_drained(&self.pool, total)
             if self.queue:
                 self.pump()
@@ -632,18 +667,18 @@ cdef class Client:
         cdef rp_result *r
         cdef rp_result result
         cdef uint64_t n = 0
-        while True:
+        while self.open:
             r = <rp_result *>rp_ring_try_peek(ring)
             if r == NULL:
+                # Not only if n: user code that ran in take() may be here, and wait for a worker that waits for room.
+                if rp_ring_uncommitted(ring):
+                    rp_pool_commit(&self.pool, w)
                 break
-            # Copied out and released first: creating an object may run the garbage collector, and with it somebody's
-            # __del__, which may come back here.
+            # Copied out and released first: what take() lets go of may run user code, which may come back here.
             memcpy(&result, r, sizeof(rp_result))
             rp_ring_release(ring)
             self.take(w, &result)
             n += 1
-        if n:
-            rp_pool_commit(&self.pool, w)
         return n
 
     cdef void take(self, uint32_t w, rp_result *r) noexcept:
@@ -651,28 +686,34 @@ cdef class Client:
         cdef PyObject *found = self.find(r.task_id)
         cdef FutureBase future
         cdef int form
+        cdef int collects
         cdef uint32_t kind = r.kind & KIND_MASK
         if found == NULL and kind != KIND_START_ERROR:
             self.strays += 1
             if r.offset:
                 self.return_block(w, r.offset)
             return
+        # While the result is in these hands alone, nobody else can come by it: no garbage is collected now, with a
+        # __del__ that waits for just this one.
+        collects = hold_gc()
         try:
             value = self.payload(w, r, kind)
             form = FORM_RESULT if kind == KIND_VALUE else FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
         except Exception as error:
             value = error
             form = FORM_ERROR
-        if kind == KIND_START_ERROR:
+        if kind != KIND_START_ERROR:
+            future = <FutureBase>found
+            self.conclude(future, form, value)
+        let_gc(collects)
+        if kind != KIND_START_ERROR:
+            future.fn = None
+            future.entry = None
+        else:
             try:
                 self.start_error = decode_error(value)
-            except Exception as error:
+            except BaseException as error:
                 self.start_error = error
-            return
-        if self.find(r.task_id) != found:  # settled by user code that ran while the value was made
-            return
-        future = <FutureBase>found
-        self.finish(future, form, value)
 
     cdef object payload(self, uint32_t w, rp_result *r, uint32_t kind):
         cdef Payload payload
@@ -764,6 +805,8 @@ cdef class Client:
         if timeout is not None:
             left = <int64_t>(min(timeout, 1e9) * 1e9) if timeout > 0 else 0
             deadline = rp_os_now_ns() + left
+        if self.beginner and timeout is None and self.n_started == 0 and self.beginner == PyThread_get_thread_ident():
+            raise RuntimeError("this thread, interrupted, is about to start the pool's workers: it cannot wait for them")
         if left != 0 and self.open and not rp_pool_crowded(&self.pool):
             for i in range(GLANCES):
                 rp_pause()
@@ -772,12 +815,16 @@ cdef class Client:
                     if future.state >= CANCELLED:
                         return
         waiter.word = WAITING
+        waiter.thread = PyThread_get_thread_ident()
         waiter.future = <PyObject *>future
         waiter.next = self.waiters
+        self.supplant(&waiter)
         self.waiters = &waiter
         future.n_waiting += 1
         try:
             while True:
+                if waiter.word == AWAY:
+                    waiter.word = WAITING
                 if not self.led:
                     self.led = True
                     waiter.word = LEAD
@@ -797,7 +844,10 @@ cdef class Client:
                 if self.sleep(&waiter, left if 0 <= left < SIGNAL_NS else SIGNAL_NS) == -EINTR or rounds % 64 == 0:
                     # A handler may wait for a future in its turn, above us on this stack, so nobody must count on us.
                     self.resign(&waiter)
+                    waiter.word = AWAY
                     PyErr_CheckSignals()
+                    # And somebody may hold up those we count on: the leader by a __del__, the collector by a callback.
+                    self.attend()
         finally:
             future.n_waiting -= 1
             self.leave(&waiter)
@@ -815,13 +865,22 @@ cdef class Client:
         # A time-out is reported as a signal: a waiting thread looks for those once a second at least.
         return -EINTR if err else 0
 
+    cdef void supplant(self, Waiter *waiter) noexcept:
+        """If the leader is below this waiter on its own stack, in the midst of a drain, it leads no more."""
+        cdef Waiter *other = waiter.next
+        while other != NULL:
+            if other.thread == waiter.thread and other.word == LEAD:
+                other.word = AWAY
+                self.led = False
+            other = other.next
+
     cdef void resign(self, Waiter *waiter) noexcept:
         """If this waiter leads, another one does from now on."""
         cdef Waiter *heir = self.waiters
         if waiter.word != LEAD:
             return
-        waiter.word = WAITING
-        while heir == waiter:
+        waiter.word = AWAY
+        while heir != NULL and heir.word != WAITING:
             heir = heir.next
         if heir == NULL:
             self.led = False
@@ -843,21 +902,10 @@ cdef class Client:
     def serve(self):
         """The collector thread: tells watchers, empties rings that fill up, moves tasks up. Returns when the pool has
         stopped or is abandoned by break_off."""
-        cdef uint32_t w
         cdef rp_pool *pool = &self.pool
         while True:
             rp_pool_begin_service(pool)
-            self.drain()
-            self.pump()
-            for w in range(pool.n_workers):
-                self.flush_returns(w)
-                if rp_pool_wants_memory(pool, w):
-                    self.drain_worker(w)  # all that it published before it asked: some of its blocks may be there
-                    try:
-                        self.copy_out(w)
-                    except MemoryError:  # then the worker waits until results are read or dropped
-                        pass
-                    self.flush_returns(w)
+            self.attend()
             self.tell_news()
             if self.closing and self.outstanding + self.queued == 0 and not self.news:
                 self.stop()
@@ -865,13 +913,35 @@ cdef class Client:
             with nogil:
                 rp_pool_wait_service(pool)
 
-    cdef tell_news(self):
+    cdef attend(self):
+        """Takes in results, moves tasks up, and gives workers the memory that they wait for."""
+        cdef uint32_t w
+        self.drain()
+        self.pump()
+        for w in range(self.pool.n_workers):
+            if not self.open or self.retired:
+                return
+            self.flush_returns(w)
+            if rp_pool_wants_memory(&self.pool, w):
+                self.drain_worker(w)  # all that it published before it asked: some of its blocks may be there
+                try:
+                    self.copy_out(w)
+                except MemoryError:  # then the worker waits until results are read or dropped
+                    pass
+                if self.open and not self.retired:
+                    self.flush_returns(w)
+
+    def tell_news(self):
+        """Tells those who watch futures that are done. Raises nothing."""
         while self.news:
             future = self.news.popleft()
             try:
-                future._tell()
-            except BaseException:
-                logger().exception("exception telling those who wait for %r", future)
+                try:
+                    future._tell()
+                except BaseException:
+                    logger().exception("exception telling those who wait for %r", future)
+            except BaseException:  # even the logging fails
+                pass
             future = None
 
     def stop(self):
@@ -880,17 +950,31 @@ cdef class Client:
         if self.open and not self.retired:
             rp_pool_stop(&self.pool)
 
+    def end(self):
+        """Says that all is done. Those in wait_end return."""
+        self.ended = 1
+        rp_os_futex_wake(&self.ended)
+
+    def wait_end(self):
+        """Waits for end(). May be entered again by a signal handler, which threading's own waits may not."""
+        while not self.ended:
+            with nogil:
+                rp_os_futex_wait(&self.ended, 0, SIGNAL_NS)
+            PyErr_CheckSignals()
+        rp_os_futex_wake(&self.ended)  # wakes one: each wakes the next
+
     # ---- the end of tasks, of workers, of the pool ----
 
     cdef bint try_cancel(self, FutureBase future) noexcept:
-        """Takes a task back that no worker has claimed; its future is then cancelled. No Python code runs."""
+        """Takes a task back that no worker has claimed; its future is then cancelled. No Python code runs: what the
+        task calls is for the caller to drop."""
         if not self.open:
             return False
         if future.pos != POS_QUEUED and not rp_board_try_cancel(&self.pool.board, future.pos):
             return False
         self.remove(future)
-        future.settle_cancelled(True)  # cancel() tells, under the condition
-        self.let_know(future)
+        future.settle_cancelled()
+        self.let_know(future, not future.told)  # cancel() tells, if it can have the condition
         return True
 
     def cancel_all(self, grace=None):
@@ -900,15 +984,22 @@ cdef class Client:
             grace: Ends those that run, too, in so many seconds at most.
         """
         cdef uint32_t i
+        first = None
         for i in range(self.table_size):
             if self.table[i].future != NULL:
                 future = <object>self.table[i].future
-                if not future.cancel(running=False) and grace is not None:
-                    self.end(future, WHY_CANCELLED, nanoseconds(grace))
+                try:
+                    if not future.cancel(running=False) and grace is not None:
+                        self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
+                except BaseException as error:  # of a callback; the others are cancelled all the same
+                    if first is None:
+                        first = error
+        if first is not None:
+            raise first
 
     # ---- ending a task that runs ----
 
-    cdef bint end(self, FutureBase future, int why, int64_t grace_ns) except -1:
+    cdef bint end_task(self, FutureBase future, int why, int64_t grace_ns) except -1:
         """Begins to end a pending task that runs.
 
         Args:
@@ -966,7 +1057,7 @@ cdef class Client:
                 if future.ending is not None or future.options is None or future.options.timeout_ns == 0:
                     continue
                 if now >= started and now - started >= <uint64_t>future.options.timeout_ns:
-                    self.end(future, WHY_OVERRUN, -1)
+                    self.end_task(future, WHY_OVERRUN, -1)
                 else:
                     due = min(due, min(now, started) + <uint64_t>future.options.timeout_ns)
         for _ in range(len(self.endings)):
@@ -1075,7 +1166,8 @@ cdef class Client:
         cdef uint32_t i
         for i in range(self.table_size):
             if self.table[i].future != NULL:
-                self.fail(<object>self.table[i].future, error)
+                future = <object>self.table[i].future  # perhaps nobody else holds it
+                self.fail(future, error)
 
     def describe(self, FutureBase future):
         """The name of a pending task, or else of what it calls."""
@@ -1085,17 +1177,17 @@ cdef class Client:
         try:
             module = getattr(fn, "__module__", None)
             name = getattr(fn, "__qualname__", None)
-        except Exception:
+        except BaseException:
             return f"a {type(fn).__name__}"
         return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else safe_repr(fn)
 
     def retire(self):
         """Lets the shared memory go: now, or when the last result that lies in it has been decoded or dropped, and the
         last thread that slept on it has woken."""
-        if self.open and not self.retired:
-            self.tell_news()
-            self.functions.clear()
-            self.dynamic.clear()
+        self.tell_news()
+        self.functions.clear()
+        self.dynamic.clear()
+        if self.open and not self.retired:  # the above runs callbacks, which may have come here in their turn
             self.retired = True
             rp_segment_close_fd(&self.pool.segment)
             self.unmap_if_unused()

@@ -184,8 +184,8 @@ cdef object get_whole(const unsigned char *p, Py_ssize_t n):
 
 
 cdef bytes dumps(object o):
-    """Pickles o, by cloudpickle where pickle alone fails or __main__ cannot be imported by workers. Raises what pickle
-    raised if neither can."""
+    """Pickles o, by cloudpickle where pickle alone fails or __main__ cannot be imported by workers. If neither
+    can, raises what pickle raised, unless that is only that it found no name for something: cloudpickle looked inside."""
     if not functions.main_is_importable():
         return cloudpickle_dumps(o)
     cdef object buffer = BytesIO()
@@ -197,8 +197,8 @@ cdef bytes dumps(object o):
     except Exception as first:
         try:
             return cloudpickle_dumps(o)
-        except Exception:
-            raise first from None
+        except Exception as second:
+            raise (second if isinstance(first, (AttributeError, pickle.PicklingError)) else first) from None
     return buffer.getvalue()
 
 
@@ -262,5 +262,5 @@ def safe_repr(o):
     """repr(o), or its type's name where repr fails."""
     try:
         return repr(o)
-    except Exception:
+    except BaseException:
         return f"<{type(o).__name__}>"

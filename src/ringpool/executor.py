@@ -130,8 +130,28 @@ class ProcessPoolExecutor(Executor):
 
     def _begin(self) -> None:
         self._client.check()
-        self._supervisor.begin(self)
-        self._begun = True
+        self._begun = self._supervisor.begin(self)
+
+    def _submit_early(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Any,
+        chunk: bool = False,
+        options: _core.Options | None = None,
+    ) -> Future[Any]:
+        """Submits while the pool is not known to have begun."""
+        self._begin()
+        future = self._client.submit(fn, args, kwargs, chunk, options)
+        if not self._begun:  # whoever was at it may have failed, and that before this task came
+            self._begun = self._supervisor.begin(self)
+        return future
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"cannot pickle {type(self).__name__!r} object: a pool stays in the process that made it; "
+            "a task that needs one makes one in the worker"
+        )
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Schedules ``fn(*args, **kwargs)`` to run in a worker.
@@ -151,7 +171,7 @@ class ProcessPoolExecutor(Executor):
             RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
         """
         if not self._begun:
-            self._begin()
+            return self._submit_early(fn, args, kwargs)
         return self._client.submit(fn, args, kwargs)
 
     def map(
@@ -262,7 +282,7 @@ class ProcessPoolExecutor(Executor):
             if type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
                 return self.submit(functools.partial(_call_each, fn), args)
         if not self._begun:
-            self._begin()
+            return self._submit_early(fn, args, None, chunked, options)
         return self._client.submit(fn, args, None, chunked, options)
 
     def __exit__(
@@ -288,6 +308,8 @@ class ProcessPoolExecutor(Executor):
             timeout: Seconds after which all that is still pending is cancelled, also what runs, as by
                 `Future.cancel(running=True)`. None for no limit.
         """
+        if self._client.inherited:  # in a forked child there is nothing to shut down
+            return
         self._supervisor.close()
         if cancel_futures:
             self._client.cancel_all()
@@ -301,6 +323,7 @@ class ProcessPoolExecutor(Executor):
 
         The futures of tasks that were running raise WorkerDied.
         """
+        self._client.check_here()
         self._supervisor.terminate(signal.SIGTERM)
 
     def kill_workers(self) -> None:
@@ -308,6 +331,7 @@ class ProcessPoolExecutor(Executor):
 
         The futures of tasks that were running raise WorkerDied.
         """
+        self._client.check_here()
         self._supervisor.terminate(signal.SIGKILL)
 
 
@@ -322,7 +346,7 @@ class View(Executor):
         """As `ProcessPoolExecutor.submit`, with the options."""
         pool = self._pool
         if not pool._begun:
-            pool._begin()
+            return pool._submit_early(fn, args, kwargs, False, self._options)
         return pool._client.submit(fn, args, kwargs, False, self._options)
 
     def map(

@@ -139,11 +139,11 @@ cdef class FutureBase:
         self.state = FINISHED
         self.told = self.cond is None
 
-    cdef void settle_cancelled(self, bint told) noexcept:
+    cdef void settle_cancelled(self) noexcept:
         """From PENDING to cancelled. Runs no Python code."""
         self.value = None
         self.state = NOTIFIED
-        self.told = told
+        self.told = self.cond is None
 
     cdef decode(self):
         """Makes value the result or the exception itself."""
@@ -183,17 +183,28 @@ cdef class FutureBase:
         if self.state == PENDING and client is not None:
             client.drain()
 
+    cdef check_here(self):
+        """Raises in a forked child: a future that was pending at the fork stays so there for ever."""
+        if self.state == PENDING and self.client is not None and not self.client.open:
+            raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
+
     def _tell(self):
         """Tells those who watch that the future is done."""
-        if self.cond is not None:
-            self.decode()
-            with self.cond:
-                self.tell_waiters()
-        self._invoke_callbacks()
+        try:
+            if self.cond is not None and not self.told:
+                try:
+                    self.decode()
+                except BaseException as error:  # a KeyboardInterrupt of unpickling, not of a user at this thread
+                    self.value = error
+                    self.form = FORM_ERROR
+                with self.cond:
+                    if not self.told:  # cancel() may have been here
+                        self.tell_waiters()
+        finally:
+            self._invoke_callbacks()
 
     cdef tell_waiters(self):
         """Shows the end in `_state` and tells those who wait for it, in one hold of the condition."""
-        self.told = True
         self.cond.notify_all()
         for waiter in self.waiters or ():
             if self.state == NOTIFIED:
@@ -202,38 +213,77 @@ cdef class FutureBase:
                 waiter.add_exception(self)
             else:
                 waiter.add_result(self)
+        self.told = True
+
+    cdef tell_cancelled(self):
+        """Tells those who wait on the condition; if somebody holds it, the collector tells them. (He may wait for this
+        very thread: it may be in a signal handler, and hold what he wants.)"""
+        if self.cond is None:
+            return
+        if self.state == CANCELLED:  # of no pool: there is no collector
+            with self.cond:
+                self.cond.notify_all()
+        elif self.cond.acquire(False):
+            try:
+                if not self.told:
+                    self.tell_waiters()
+            finally:
+                self.cond.release()
 
     # ---- concurrent.futures.Future ----
 
     def _invoke_callbacks(self):
         callbacks = self.callbacks
         self.callbacks = None
+        self.call(callbacks)
+
+    cdef call(self, list callbacks):
+        """Calls every callback. What is no Exception is raised when all have been called."""
+        first = None
         for callback in callbacks or ():
             try:
-                callback(self)
-            except Exception:
-                logger().exception("exception calling callback for %r", self)
+                try:
+                    callback(self)
+                except Exception:
+                    logger().exception("exception calling callback for %r", self)
+            except BaseException as error:
+                if first is None:
+                    first = error
+        if first is not None:
+            try:
+                raise first
+            finally:
+                first = None  # its traceback refers to this frame
+
+    # A new list or condition is bound only after another look: to make one may run user code, or let another thread run.
 
     @property
     def _condition(self):
+        self.check_here()
         if self.cond is None:
             import threading
 
-            self.cond = threading.Condition()
-            self.watch()
+            cond = threading.Condition()
+            if self.cond is None:
+                self.cond = cond
+                self.watch()
         return self.cond
 
     @property
     def _waiters(self):
         if self.waiters is None:
-            self.waiters = []
-            self.watch()
+            waiters = []
+            if self.waiters is None:
+                self.waiters = waiters
+                self.watch()
         return self.waiters
 
     @property
     def _done_callbacks(self):
         if self.callbacks is None:
-            self.callbacks = []
+            callbacks = []
+            if self.callbacks is None:
+                self.callbacks = callbacks
         return self.callbacks
 
     @property
@@ -258,7 +308,9 @@ cdef class FutureBase:
                 and rp_board_claimed(&self.client.pool.board, self.pos))
 
     def __reduce__(self):
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+        raise TypeError(
+            f"cannot pickle {type(self).__name__!r} object: a future stays in the process that submitted its task; "
+            "send the result")
 
     def __repr__(self):
         state = self._state
@@ -284,19 +336,17 @@ cdef class FutureBase:
         """
         if self.state == CANCELLED or self.state == NOTIFIED:
             return True
-        cdef bint cancelled
-        if self.cond is None:
-            cancelled = self.try_cancel()
-        else:
-            with self.cond:
-                cancelled = self.try_cancel()
-                if cancelled:
-                    self.cond.notify_all()
-                    if self.state == NOTIFIED:
-                        self.tell_waiters()
-        if not cancelled:
+        self.check_here()
+        if not self.try_cancel():
             return self.cancel_running(running)
-        self._invoke_callbacks()
+        callbacks = self.callbacks
+        self.callbacks = None
+        self.fn = None
+        self.entry = None
+        try:
+            self.tell_cancelled()
+        finally:
+            self.call(callbacks)
         return True
 
     cdef cancel_running(self, running):
@@ -306,7 +356,7 @@ cdef class FutureBase:
         if not (client.cancel_running if running is None else running):
             return self.ending is not None and self.ending.why == WHY_CANCELLED
         self.sync()
-        return self.state == PENDING and client.end(self, WHY_CANCELLED, -1)
+        return self.state == PENDING and client.end_task(self, WHY_CANCELLED, -1)
 
     cdef bint try_cancel(self):
         if self.state != PENDING:
@@ -322,11 +372,13 @@ cdef class FutureBase:
 
     def running(self):
         """True exactly while a worker runs the task."""
+        self.check_here()
         self.sync()
         return self.state == RUNNING or (self.state == PENDING and self.claimed())
 
     def done(self):
         """True if the task was cancelled or has finished."""
+        self.check_here()
         self.sync()
         return self.state >= CANCELLED
 
@@ -336,9 +388,11 @@ cdef class FutureBase:
         Args:
             fn: Takes the future. What it raises is logged and otherwise ignored.
         """
-        if self.state < CANCELLED:
+        self.check_here()
+        callbacks = []
+        if self.state < CANCELLED:  # asked when the list is there
             if self.callbacks is None:
-                self.callbacks = []
+                self.callbacks = callbacks
             self.callbacks.append(fn)
             self.watch()
             return

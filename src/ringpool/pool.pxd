@@ -42,6 +42,7 @@ cdef extern from "ring.h" nogil:
         pass
     void *rp_ring_try_peek(const rp_ring *r)
     void rp_ring_release(rp_ring *r)
+    bint rp_ring_uncommitted(const rp_ring *r)
 
 
 cdef extern from "board.h" nogil:

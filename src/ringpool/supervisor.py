@@ -31,7 +31,7 @@ import threading
 import time
 import weakref
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection, context, forkserver, process
 from typing import Any
 
@@ -76,13 +76,14 @@ class _Place:
     successor: _Place | None = None
     ready: bool = False  # as far as _has_new_starts has looked
     killed: bool = False  # by us, with what it was running
+    lock: threading.RLock = field(default_factory=threading.RLock)  # of the descriptors
 
     def signal(self, signum: int) -> None:
         """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that are
         still in its process group."""
-        if self.pidfd is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
+        with self.lock, contextlib.suppress(ProcessLookupError):
+            if self.pidfd is None:
+                return
             signal.pidfd_send_signal(self.pidfd, 0)  # it is there: until it is buried, its number is its own
             if signum == signal.SIGKILL:
                 self.killed = True
@@ -93,7 +94,10 @@ class _Place:
             signal.pidfd_send_signal(self.pidfd, signum)
 
     def close(self) -> None:
-        for fd in (self.pidfd, self.stack):
+        with self.lock:
+            fds = (self.pidfd, self.stack)
+            self.pidfd = self.stack = None
+        for fd in fds:
             if fd is not None:
                 os.close(fd)
 
@@ -134,7 +138,9 @@ class Supervisor:
         self._ending = False
         self._abort_at = math.inf  # what is pending then is cancelled, whether it runs or not
         self._kill_at = math.inf  # the workers that are there then are killed
-        self._lock = threading.Lock()  # of the places
+        self._lock = threading.RLock()  # of the beginning. Nobody who holds it waits for anybody
+        self._begun = False
+        self._joining: set[int] = set()  # threads in Thread.join
         self._owner: weakref.ref[Any] | None = None
         self._wake = -1
         self._parent = -1
@@ -146,48 +152,81 @@ class Supervisor:
     @property
     def processes(self) -> list[process.BaseProcess]:
         """The workers that have not been buried."""
-        with self._lock:
-            return [place.process for place in self._places.values()]
+        return [place.process for place in list(self._places.values())]
 
-    def begin(self, owner: Any) -> None:
-        """Starts the first workers and the threads, once. With fork, all workers: a fork is cheap, and it should come
-        before there are threads. Otherwise one; the others as tasks ask for them, as the stdlib does."""
-        with self._lock:
-            if self._threads:
-                return
-            self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._parent = os.pidfd_open(os.getpid())
-            method = self._context.get_start_method()
-            self._wanted = self._n_workers if method == "fork" else 1
-            if method == "forkserver":
-                _preload()
+    def begin(self, owner: Any) -> bool:
+        """Starts the first workers and the threads, once.
+
+        Returns:
+            False if somebody else is at it: another thread, or this very one, which then runs a signal handler or a
+            __del__ in the midst of it. A task that is submitted now waits for the workers that are coming; whoever
+            begins fails it if none can be started.
+        """
+        me = threading.get_ident()
+        if self.client.beginner == me or not self._lock.acquire(blocking=False):
+            return False
+        failure: BaseException | None = None
+        try:
+            # Between this look and the next line nothing is called, so no signal handler runs.
+            if self._begun or (self.client.closed and not self.client.pending):
+                return True
+            self.client.beginner = me
             try:
-                self._start_missing()
-            except BaseException:
-                if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
-                    self._close_descriptors()
-                    raise
-            # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
-            self._owner = weakref.ref(owner, lambda _: self.close())
-            self.client.grow = self._grow
-            self.client.alarm_fd = self._wake
-            _live.add(self)
-            self._threads = [
-                threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
-                threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
-            ]
-            try:
-                for thread in self._threads:
-                    thread.start()
-            except RuntimeError:  # no room for another thread's stack: there can be no pool
-                self._give_up()
+                self._begin(owner)
+            finally:
+                self.client.beginner = 0
+            return True
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._lock.release()
+            if failure is not None:  # after the release: whoever submits later finds that nobody is at it
+                self.client.fail_all(failure)
+                self.client.tell_news()
+                failure = None
+
+    def _begin(self, owner: Any) -> None:
+        """With fork, all workers: a fork is cheap, and it should come before there are threads. Otherwise one; the
+        others as tasks ask for them, as the stdlib does. Needs the lock."""
+        self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._parent = os.pidfd_open(os.getpid())
+        method = self._context.get_start_method()
+        self._wanted = max(self._wanted, self._n_workers if method == "fork" else 1)
+        if method == "forkserver":
+            _preload()
+        try:
+            self._start_missing()
+        except Exception:
+            if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
+                self._close_descriptors()
                 raise
+        except BaseException as error:  # perhaps in the midst of a start: there may be a process that nobody knows of
+            self._give_up(error)
+            raise
+        # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
+        self._owner = weakref.ref(owner, lambda _: self.close())
+        self.client.grow = self._grow
+        self.client.alarm_fd = self._wake
+        _live.add(self)
+        self._threads = [
+            threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
+            threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
+        ]
+        self._begun = True  # before they run: a pool that is closed by now may end at once
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # no room for another thread's stack: there can be no pool
+            self._give_up(error)
+            raise
 
-    def _give_up(self) -> None:
-        """Undoes a beginning that failed. Needs the lock."""
+    def _give_up(self, error: BaseException) -> None:
+        """Undoes a beginning that failed for good. Needs the lock."""
         self._ending = True
         self.client.close(_refuse)
+        self.client.fail_all(error)
         self.client.stop()
         for place in self._places.values():
             place.process.kill()
@@ -198,7 +237,9 @@ class Supervisor:
             if thread.ident is not None:
                 thread.join()
         self._threads = []
+        self._begun = False
         self._let_go()
+        self.client.end()
 
     def close(self) -> None:
         """Takes no more tasks; the workers leave when none is pending. Takes no lock: it may run in the midst of
@@ -211,12 +252,13 @@ class Supervisor:
         Args:
             signum: SIGTERM or SIGKILL.
         """
-        self._ending = True
+        if self.client.inherited:
+            return
+        self._ending = True  # before the processes are listed: one that is being started ends itself
         self.close()
         self.client.cancel_all()
-        with self._lock:
-            for place in self._places.values():
-                place.signal(signum)
+        for place in list(self._places.values()):
+            place.signal(signum)
 
     def abort(self, grace: float) -> None:
         """Closes the pool, cancels what has not started and ends what runs.
@@ -224,6 +266,8 @@ class Supervisor:
         Args:
             grace: Seconds that running tasks have to clean up, before their workers are killed.
         """
+        if self.client.inherited:
+            return
         self._ending = True
         self.close()
         self.client.cancel_all(grace)
@@ -236,15 +280,28 @@ class Supervisor:
         self.client.alarm()
 
     def join(self) -> None:
-        """Waits until the closed pool has ended. Returns at once in the pool's own threads, which cannot wait for
-        themselves."""
-        with self._lock:
-            threads = list(self._threads)
-        if not threads:
-            self._let_go()
-        elif threading.current_thread() not in threads:
-            for thread in threads:
-                thread.join()
+        """Waits until the closed pool has ended. Returns at once where it would wait for itself: in the pool's own
+        threads, and in a signal handler or a __del__ in the midst of its beginning. And in a forked child."""
+        me = threading.get_ident()
+        if self.client.inherited or self.client.beginner == me:
+            return
+        if not self._begun:
+            with self._lock:
+                if not self._begun:
+                    self.client.fail_all(_refuse())
+                    self._let_go()
+                    return
+        if threading.current_thread() in self._threads:
+            return
+        self.client.wait_end()
+        # The threads are at their last instructions. Thread.join cannot be entered again by a signal handler within it.
+        if me not in self._joining:
+            self._joining.add(me)
+            try:
+                for thread in self._threads:
+                    thread.join()
+            finally:
+                self._joining.discard(me)
 
     # ---- the two threads ----
 
@@ -255,6 +312,7 @@ class Supervisor:
             self.client.alarm()  # the pool has stopped, perhaps when there was no worker left to end
 
     def _watch(self) -> None:
+        self._replace()  # more workers may have been asked for since the first were started
         while self._places or not self.client.stopped:
             places = list(self._places.values())
             watched: list[int] = [self._wake]
@@ -271,6 +329,7 @@ class Supervisor:
             self._replace()
         self._threads[0].join()
         self._let_go()
+        self.client.end()
 
     def _enforce(self) -> float | None:
         """Ends what is to end now. Returns after how many seconds there may be more to do; None if not before an
@@ -295,8 +354,7 @@ class Supervisor:
 
     def _replace(self) -> None:
         try:
-            with self._lock:
-                self._start_missing()
+            self._start_missing()
         except Exception as error:
             if all(self.client.worker_retired(index) for index in self._places):
                 self._break_off("no worker could be started", error)
@@ -311,15 +369,14 @@ class Supervisor:
         place.process.join()
         exitcode = place.process.exitcode
         pid = place.process.pid or 0
-        with self._lock:
-            del self._places[place.index]
-            if place.predecessor is not None:
-                place.predecessor.successor = None
-            if place.successor is not None:
-                place.successor.predecessor = None
-            client.n_started = self._count()
-            stack = _stack_of(place, exitcode)
-            place.close()
+        del self._places[place.index]
+        if place.predecessor is not None:
+            place.predecessor.successor = None
+        if place.successor is not None:
+            place.successor.predecessor = None
+        client.n_started = self._count()
+        stack = _stack_of(place, exitcode)
+        place.close()
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
@@ -403,25 +460,30 @@ class Supervisor:
             self.client.alarm()
 
     def _start_missing(self) -> None:
-        """Fills the vacant places among those wanted, if there is or may be work for them. Needs the lock."""
-        if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
-            return
-        for place in list(self._places.values()):
-            if place.successor is None and self.client.worker_retiring(place.index):
-                self._start(place)
-        for _ in range(self._wanted - self._count()):
-            self._start(None)
+        """Starts the successors that are asked for, and the workers that are wanting, while there is or may be work for
+        them. Called by begin(), and then by the supervisor thread alone."""
+        predecessors: list[_Place | None] = [
+            place
+            for place in self._places.values()
+            if place.successor is None and self.client.worker_retiring(place.index)
+        ]
+        for predecessor in predecessors + [None] * (self._wanted - self._count()):
+            if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
+                return
+            place = self._start(predecessor)
+            if place is not None and self._ending:  # since its start began
+                place.process.terminate()
 
     def _count(self) -> int:
         """How many workers take tasks, or will when they have started."""
         return sum(place.predecessor is None for place in self._places.values())
 
-    def _start(self, predecessor: _Place | None) -> None:
-        """Starts a worker, which takes tasks at once or as the successor of another. Needs the lock. If all places are
-        taken, one that leaves will be buried soon, and this is called again."""
+    def _start(self, predecessor: _Place | None) -> _Place | None:
+        """Starts a worker, which takes tasks at once or as the successor of another. None if all places are taken: then
+        one that leaves will be buried soon, and this is called again."""
         index = next((i for i in range(self.client.n_places) if i not in self._places), None)
         if index is None:
-            return
+            return None
         self._starts += 1
         ticket = self._starts
         if predecessor is None:
@@ -450,6 +512,7 @@ class Supervisor:
             predecessor.successor = place
         self._places[index] = place
         self.client.n_started = self._count()
+        return place
 
     def _start_process(self, index: int, ticket: int, stack: int | None) -> process.BaseProcess:
         orders = worker.Orders(

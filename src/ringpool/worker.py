@@ -8,6 +8,7 @@ import operator
 import os
 import signal
 import sys
+import threading
 from multiprocessing import reduction
 
 from ringpool import _core
@@ -120,11 +121,23 @@ def _write_stack_to(fd: int) -> None:
             _writes_stacks = True
 
 
+def _disown_forkserver() -> None:
+    """In a forked worker, multiprocessing would take its parent's fork server for a child of its own, and fail to wait
+    for it, when a task starts processes by that method. (The module is not imported for this.)"""
+    module = sys.modules.get("multiprocessing.forkserver")
+    server: Any = getattr(module, "_forkserver", None)
+    if getattr(server, "_forkserver_pid", None) is not None:
+        preload = server._preload_modules
+        server.__init__()
+        server._preload_modules = preload
+
+
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
     _core.guard(orders.parent.fd)
     if orders.stack is not None:
         _write_stack_to(orders.stack.fd)
+    _disown_forkserver()
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
@@ -144,3 +157,6 @@ def main(orders: Orders) -> None:
     signal.signal(signal.SIGINT, core.interrupt)
     tell = -1 if orders.tell is None else orders.tell.fd
     core.run(orders.ticket, orders.max_tasks, orders.max_memory, tell)
+    # Ends the pools that tasks have left open, as the end of any interpreter does. multiprocessing would first wait for
+    # their processes.
+    threading._shutdown()  # type: ignore[attr-defined]
