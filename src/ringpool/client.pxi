@@ -162,7 +162,10 @@ cdef class Client:
             rp_pool_destroy(&self.pool)
 
     cdef forget(self):
-        """In a forked child: the pool is the parent's, and its mapping was not inherited."""
+        """In a forked child: the pool is the parent's, and its mapping was not inherited. The descriptor was, and would
+        hold the memory as long as the child lives."""
+        if self.open:
+            rp_segment_close_fd(&self.pool.segment)
         self.open = False
         self.led = False
         self.waiters = NULL
@@ -698,8 +701,7 @@ cdef class Client:
                     self.drain()
                 if future.state >= CANCELLED:
                     return
-                if not self.open:
-                    raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
+                future.check_owner()
                 if timeout is not None:
                     now = rp_os_now_ns()
                     if now >= deadline:

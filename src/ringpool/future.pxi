@@ -106,6 +106,11 @@ cdef class FutureBase:
             if self.state == PENDING and self.client is not None:
                 self.client.watch_one()
 
+    cdef check_owner(self):
+        """A forked child never hears of the end of a task that the parent has pending."""
+        if self.state == PENDING and self.client is not None and not self.client.open:
+            raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
+
     cdef sync(self):
         """Takes in what has arrived, so that the state tells the truth."""
         cdef Client client = self.client
@@ -145,6 +150,7 @@ cdef class FutureBase:
 
     @property
     def _condition(self):
+        self.check_owner()
         if self.cond is None:
             import threading
 
@@ -154,6 +160,7 @@ cdef class FutureBase:
 
     @property
     def _waiters(self):
+        self.check_owner()
         if self.waiters is None:
             self.waiters = []
             self.watch()
@@ -205,6 +212,8 @@ cdef class FutureBase:
         """
         if self.state == CANCELLED or self.state == NOTIFIED:
             return True
+        if self.client is not None and not self.client.open:  # in a forked child, where the condition may be locked
+            return False
         if self.cond is None:
             if not self.try_cancel():
                 return False
@@ -246,6 +255,7 @@ cdef class FutureBase:
         Args:
             fn: Takes the future. What it raises is logged and otherwise ignored.
         """
+        self.check_owner()
         if self.state < CANCELLED:
             if self.callbacks is None:
                 self.callbacks = []

@@ -13,6 +13,10 @@ cdef extern from "os.h" nogil:
     void rp_os_futex_wake(rp_futex *word)
     uint64_t rp_os_now_ns()
     int rp_os_guard(int pidfd)
+    enum: RP_ORDER_BYTES
+    int rp_os_zygote(int parent, int *fd, void *order)
+    int rp_os_zygote_make(int fd, const void *order, uint32_t order_bytes)
+    void rp_os_zygote_end(int fd, int pid)
 
 
 cdef extern from "segment.h" nogil:

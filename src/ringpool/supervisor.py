@@ -17,6 +17,7 @@ dead worker held; what becomes of it is decided here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, context, process
 from typing import Any
 
-from ringpool import _core, machine, worker
+from ringpool import _core, machine, worker, zygote
 from ringpool.errors import WorkerDied, how_it_ended
 
 # Deaths before being ready, one after the other, that break a pool: a machine short of memory may lose one or two, a
@@ -39,6 +40,7 @@ AS_SHARE = 4
 
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
+_made: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools of this process, for its forked children to forget
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
 _exiting = False
 
@@ -84,8 +86,10 @@ class Supervisor:
         self._owner: weakref.ref[Any] | None = None
         self._wake = -1
         self._parent = -1
+        self._zygote: zygote.Zygote | None = None  # with fork: makes the workers
         self._main_file: str | None = None
         self._threads: list[threading.Thread] = []
+        _made.add(self)
 
     # ---- what the executor asks for ----
 
@@ -96,8 +100,8 @@ class Supervisor:
             return [place.process for place in self._places.values()]
 
     def begin(self, owner: Any) -> None:
-        """Starts the first workers and the threads, once. With fork, all workers: a fork is cheap, and it should come
-        before there are threads. Otherwise one; the others as tasks ask for them, as the stdlib does."""
+        """Starts the first workers and the threads, once. With fork, all workers: a fork is cheap. Otherwise one;
+        the others as tasks ask for them, as the stdlib does."""
         with self._lock:
             if self._threads:
                 return
@@ -175,6 +179,15 @@ class Supervisor:
         elif threading.current_thread() not in threads:
             for thread in threads:
                 thread.join()
+
+    def forget(self) -> None:
+        """In a forked child: the processes are the parent's, and its threads are not here, whatever they had locked."""
+        process._children.difference_update(place.process for place in self._places.values())  # type: ignore[attr-defined]
+        self._places = {}
+        self._threads = []
+        self._lock = threading.Lock()
+        self._zygote = None
+        self._wake = self._parent = -1  # left open: in a worker they are its own
 
     # ---- the two threads ----
 
@@ -276,6 +289,9 @@ class Supervisor:
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
         for fd in (self._wake, self._parent):
             if fd >= 0:
                 os.close(fd)
@@ -319,6 +335,10 @@ class Supervisor:
         main = sys.modules.get("__main__")
         if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
             main.__file__ = self._main_file
+        if self._context.get_start_method() == "fork":
+            if self._zygote is None:
+                self._zygote = zygote.Zygote(started, orders, self._parent)
+            started._Popen = functools.partial(self._zygote.popen, place=index)  # type: ignore[attr-defined]
         started.start()
         assert started.pid is not None
         try:
@@ -360,4 +380,13 @@ def _end_all() -> None:
 
 # The stdlib's executors end the same way: before threads are joined, which is before atexit.
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]
-os.register_at_fork(after_in_child=_live.clear)
+
+
+def _forget_all() -> None:
+    _live.clear()
+    for each in list(_made):
+        each.forget()
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -73,11 +73,24 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
     """Ctrl-C is the parent's affair. A handler, not SIG_IGN, which programs that a task starts would inherit."""
 
 
+def _reset_signals() -> None:
+    """A forked worker has the handlers and the mask of the thread that made the pool. They have to do with the parent's
+    affairs (its event loop, its lock files), so signals do here what they do in a new program, but for Ctrl-C. What the
+    parent ignores stays ignored, but for SIGTERM, which ends a worker."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if callable(handler) and handler is not _ignore:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
     _core.guard(orders.parent.fd)
-    signal.signal(signal.SIGINT, _ignore)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _reset_signals()
     core = _core.Worker(orders.memfd.fd, orders.n_workers, orders.n_cpus, orders.arena_bytes, orders.place)
     if orders.initializer is not None:
         try:
