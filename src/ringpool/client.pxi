@@ -34,6 +34,8 @@ _clients = weakref.WeakSet()
 def _after_fork_in_child():
     for client in list(_clients):
         (<Client>client).forget()
+    if _here is not None:
+        _here.forked = True
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

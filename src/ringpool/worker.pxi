@@ -11,8 +11,13 @@ def guard(int pidfd):
         raise OSError(-err, os.strerror(-err))
 
 
+cdef Worker _here = None  # what this process works as
+
+
 cdef class Worker:
     """One worker's hold on the pool.
+
+    A child that a task forks has no part in it: once it leaves the task, it ends.
 
     Args:
         memfd: The segment's descriptor, taken over.
@@ -25,6 +30,7 @@ cdef class Worker:
 
     cdef rp_pool pool
     cdef int pid
+    cdef bint forked     # this is a child that a task has forked
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
@@ -33,6 +39,10 @@ cdef class Worker:
             raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
         self.pid = getpid()
         self.callables = {}
+
+    def __init__(self, memfd, n_workers, n_cpus, arena_bytes, index):
+        global _here
+        _here = self
 
     def __dealloc__(self):
         # A process that a task forked has no such mapping, and something else may stand in its place.
@@ -46,6 +56,8 @@ cdef class Worker:
         cdef rp_slot *slot
         cdef rp_slot task
         cdef int i
+        if self.forked:
+            return
         rp_pool_join(&self.pool)
         while True:
             slot = rp_pool_try_claim(&self.pool, &pos)
@@ -77,6 +89,8 @@ cdef class Worker:
 
     def report_start_error(self, exc):
         """Tells the parent that the initializer has raised."""
+        if self.forked:
+            raise exc
         self.send_bytes(0, KIND_START_ERROR, encode_error(exc))
 
     cdef object execute(self, rp_slot *task):
@@ -91,6 +105,8 @@ cdef class Worker:
             else:
                 value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
             fn = args = kwargs = None
+            if self.forked:
+                sys.exit()
             slot = self.reserve()
             # From here to the publication no Python code runs: a slot reserved is a slot published.
             n = put(slot.inline_bytes, RP_RESULT_INLINE, value, 0)
@@ -106,6 +122,8 @@ cdef class Worker:
             self.send_bytes(task.task_id, KIND_VALUE_PICKLE, data)
             return
         except BaseException as error:
+            if self.forked:
+                raise
             exc = error
         fn = args = kwargs = value = None
         data = encode_error(exc)
