@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import gc
 import io
 import logging
@@ -284,36 +285,65 @@ def test_without_its_zygote_a_pool_works_as_long_as_it_has_workers():
         assert isinstance(caught.value.__cause__, BrokenPipeError)
 
 
-def test_a_successor_for_which_there_is_no_descriptor_is_made_later():
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_successor_for_which_there_is_no_descriptor_is_made_later(left):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = []
     with pool(2) as executor:
+        supervisor = executor._supervisor
         executor.submit(pow, 2, 5).result(LIMIT)
         wait_until(lambda: ready(executor, 2), "all workers")
         first, second = pids(executor)
+        replace, failed = supervisor._replace, threading.Event()
+
+        def replace_without_descriptors():
+            if first not in pids(executor) and not failed.is_set():
+                with contextlib.suppress(OSError):
+                    while True:
+                        taken.append(os.open("/dev/null", os.O_RDONLY))
+                for fd in taken[:left]:
+                    os.close(fd)
+                del taken[:left]
+                replace()
+                failed.set()
+            else:
+                replace()
+
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        supervisor._replace = replace_without_descriptors
         try:
-            with contextlib.suppress(OSError):
-                while True:
-                    taken.append(os.open("/dev/null", os.O_RDONLY))
-            wait, executor._supervisor._bury, buried = executor._supervisor._bury, None, threading.Event()
-
-            def bury(place):
-                wait(place)
-                taken.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(256 - len(os.listdir("/proc/self/fd"))))
-                buried.set()
-
-            executor._supervisor._bury = bury
             os.kill(first, signal.SIGKILL)
-            assert buried.wait(LIMIT)
+            assert failed.wait(LIMIT)
+            assert len(pids(executor)) == (2 if left == 2 else 1)
+            assert {p.pid for p in active_children()} == pids(executor)
             assert executor.submit(pow, 2, 5).result(LIMIT) == 32
         finally:
-            executor._supervisor._bury = wait
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for fd in taken:
                 os.close(fd)
         os.kill(second, signal.SIGKILL)
-        wait_until(lambda: ready(executor, 2), "all successors")
+        wait_until(lambda: second not in pids(executor) and ready(executor, 2), "all successors")
+        assert {p.pid for p in active_children()} == pids(executor)
+        del supervisor._replace
+
+
+def test_a_successor_that_cannot_be_watched_is_killed_and_buried(monkeypatch):
+    unwatched = []
+
+    def once(pid):
+        unwatched.append(pid)
+        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        wait_until(lambda: executor._client.worker_started(0), "the start of the worker, which is then ready for tasks")
+        raise OSError(errno.EMFILE, "no more of them")
+
+    pidfd_open = os.pidfd_open
+    with pool() as executor:
+        executor.submit(pow, 2, 5).result(LIMIT)
+        monkeypatch.setattr(os, "pidfd_open", once)
+        lose_worker(executor)
+        wait_until(lambda: unwatched and not pids(executor) & {*unwatched} and ready(executor, 1), "one more successor")
+        assert executor.submit(pow, 2, 5).result(LIMIT) == 32
+        assert is_gone(unwatched[0])
         assert {p.pid for p in active_children()} == pids(executor)
 
 

@@ -343,7 +343,7 @@ class Supervisor:
         assert started.pid is not None
         try:
             pidfd: int | None = os.pidfd_open(started.pid)
-        except ProcessLookupError:  # it has died already: its sentinel says so
+        except OSError:  # it has died already, or no descriptor is left: its sentinel says enough
             pidfd = None
         return _Place(index, started, pidfd)
 

@@ -82,16 +82,23 @@ class _Popen(popen_fork.Popen):
         super().__init__(started)
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
-        self.pid = self._zygote.make(pickle.dumps((process_obj.name, process_obj._identity, self._place)))
+        # A descriptor that is readable for ever, as a sentinel of the dead is. Made first: once the worker is there,
+        # nothing may fail that would leave it unknown to the supervisor.
+        dead, other = os.pipe()
+        os.close(other)
+        try:
+            self.pid = self._zygote.make(pickle.dumps((process_obj.name, process_obj._identity, self._place)))
+        except BaseException:
+            os.close(dead)
+            raise
         try:
             self.sentinel = os.pidfd_open(self.pid)
+            os.close(dead)
         except ProcessLookupError:  # it has died, and the system has reaped it, because SIGCHLD is ignored
-            self.sentinel, other = os.pipe()
-            os.close(other)
-        except OSError:
+            self.sentinel = dead
+        except OSError:  # another thread has taken the last descriptor: what cannot be watched must not be
             os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            raise
+            self.sentinel = dead
         self.finalizer = util.Finalize(self, util.close_fds, (self.sentinel,))  # type: ignore[attr-defined]
 
 
