@@ -43,7 +43,8 @@ class Zygote:
     def __init__(self, like: process.BaseProcess, orders: worker.Orders, parent: int) -> None:
         if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) > 1:  # what os.fork says
             warnings.warn(
-                f"This process (pid={os.getpid()}) is multi-threaded: use of fork() may lead to deadlocks.",
+                f"This process (pid={os.getpid()}) is multi-threaded, "
+                "use of fork() may lead to deadlocks in the child.",
                 DeprecationWarning,
                 stacklevel=2,
             )
