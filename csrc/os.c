@@ -11,7 +11,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -237,4 +239,128 @@ void rp_os_guard_poke(void)
 {
     const uint64_t one = 1;
     (void)!write(the_guard.bell, &one, sizeof one);
+}
+
+struct thread_words { /* of the C library's and the kernel's common book-keeping of a thread */
+    pid_t *tid;
+    void *robust_list;
+    size_t robust_bytes;
+};
+
+static void thread_words_find(struct thread_words *w)
+{
+    *w = (struct thread_words){NULL, NULL, 0};
+    if (prctl(PR_GET_TID_ADDRESS, &w->tid, 0, 0, 0) || (w->tid && *w->tid != (pid_t)syscall(SYS_gettid)))
+        w->tid = NULL;
+    if (syscall(SYS_get_robust_list, 0, &w->robust_list, &w->robust_bytes))
+        w->robust_list = NULL;
+}
+
+/* fork(), but the new process is the caller's sibling: the caller has one thread, and holds no lock.
+ *
+ * The system call alone leaves undone what glibc's fork() does after it. Locks, lists of threads and the handlers of
+ * pthread_atfork() were seen to when the caller was forked. What remains is what belongs to the process itself: glibc
+ * keeps the thread's id in its own record, for recursive and robust mutexes, pthread_kill() and pthread_getattr_np(),
+ * and tells the kernel where the record and the list of robust mutexes are. fork() has shown the kernel the place of
+ * that id, and the kernel tells. (Not if it was built without CONFIG_CHECKPOINT_RESTORE, and musl's place is another:
+ * then the record keeps the zygote's id, as after glibc's own clone().) */
+static int fork_sibling(const struct thread_words *w)
+{
+    long pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0) {
+        if (w->tid)
+            *w->tid = (pid_t)syscall(SYS_set_tid_address, w->tid);
+        if (w->robust_list)
+            syscall(SYS_set_robust_list, w->robust_list, w->robust_bytes);
+    }
+    return pid < 0 ? -errno : (int)pid;
+}
+
+/* The zygote's life. Returns only in the processes that it makes. */
+static void serve_orders(int fd, int parent, void *order)
+{
+    struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = parent, .events = POLLIN}};
+    struct thread_words words;
+    thread_words_find(&words);
+    for (;;) {
+        int pid;
+        if (poll(p, 2, -1) < 0)
+            continue;
+        if (p[1].revents)
+            _exit(0);
+        memset(order, 0, RP_ORDER_BYTES);
+        if (recv(fd, order, RP_ORDER_BYTES, 0) <= 0)
+            _exit(0);
+        pid = fork_sibling(&words);
+        if (pid == 0)
+            return;
+        if (send(fd, &pid, sizeof pid, MSG_NOSIGNAL) != (ssize_t)sizeof pid)
+            _exit(0);
+    }
+}
+
+static void block_handled_signals(void)
+{
+    sigset_t handled;
+    sigemptyset(&handled);
+    for (int s = 1; s < NSIG; s++) {
+        struct sigaction action;
+        if (!sigaction(s, NULL, &action) && action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN)
+            sigaddset(&handled, s);
+    }
+    pthread_sigmask(SIG_SETMASK, &handled, NULL);
+}
+
+int rp_os_zygote(int parent, int *fd, void *order)
+{
+    int ends[2], pid, err;
+    sigset_t all, old;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return -errno;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* before the fork: no signal is ever delivered to the zygote */
+    pid = fork();
+    err = errno;
+    if (pid == 0) {
+        close(ends[0]);
+        serve_orders(ends[1], parent, order);
+        close(ends[1]);
+        block_handled_signals();
+        return 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        return -err;
+    }
+    *fd = ends[0];
+    return pid;
+}
+
+int rp_os_zygote_make(int fd, const void *order, uint32_t order_bytes)
+{
+    int pid;
+    ssize_t n;
+    if (order_bytes == 0 || order_bytes > RP_ORDER_BYTES)
+        return -EINVAL;
+    do
+        n = send(fd, order, order_bytes, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    do
+        n = recv(fd, &pid, sizeof pid, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return errno == ECONNRESET ? -EPIPE : -errno;
+    return n == (ssize_t)sizeof pid ? pid : -EPIPE;
+}
+
+void rp_os_zygote_end(int fd, int pid)
+{
+    shutdown(fd, SHUT_RDWR); /* closing alone would do nothing while a forked child has a copy */
+    close(fd);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
 }

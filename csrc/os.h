@@ -1,7 +1,7 @@
 /* os.h - every system call of the core. A port to another system rewrites os.c and nothing else.
  *
  * All functions return 0 or a negative errno unless said otherwise. None prints, none exits the process but the
- * guard thread, whose purpose that is.
+ * guard thread and the zygote, whose purpose that is.
  */
 #ifndef RP_OS_H
 #define RP_OS_H
@@ -59,5 +59,26 @@ int rp_os_guard(int pidfd);
  * when it is poked; only then, if that was negative. NULL takes it away: no look is under way when that returns. */
 void rp_os_guard_look(int64_t (*look)(void *), void *arg);
 void rp_os_guard_poke(void);
+
+/* A zygote: a fork of this process that waits, in C and with all signals blocked, and makes copies of itself when it is
+ * told to. The copies are children of this process, not of the zygote's: waitpid() finds them. Each returns from
+ * rp_os_zygote as from a fork, and is what this process was then, whatever its threads do and lock by now.
+ *
+ *   this process                       the zygote                            a process that it has made
+ *   rp_os_zygote() = its pid    -->    waits
+ *   rp_os_zygote_make(order)    -->    copies itself                  -->    rp_os_zygote() = 0, with the order
+ *                = the pid      <--    waits
+ *   rp_os_zygote_end()          -->    is no more
+ *
+ * It ends with this process too, however that ends: `parent` is a pidfd of this process. (The end of the socket would
+ * not tell: children that the user forks hold copies of it. PR_SET_PDEATHSIG would tell of the end of one thread.)
+ * A process that is made has those signals blocked that have handlers, and no others. Its order is padded with zeros. */
+#define RP_ORDER_BYTES 256u
+int rp_os_zygote(int parent, int *fd, void *order);
+
+/* The pid of a new process. -EPIPE: the zygote has died; otherwise what clone() says. One call at a time; does not
+ * return early for signals, since an answer nobody takes would be the next caller's. */
+int rp_os_zygote_make(int fd, const void *order, uint32_t order_bytes);
+void rp_os_zygote_end(int fd, int pid);
 
 #endif

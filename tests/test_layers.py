@@ -18,6 +18,7 @@ PYTHON_LAYERS = [
     "__init__",  # the names that users import
     "executor",  # submit, map, shutdown
     "supervisor",  # the thread that watches the workers, and what is done when one dies
+    "zygote",  # makes workers by fork, from a process that was forked before there were threads
     "worker",  # what a worker process runs
     "machine",  # how many processors and how much memory may be used
     "future",  # the class of the futures
@@ -29,7 +30,7 @@ PYTHON_LAYERS = [
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
 CORE_IMPORTS = {"functions", "errors"}
-CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "worker", "future"}
+CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "zygote", "worker", "future"}
 
 # From the top down, again; those in one line know nothing of each other.
 C_LAYERS = [

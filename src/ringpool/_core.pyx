@@ -12,6 +12,7 @@ for other threads, for signal handlers and for the garbage collector alike. The 
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact, PyFloat_FromDouble
@@ -24,7 +25,7 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from libc.errno cimport EINTR, ENOMEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from posix.unistd cimport getpid
+from posix.unistd cimport close as close_fd, getpid
 
 from ringpool.pool cimport *
 
@@ -50,6 +51,9 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
     int PyUnicode_KIND(object o)
     void *PyUnicode_DATA(object o)
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
     object PyUnicode_FromKindAndData(int kind, const void *data, Py_ssize_t n)
 
 # Before 3.12, any creation of an object may collect garbage, and so run somebody's __del__. Later, only Python code does.
@@ -70,3 +74,4 @@ include "codec.pxi"
 include "future.pxi"
 include "client.pxi"
 include "worker.pxi"
+include "zygote.pxi"

@@ -39,6 +39,8 @@ _clients = weakref.WeakSet()
 def _after_fork_in_child():
     for client in list(_clients):
         (<Client>client).forget()
+    if _here is not None:
+        _here.forked = True
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -202,9 +204,13 @@ cdef class Client:
             "a task that needs one makes one in the worker")
 
     cdef forget(self):
-        """In a forked child: the pool is the parent's, and its mapping was not inherited."""
+        """In a forked child: the pool is the parent's, and its mapping was not inherited. The descriptor was, and would
+        hold the memory as long as the child lives."""
+        if self.open:
+            rp_segment_close_fd(&self.pool.segment)
         self.inherited = True
         self.ended = 1
+        self.alarm_fd = -1
         self.open = False
         self.led = False
         self.waiters = NULL
@@ -833,8 +839,7 @@ cdef class Client:
                     self.drain()
                 if future.state >= CANCELLED:
                     return
-                if not self.open:
-                    raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
+                future.check_here()
                 if timeout is not None:
                     now = rp_os_now_ns()
                     if now >= deadline:

@@ -271,6 +271,7 @@ cdef class FutureBase:
 
     @property
     def _waiters(self):
+        self.check_here()
         if self.waiters is None:
             waiters = []
             if self.waiters is None:

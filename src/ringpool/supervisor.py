@@ -23,6 +23,7 @@ because the pool is to end, is interrupted, and its worker killed when its grace
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -35,7 +36,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, context, forkserver, process
 from typing import Any
 
-from ringpool import _core, machine, worker
+from ringpool import _core, machine, worker, zygote
 from ringpool.errors import WorkerDied, how_it_ended
 
 # Deaths before being ready, one after the other, that break a pool: a machine short of memory may lose one or two, a
@@ -59,6 +60,7 @@ STACK_BYTES = 64 << 10
 # Of these faulthandler writes. After another end, what it wrote is of a process that the worker had forked.
 FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 
+_made: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools of this process, for its forked children to forget
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
 _exiting = False
 
@@ -144,8 +146,10 @@ class Supervisor:
         self._owner: weakref.ref[Any] | None = None
         self._wake = -1
         self._parent = -1
+        self._zygote: zygote.Zygote | None = None  # with fork: makes the workers
         self._main_file: str | None = None
         self._threads: list[threading.Thread] = []
+        _made.add(self)
 
     # ---- what the executor asks for ----
 
@@ -303,6 +307,15 @@ class Supervisor:
             finally:
                 self._joining.discard(me)
 
+    def forget(self) -> None:
+        """In a forked child: the processes are the parent's, and its threads are not here, whatever they had locked."""
+        process._children.difference_update(place.process for place in self._places.values())  # type: ignore[attr-defined]
+        self._places = {}
+        self._threads = []
+        self._lock = threading.RLock()
+        self._zygote = None
+        self._wake = self._parent = -1  # left open: in a worker they are its own
+
     # ---- the two threads ----
 
     def _collect(self) -> None:
@@ -445,6 +458,9 @@ class Supervisor:
 
     def _close_descriptors(self) -> None:
         self.client.alarm_fd = -1  # an alarm that comes late must not go to whoever gets the number next
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
         for fd in (self._wake, self._parent):
             if fd >= 0:
                 os.close(fd)
@@ -538,7 +554,12 @@ class Supervisor:
         main = sys.modules.get("__main__")
         if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
             main.__file__ = self._main_file
-        if self._context.get_start_method() == "forkserver":
+        method = self._context.get_start_method()
+        if method == "fork":
+            if self._zygote is None:
+                self._zygote = zygote.Zygote(started, orders, self._parent)
+            started._Popen = functools.partial(self._zygote.popen, orders=orders)  # type: ignore[attr-defined]
+        if method == "forkserver":
             forkserver.ensure_running()  # before the mask, which it would hand on to processes that are not ours
             started.start()
         else:
@@ -606,4 +627,13 @@ def _end_all() -> None:
 
 # The stdlib's executors end the same way: before threads are joined, which is before atexit.
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]
-os.register_at_fork(after_in_child=_live.clear)
+
+
+def _forget_all() -> None:
+    _live.clear()
+    for each in list(_made):
+        each.forget()
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -21,8 +21,13 @@ def memfd(str name, uint64_t size):
     return fd
 
 
+cdef Worker _here = None  # what this process works as
+
+
 cdef class Worker:
     """One worker's hold on the pool.
+
+    A child that a task forks has no part in it: once it leaves the task, it ends.
 
     Args:
         memfd: The segment's descriptor, taken over.
@@ -36,6 +41,7 @@ cdef class Worker:
     cdef rp_pool pool
     cdef int pid
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
+    cdef bint forked     # this is a child that a task has forked
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
@@ -45,6 +51,10 @@ cdef class Worker:
         self.pid = getpid()
         rp_pool_watch(&self.pool)
         self.callables = {}
+
+    def __init__(self, memfd, n_places, n_cpus, arena_bytes, index):
+        global _here
+        _here = self
 
     def __dealloc__(self):
         # A process that a task forked has no such mapping, and something else may stand in its place.
@@ -66,6 +76,8 @@ cdef class Worker:
         cdef rp_slot *slot
         cdef rp_slot task
         cdef int rc = -EINTR
+        if self.forked:
+            return
         while rc == -EINTR:
             with nogil:
                 rc = rp_pool_await_turn(&self.pool, ticket, tell)
@@ -136,7 +148,7 @@ cdef class Worker:
         that is to end, once, if that is still the one that runs. Any other such signal, from the terminal for
         example, does nothing."""
         cdef uint64_t why
-        if self.task_id == 0 or self.pid != getpid() or not rp_pool_is_interrupted(&self.pool, self.task_id, &why):
+        if self.task_id == 0 or self.forked or not rp_pool_is_interrupted(&self.pool, self.task_id, &why):
             return
         self.task_id = 0
         if why == WHY_CANCELLED:
@@ -147,6 +159,8 @@ cdef class Worker:
 
     def report_start_error(self, exc):
         """Tells the parent that the initializer has raised."""
+        if self.forked:
+            raise exc
         self.send_bytes(0, KIND_START_ERROR, encode_error(exc))
 
     cdef object execute(self, rp_slot *task):
@@ -166,6 +180,8 @@ cdef class Worker:
                 if timed:
                     value = []
                     for each in args:
+                        if self.forked:
+                            sys.exit()
                         rp_pool_start_clock(&self.pool)
                         value.append(fn(*each))
                     each = None
@@ -175,6 +191,8 @@ cdef class Worker:
                 value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
             RP_STEP(b"worker: called")
             fn = args = kwargs = None
+            if self.forked:
+                sys.exit()
             slot = self.reserve()
             RP_STEP(b"worker: reserved")
             # From here to the publication no Python code runs: a slot reserved is a slot published.
@@ -198,6 +216,8 @@ cdef class Worker:
             return
         except BaseException as error:
             self.task_id = 0
+            if self.forked:
+                raise
             exc = error
         if timed:
             rp_pool_stop_clock(&self.pool)

@@ -132,15 +132,27 @@ def _disown_forkserver() -> None:
         server._preload_modules = preload
 
 
+def _reset_signals() -> None:
+    """A forked worker has the handlers and the mask of the thread that made the pool. They have to do with the parent's
+    affairs (its event loop, its lock files), so signals do here what they do in a new program, but for Ctrl-C. What the
+    parent ignores stays ignored, but for SIGTERM, which ends a worker."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if callable(handler) and handler is not _ignore:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
     _core.guard(orders.parent.fd)
     if orders.stack is not None:
         _write_stack_to(orders.stack.fd)
     _disown_forkserver()
-    signal.signal(signal.SIGINT, _ignore)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    _reset_signals()
     # A group of its own, so that what a task has started can be killed together with the worker.
     with contextlib.suppress(PermissionError):  # it leads a session
         os.setpgid(0, 0)

@@ -1,0 +1,132 @@
+"""Workers under the "fork" start method, all made by one process that was forked when the pool began.
+
+  this process                     the zygote                       worker 0, and later its successor
+  ------------------------------   ------------------------------   -------------------------------------------------
+  at the first submit: fork   -->  waits in C, runs no Python
+  make worker 0               -->  copies itself               -->  wakes up as of the first submit, a child of this
+                              <--  its pid                          process; runs `Process._bootstrap`
+  worker 0 has died
+  make worker 0 again         -->  copies itself               -->  the same
+
+So a successor is not forked from a process with threads, whatever they lock; it begins with what the worker began with
+that it succeeds; and the handlers of `os.register_at_fork` run once in this process and once in each worker.
+
+The zygote keeps what a fork keeps as long as a worker would: copies of the descriptors, and of the memory as it was.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import signal
+import sys
+import warnings
+from multiprocessing import popen_fork, process, util
+from typing import NoReturn
+
+from ringpool import _core, worker
+
+
+class Zygote:
+    """Makes the worker processes of one pool.
+
+    Args:
+        like: The first worker, not started. All others are like it but for their names and numbers.
+        orders: What it is told.
+        parent: A pidfd of this process.
+
+    Raises:
+        OSError: The system refuses another process or descriptor.
+    """
+
+    def __init__(self, like: process.BaseProcess, orders: worker.Orders, parent: int) -> None:
+        if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) > 1:  # what os.fork says
+            warnings.warn(
+                f"This process (pid={os.getpid()}) is multi-threaded, "
+                "use of fork() may lead to deadlocks in the child.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+        sys.audit("os.fork")
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        # A forked child lets go of the pool's own descriptor, and that is what a worker is at first.
+        memfd = os.dup(orders.memfd.fd)
+        try:
+            self._core = _core.Zygote(parent)
+            if self._core.order is not None:
+                orders.memfd = worker.Descriptor(memfd)
+                _become(like, orders, self._core.order)  # does not return
+        finally:
+            os.close(memfd)
+
+    def popen(self, started: process.BaseProcess, orders: worker.Orders) -> popen_fork.Popen:
+        """What `Process._Popen` is to give.
+
+        Args:
+            started: The process, as this one sees it.
+            orders: What the worker is told. Its place, ticket and stack are its own; the rest is as for the first.
+        """
+        return _Popen(self._core, started, orders)
+
+    def close(self) -> None:
+        """Ends the zygote. The workers live on."""
+        self._core.close()
+
+
+class _Popen(popen_fork.Popen):
+    """A child that the zygote has made. Its sentinel is a pidfd, which no child of a task can keep open."""
+
+    def __init__(self, zygote: _core.Zygote, started: process.BaseProcess, orders: worker.Orders) -> None:
+        self._zygote = zygote
+        self._orders = orders
+        super().__init__(started)
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        # A descriptor that is readable for ever, as a sentinel of the dead is. Made first: once the worker is there,
+        # nothing may fail that would leave it unknown to the supervisor.
+        dead, other = os.pipe()
+        os.close(other)
+        try:
+            orders = self._orders
+            stack = None if orders.stack is None else orders.stack.fd
+            own = (str(process_obj.name), process_obj._identity, orders.place, orders.ticket, stack)
+            self.pid = self._zygote.make(pickle.dumps(own))
+        except BaseException:
+            os.close(dead)
+            raise
+        try:
+            self.sentinel = os.pidfd_open(self.pid)
+            os.close(dead)
+        except ProcessLookupError:  # it has died, and the system has reaped it, because SIGCHLD is ignored
+            self.sentinel = dead
+        except OSError:  # another thread has taken the last descriptor: what cannot be watched must not be
+            os.kill(self.pid, signal.SIGKILL)
+            self.sentinel = dead
+        self.finalizer = util.Finalize(self, util.close_fds, (self.sentinel,))  # type: ignore[attr-defined]
+
+
+def _stack(fd: int) -> worker.Descriptor | None:
+    """The file for the stack of a crash, which the parent has made after the zygote."""
+    try:
+        return worker.Descriptor(os.open(f"/proc/{os.getppid()}/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC))
+    except OSError:  # the system hides its descriptors: the worker is worth more than its last words
+        return None
+
+
+def _become(like: process.BaseProcess, orders: worker.Orders, order: bytearray) -> NoReturn:
+    """Runs a worker, in a process that the zygote has made, as `popen_fork.Popen._launch` does in a forked one."""
+    code = 1
+    try:
+        like.name, like._identity, orders.place, orders.ticket, stack = pickle.loads(order)
+        orders.stack = None if stack is None else _stack(stack)
+        if sys.version_info >= (3, 13):
+            atexit._clear()
+            atexit.register(util._exit_function)
+        code = like._bootstrap(parent_sentinel=os.dup(orders.parent.fd))  # type: ignore[attr-defined]
+    finally:
+        try:
+            if sys.version_info >= (3, 13):
+                atexit._run_exitfuncs()
+        finally:
+            os._exit(code)

@@ -1,0 +1,726 @@
+"""Forks: those that make workers, and those of the user while a pool is live."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import errno
+import gc
+import io
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import pytest
+import tasks_fork as tasks
+
+from ringpool import ProcessPoolExecutor, WorkerDied
+from ringpool.errors import BrokenProcessPool
+
+METHODS = ["fork", "forkserver", "spawn"]
+LIMIT = 30.0  # s; for what should take milliseconds
+
+
+def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(n, get_context(method), **options)
+
+
+def wait_until(condition, what: str) -> None:
+    """Waits for what only a look can tell."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, f"never came to be: {what}"
+        time.sleep(0.002)
+
+
+def pids(executor: ProcessPoolExecutor) -> set[int]:
+    return {p.pid for p in executor._supervisor.processes}
+
+
+def zygote(executor: ProcessPoolExecutor) -> int:
+    return executor._supervisor._zygote._core.pid
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def ready(executor: ProcessPoolExecutor, n: int) -> bool:
+    return len(pids(executor)) == n and all(executor._client.worker_started(w) for w in range(n))
+
+
+def lose_worker(executor: ProcessPoolExecutor, code: int = 3) -> None:
+    error = executor.submit(os._exit, code).exception(LIMIT)
+    assert type(error) is WorkerDied and error.exitcode == code, error
+
+
+@contextlib.contextmanager
+def threads(*targets):
+    started = [threading.Thread(target=target) for target in targets]
+    for thread in started:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in started:
+            thread.join()
+
+
+# ---- successors ----
+
+
+def test_a_successor_does_not_inherit_what_threads_of_the_parent_hold():
+    handler = logging.StreamHandler(io.StringIO())
+    logging.getLogger().handlers.insert(0, handler)
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with tasks.LOCK, tasks.RENEWED, handler.lock:
+            held.set()
+            over.wait(LIMIT)
+
+    try:
+        with pool() as executor:
+            executor.submit(pow, 2, 5).result(LIMIT)
+            with threads(hold):
+                held.wait(LIMIT)
+                lose_worker(executor)
+                total = executor.submit(tasks.take_locks).result(LIMIT)
+                over.set()
+            assert total == sum(range(0, 100_000, 1000))
+    finally:
+        logging.getLogger().handlers.remove(handler)
+
+
+def test_at_fork_handlers_run_once_in_the_parent_and_once_in_each_worker():
+    before = dict(tasks.forks)
+    with pool(3) as executor:
+        seen = {}
+        for _ in range(5):
+            pid, forks = executor.submit(tasks.pid_and_forks).result(LIMIT)
+            seen[pid] = forks
+            lose_worker(executor)
+        wait_until(lambda: ready(executor, 3), "all successors")
+    assert len(seen) > 1
+    once_in_child = {**before, "before": before["before"] + 1, "after_in_child": before["after_in_child"] + 1}
+    assert all(forks == once_in_child for forks in seen.values())
+    assert tasks.forks == {**once_in_child, "after_in_child": 0, "after_in_parent": before["after_in_parent"] + 1}
+
+
+@pytest.mark.deadline(180)
+@pytest.mark.parametrize("deaths", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_hundreds_of_successors_while_threads_are_busy(deaths):
+    """Each death comes while threads allocate, log, take locks and start threads."""
+    over = threading.Event()
+    handler = logging.StreamHandler(io.StringIO())
+    logging.getLogger().handlers.insert(0, handler)
+
+    def work():
+        while not over.is_set():
+            with tasks.LOCK:
+                logging.getLogger("test_fork").error("%s", [bytes(n) for n in range(0, 3000, 100)])
+            with tasks.RENEWED:
+                threading.Thread(target=int).start()
+
+    try:
+        with pool(2) as executor:
+            executor.submit(pow, 2, 5).result(LIMIT)
+            before, descriptors = dict(tasks.forks), len(os.listdir("/proc/self/fd"))
+            with threads(work, work):
+                try:
+                    for _ in range(deaths):
+                        lose_worker(executor)
+                        assert executor.submit(tasks.take_locks).result(LIMIT) == sum(range(0, 100_000, 1000))
+                finally:
+                    over.set()
+            assert tasks.forks == before
+            wait_until(lambda: ready(executor, 2), "all successors")
+            assert len(os.listdir("/proc/self/fd")) == descriptors
+    finally:
+        logging.getLogger().handlers.remove(handler)
+
+
+def test_a_worker_and_its_successor_are_who_they_should_be():
+    with pool() as executor:
+        number = 0
+        for _ in range(3):
+            who = executor.submit(tasks.identity).result(LIMIT)
+            assert who["number"] > ((number,))
+            number = who.pop("number")[0]
+            pid = who.pop("pid")
+            assert who == {
+                "parent": os.getpid(),
+                "name": "ringpool-worker-0",
+                "parent process": os.getpid(),
+                "parent is alive": True,
+                "children": [],
+                "native id": pid,
+                "main thread": pid,
+                "is main": True,
+                "threads": ["MainThread"],
+                "method": "fork",
+                "stdin": "",
+            }
+            assert [(p.pid, p.name, p.exitcode) for p in active_children()] == [(pid, "ringpool-worker-0", None)]
+            process = active_children()[0]
+            lose_worker(executor, 5)
+            assert process.exitcode == 5
+
+
+def test_a_pool_made_in_a_thread_that_ends_works_on():
+    """The thread is the parent that the system knows of the zygote and the workers."""
+    made = []
+
+    def make():
+        made.append(pool())
+        made[0].submit(pow, 2, 5).result(LIMIT)
+
+    with threads(make):
+        pass
+    with made[0] as executor:
+        who = executor.submit(tasks.identity).result(LIMIT)
+        assert who["is main"] and who["native id"] == who["pid"] and who["main thread"] == who["pid"]
+        lose_worker(executor)
+        who = executor.submit(tasks.identity).result(LIMIT)
+        assert who["is main"] and who["native id"] == who["pid"] and who["main thread"] == who["pid"]
+
+
+def test_every_worker_draws_random_numbers_of_its_own():
+    with pool() as executor:
+        drawn = {}
+        for _ in range(4):
+            drawn.update([executor.submit(tasks.random_number).result(LIMIT)])
+            lose_worker(executor)
+    assert len(set(drawn.values())) == len(drawn) == 4
+
+
+def test_the_c_library_knows_which_thread_a_worker_is():
+    with pool() as executor:
+        for _ in range(2):
+            assert executor.submit(tasks.signal_main_thread).result(LIMIT)
+            lose_worker(executor)
+
+
+def test_a_robust_mutex_of_a_dead_worker_is_passed_on():
+    with pool() as executor:
+        assert executor.submit(tasks.lock_and_die).exception(LIMIT).exitcode == 9
+        assert executor.submit(tasks.lock).result(LIMIT) == 130  # EOWNERDEAD
+
+
+# ---- the zygote ----
+
+
+def test_the_zygote_ends_with_the_pool_although_a_forked_child_has_its_socket():
+    read, write = os.pipe()
+    executor = pool()
+    executor.submit(pow, 2, 5).result(LIMIT)
+    pid = zygote(executor)
+    child = os.fork()
+    if child == 0:
+        os.read(read, 1)
+        os._exit(0)
+    executor.shutdown()
+    assert not Path(f"/proc/{pid}").exists()
+    os.write(write, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(read)
+    os.close(write)
+
+
+def test_the_zygote_ends_with_the_parent_although_a_forked_child_has_its_socket(tmp_path):
+    script = """
+        import os, signal, sys
+        from multiprocessing import get_context
+        from ringpool import ProcessPoolExecutor
+        executor = ProcessPoolExecutor(1, get_context("fork"))
+        executor.submit(pow, 2, 5).result()
+        child = os.fork()
+        if child == 0:
+            os.close(1)
+            os.close(2)
+            signal.pause()
+        print(executor._supervisor._zygote._core.pid, child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = run(script, tmp_path)
+    pid, child = map(int, ended.stdout.split())
+    try:
+        wait_until(lambda: is_gone(pid), "the end of the zygote")
+        assert not is_gone(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_signals_do_not_reach_the_zygote():
+    with pool() as executor:
+        executor.submit(pow, 2, 5).result(LIMIT)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGUSR1):
+            os.kill(zygote(executor), number)
+        lose_worker(executor)
+        assert executor.submit(pow, 2, 5).result(LIMIT) == 32
+
+
+def test_without_its_zygote_a_pool_works_as_long_as_it_has_workers():
+    with pool(2) as executor:
+        executor.submit(pow, 2, 5).result(LIMIT)
+        wait_until(lambda: ready(executor, 2), "all workers")
+        os.kill(zygote(executor), signal.SIGKILL)
+        lose_worker(executor)
+        assert executor.submit(pow, 2, 5).result(LIMIT) == 32
+        lose_worker(executor)
+        with pytest.raises(BrokenProcessPool, match="no worker could be started") as caught:
+            executor.submit(pow, 2, 5).result(LIMIT)
+        assert isinstance(caught.value.__cause__, BrokenPipeError)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_successor_for_which_there_is_no_descriptor_is_made_later(left):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    with pool(2) as executor:
+        supervisor = executor._supervisor
+        executor.submit(pow, 2, 5).result(LIMIT)
+        wait_until(lambda: ready(executor, 2), "all workers")
+        first, second = pids(executor)
+        replace, failed = supervisor._replace, threading.Event()
+
+        def replace_without_descriptors():
+            if first not in pids(executor) and not failed.is_set():
+                with contextlib.suppress(OSError):
+                    while True:
+                        taken.append(os.open("/dev/null", os.O_RDONLY))
+                for fd in taken[:left]:
+                    os.close(fd)
+                del taken[:left]
+                replace()
+                failed.set()
+            else:
+                replace()
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        supervisor._replace = replace_without_descriptors
+        try:
+            os.kill(first, signal.SIGKILL)
+            assert failed.wait(LIMIT)
+            assert len(pids(executor)) == (2 if left == 2 else 1)
+            assert {p.pid for p in active_children()} == pids(executor)
+            assert executor.submit(pow, 2, 5).result(LIMIT) == 32
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in taken:
+                os.close(fd)
+        os.kill(second, signal.SIGKILL)
+        wait_until(lambda: second not in pids(executor) and ready(executor, 2), "all successors")
+        assert {p.pid for p in active_children()} == pids(executor)
+        del supervisor._replace
+
+
+def test_a_successor_that_cannot_be_watched_is_killed_and_buried(monkeypatch):
+    unwatched = []
+
+    def once(pid):
+        unwatched.append(pid)
+        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        wait_until(lambda: executor._client.worker_started(0), "the start of the worker, which is then ready for tasks")
+        raise OSError(errno.EMFILE, "no more of them")
+
+    pidfd_open = os.pidfd_open
+    with pool() as executor:
+        executor.submit(pow, 2, 5).result(LIMIT)
+        monkeypatch.setattr(os, "pidfd_open", once)
+        lose_worker(executor)
+        wait_until(lambda: unwatched and not pids(executor) & {*unwatched} and ready(executor, 1), "one more successor")
+        assert executor.submit(pow, 2, 5).result(LIMIT) == 32
+        assert is_gone(unwatched[0])
+        assert {p.pid for p in active_children()} == pids(executor)
+
+
+@pytest.mark.parametrize(("setup", "exitcode"), [("SIG_IGN", None), ("lambda *_: reap()", "any")])
+def test_a_program_that_reaps_all_children_itself_has_a_pool_that_works(tmp_path, setup, exitcode):
+    script = f"""
+        import os, signal
+        from multiprocessing import get_context
+        from signal import SIG_IGN
+        from ringpool import ProcessPoolExecutor, WorkerDied
+
+        def reap():
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+
+        signal.signal(signal.SIGCHLD, {setup})
+        with ProcessPoolExecutor(1, get_context("fork")) as executor:
+            for _ in range(20):
+                error = executor.submit(os._exit, 3).exception(30)
+                assert type(error) is WorkerDied, error
+                assert error.exitcode in {{None, 3}}
+                assert error.exitcode is None or {exitcode!r} == "any"
+                assert executor.submit(pow, 2, 5).result(30) == 32
+        print("done")
+    """
+    assert run(script, tmp_path).stdout == "done\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="os.fork does not warn")
+def test_a_pool_that_begins_among_threads_warns_as_os_fork_does():
+    over = threading.Event()
+    with threads(over.wait):
+        try:
+            with pytest.warns(DeprecationWarning, match="multi-threaded"), pool() as executor:
+                executor.submit(pow, 2, 5).result(LIMIT)
+        finally:
+            over.set()
+
+
+# ---- signals in workers ----
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_reset_handlers_and_mask(method):
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
+    old = {s: signal.signal(s, lambda *_: None) for s in numbers}
+    old[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    read, write = os.pipe2(os.O_NONBLOCK)
+    wakeup = signal.set_wakeup_fd(write)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        with pool(1, method) as executor:
+            for _ in range(2):
+                found = executor.submit(tasks.signals).result(LIMIT)
+                assert found == {
+                    "handlers": dict.fromkeys(numbers, signal.SIG_DFL),
+                    "ignored": method == "fork" or found["ignored"],  # a forkserver has its own
+                    "mask": set(),
+                    "wakeup": -1,
+                }
+                lose_worker(executor)
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {*mask, signal.SIGTERM, signal.SIGHUP}
+            assert signal.set_wakeup_fd(write) == write
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        os.close(read)
+        os.close(write)
+
+
+def test_a_pool_made_with_sigterm_blocked_can_be_terminated(tmp_path):
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        executor = pool()
+        running = executor.submit(tasks.touch_and_wait, str(tmp_path / "running"), str(tmp_path / "never"))
+        wait_until((tmp_path / "running").exists, "the task")
+        executor.terminate_workers()
+        assert running.exception(LIMIT).exitcode == -signal.SIGTERM
+        executor.shutdown()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_signals_of_workers_do_not_reach_the_event_loop_of_the_parent():
+    async def main():
+        loop = asyncio.get_running_loop()
+        got = []
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            loop.add_signal_handler(number, got.append, number)
+        with pool() as executor:
+            for _ in range(3):
+                for number in (signal.SIGTERM, signal.SIGUSR1):
+                    assert await loop.run_in_executor(executor, pow, 2, 5) == 32
+                    with pytest.raises(WorkerDied) as caught:
+                        await loop.run_in_executor(executor, signal.raise_signal, number)
+                    assert caught.value.exitcode == -number
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while not got:
+                await asyncio.sleep(0)
+        return got
+
+    assert asyncio.run(main()) == [signal.SIGUSR1]
+
+
+# ---- forks of the user, in scripts of their own ----
+
+HEAD = """
+import asyncio, gc, os, signal, sys, threading, time, weakref
+from concurrent import futures
+from multiprocessing import get_context
+from ringpool import ProcessPoolExecutor, WorkerDied
+import tasks_fork as tasks
+
+def fork(child):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        child()
+        os._exit(0)
+    return pid
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def run(script: str, tmp_path: Path) -> subprocess.CompletedProcess:
+    path = tmp_path / "script.py"
+    path.write_text(HEAD + textwrap.dedent(script))
+    # Python 3.12 and later warn of every fork while there are threads; some run with warnings shown.
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", str(path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=tmp_path,
+    )
+
+
+WAYS_OUT = {
+    "sys.exit": ("sys.exit(4)", 4),
+    "os._exit": ("os._exit(4)", 4),
+    "the end of the program": ("finish()", 0),
+    "an exception": ("raise ValueError('of the child')", 1),
+    "Ctrl-C": ("raise KeyboardInterrupt", -signal.SIGINT),
+    "shutdown": ("executor.shutdown(wait=True, cancel_futures=True); sys.exit(4)", 4),
+    "terminate_workers": ("executor.terminate_workers(); sys.exit(4)", 4),
+    "kill_workers": ("executor.kill_workers(); executor.shutdown(); sys.exit(4)", 4),
+    "garbage": ("del executor, pending, large, small; gc.collect(); sys.exit(4)", 4),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("way", "code"), WAYS_OUT.values(), ids=WAYS_OUT)
+def test_a_child_leaves_as_it_likes_and_the_pool_works_on(tmp_path, method, way, code):
+    """The child leaves the `with` block and the program, with tasks pending and results that it has not read."""
+    script = f"""
+        def finish():
+            pass  # and go on to the end of the script
+
+        def main():
+            with ProcessPoolExecutor(1, get_context({method!r})) as executor:
+                worker = executor.submit(os.getpid).result()
+                large, small = executor.submit(tasks.blob, 300_000), executor.submit(pow, 2, 5)
+                futures.wait([small])
+                pending = executor.submit(tasks.touch_and_wait, "running", "go")
+                queued = [executor.submit(tasks.blob, 1000) for _ in range(5000)]
+                pid = os.fork()
+                if pid == 0:
+                    {way}
+                else:
+                    code = ended(pid)
+                    open("go", "w").close()
+                    assert pending.result(30) == "done"
+                    assert [len(f.result(30)) for f in queued] == [1000] * 5000
+                    assert len(large.result(30)) == 300_000 and small.result(30) == 32
+                    assert executor.submit(os.getpid).result(30) == worker
+                    assert type(executor.submit(os._exit, 3).exception(30)) is WorkerDied
+                    assert executor.submit(pow, 2, 5).result(30) == 32
+                    print(code)
+
+        if __name__ == "__main__":
+            main()
+    """
+    # What the child does is one line, in a function that has no other use of the names that it deletes.
+    done = run(script.replace("'", '"'), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{code}\n"
+    if code == 1:
+        assert done.stderr.endswith("ValueError: of the child\n") and done.stderr.count("Traceback") == 1
+    elif code < 0:
+        assert done.stderr.endswith("KeyboardInterrupt\n") and done.stderr.count("Traceback") == 1
+    else:
+        assert done.stderr == ""
+
+
+USES = {
+    "submit": ("executor.submit(pow, 2, 5)", "this pool belongs to the process that made it"),
+    "map": ("executor.map(abs, [1])", "this pool belongs to the process that made it"),
+    "submit, unused pool": ("unused.submit(pow, 2, 5)", "this pool belongs to the process that made it"),
+    "submit, after shutdown": ("executor.shutdown(); executor.submit(pow, 2, 5)", "this pool belongs to the process"),
+    "result": ("pending.result()", "the task belongs to the process that submitted it"),
+    "exception": ("watched.exception()", "the task belongs to the process that submitted it"),
+    "wait": ("futures.wait([pending])", "the task belongs to the process that submitted it"),
+    "wait, watched": ("futures.wait([watched])", "the task belongs to the process that submitted it"),
+    "as_completed": ("next(futures.as_completed([watched]))", "the task belongs to the process that submitted it"),
+    "callback": ("pending.add_done_callback(print)", "the task belongs to the process that submitted it"),
+    "asyncio": ("asyncio.run(wrap(pending))", "the task belongs to the process that submitted it"),
+    "unread result": ("large.result()", "the result lies in memory of the process that submitted the task"),
+}
+
+
+def test_a_child_that_uses_the_pool_gets_a_runtime_error(tmp_path):
+    script = f"""
+        async def wrap(future):
+            await asyncio.wrap_future(future)
+
+        unused = ProcessPoolExecutor(1, get_context("fork"))
+        with ProcessPoolExecutor(1, get_context("fork")) as executor:
+            large, small = executor.submit(tasks.blob, 300_000), executor.submit(pow, 2, 5)
+            small.result()
+            pending = executor.submit(tasks.touch_and_wait, "running", "go")
+            watched = executor.submit(pow, 2, 6)
+            watched.add_done_callback(lambda _: print("told"))
+            futures.wait([watched], timeout=0)
+
+            def use():
+                for what, (code, text) in {USES!r}.items():
+                    signal.alarm(20)
+                    try:
+                        exec(code, globals())
+                    except RuntimeError as error:
+                        assert str(error).startswith(text), (what, error)
+                    else:
+                        raise AssertionError(what)
+                assert small.result() == 32 and small.done()
+                assert not pending.done() and not pending.cancel() and not watched.cancel()
+                repr([pending, watched, large, small])
+
+            assert ended(fork(use)) == 0
+            # Threads hold what the child might wait for.
+            with executor._supervisor._lock, watched._condition:
+                thread = threading.Thread(target=lambda: codes.append(ended(fork(use))))
+                codes = []
+                thread.start()
+                thread.join()
+                assert codes == [0]
+            open("go", "w").close()
+            assert watched.result(30) == 64 and len(large.result(30)) == 300_000
+        unused.shutdown()
+    """
+    done = run(script, tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == ("told\n", "", 0)
+
+
+# Not the forkserver's: Python's own refuses to work in a fork of a process that has used it.
+@pytest.mark.parametrize(("method", "of_child"), [("fork", "fork"), ("fork", "spawn"), ("forkserver", "fork")])
+def test_a_child_makes_a_pool_of_its_own(tmp_path, method, of_child):
+    script = f"""
+        def main():
+            with ProcessPoolExecutor(1, get_context({method!r})) as executor:
+                executor.submit(pow, 2, 5).result()
+                pid = os.fork()
+                if pid == 0:
+                    with ProcessPoolExecutor(2, get_context({of_child!r})) as own:
+                        assert type(own.submit(os._exit, 3).exception(30)) is WorkerDied
+                        assert own.submit(tasks.own_pool, {of_child!r}).result(30)[1]
+                        assert list(own.map(abs, range(-100, 0))) == list(range(100, 0, -1))
+                    sys.exit(4)
+                assert executor.submit(pow, 2, 5).result(30) == 32
+                print(ended(pid))
+
+        if __name__ == "__main__":
+            main()
+    """
+    done = run(script, tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == ("4\n", "", 0)
+
+
+def test_a_child_holds_none_of_the_pools_memory(tmp_path):
+    script = """
+        with ProcessPoolExecutor(1, get_context("fork")) as executor:
+            executor.submit(pow, 2, 5).result()
+            def look():
+                fds = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) != 99
+                       and os.path.islink(f"/proc/self/fd/{fd}")]
+                assert not [each for each in fds if "ringpool" in each], fds
+                assert "ringpool" not in open("/proc/self/maps").read().replace("site-packages/ringpool", "").replace(
+                    "ringpool/_core", "")
+            assert "memfd:ringpool" in open("/proc/self/maps").read()
+            assert ended(fork(look)) == 0
+    """
+    done = run(script, tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_forks_among_threads_that_use_the_pool_do_no_harm(tmp_path):
+    script = """
+        over = threading.Event()
+        errors = []
+
+        def use(executor, i):
+            try:
+                while not over.is_set():
+                    sent = [executor.submit(tasks.blob, n) for n in (0, 50, 500, 50_000)]
+                    sent[1].add_done_callback(lambda _: None)
+                    assert [len(f.result(30)) for f in sent] == [0, 50, 500, 50_000]
+                    if i == 0:
+                        assert type(executor.submit(os._exit, 3).exception(30)) is WorkerDied
+            except BaseException as error:
+                errors.append(error)
+
+        def leave():
+            signal.alarm(20)
+            executor.shutdown()
+            gc.collect()
+            sys.exit(4)
+
+        with ProcessPoolExecutor(2, get_context("fork")) as executor:
+            users = [threading.Thread(target=use, args=(executor, i)) for i in range(3)]
+            for each in users:
+                each.start()
+            codes = [ended(fork(leave)) for _ in range(40)]
+            over.set()
+            for each in users:
+                each.join()
+        assert not errors, errors
+        assert codes == [4] * 40, codes
+    """
+    done = run(script, tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+# ---- forks in tasks ----
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("how", "code"), [("exit", 7), ("_exit", 7), ("raise", 1), ("return", 0)])
+def test_a_child_that_a_task_forks_ends_when_it_leaves_the_task(method, how, code):
+    with pool(1, method) as executor:
+        worker = executor.submit(os.getpid).result(LIMIT)
+        for _ in range(3):
+            assert executor.submit(tasks.fork_and, how).result(LIMIT) == code
+        assert executor.submit(os.getpid).result(LIMIT) == worker
+
+
+@pytest.mark.parametrize(("how", "code"), [("exit", 7), ("raise", 1), ("return", 0)])
+def test_a_child_that_an_initializer_forks_ends_when_it_leaves_it(how, code):
+    with pool(1, initializer=tasks.initialize_and_fork, initargs=(how,)) as executor:
+        assert executor.submit(tasks.initialized).result(LIMIT) == code
+
+
+@pytest.mark.parametrize(("method", "of_task"), [("fork", "fork"), ("fork", "spawn"), ("forkserver", "fork")])
+def test_a_task_makes_a_pool_of_its_own(method, of_task):
+    with pool(1, method) as executor:
+        for _ in range(2):
+            assert executor.submit(tasks.own_pool, of_task).result(LIMIT) == ([5, 4, 3, 2, 1], True)
+            lose_worker(executor)
+
+
+def test_futures_of_a_process_that_forks_are_collected():
+    """The child's copies go without touching anything of the parent's."""
+    with pool() as executor:
+        done = [executor.submit(tasks.blob, n) for n in (10, 1000, 300_000)]
+        concurrent.futures.wait(done, LIMIT)
+        child = os.fork()
+        if child == 0:
+            done.clear()
+            del executor
+            gc.collect()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [len(f.result(LIMIT)) for f in done] == [10, 1000, 300_000]
+        assert executor._client.strays == 0
