@@ -1,39 +1,39 @@
-/* pool.pml - the protocol of csrc/ and of the .pxi files that drive it, for spin to search exhaustively.
+/* pool.pml - the protocol of csrc/, and of the .pxi files that drive it, for spin to search exhaustively.
  *
  * Who runs here, and what each is in the code:
  *
- *   user          the user's thread: submit, cancel, result (the leader's sleep), add_done_callback, shutdown
- *   collector     Client.serve
- *   supervisor    Supervisor._watch, ._bury, ._replace
- *   worker w      Worker.run; after a death the same process of the model is the successor
- *   killer        ends any living worker between any two of its steps, DEATHS times at most
- *   monitor       says which promise is broken; takes no step otherwise
+ *   worker(w)    Worker.run. After a death the same process of the model is the successor. It may die before any step.
+ *   parent       the parent's threads while they hold the GIL, one section of code at a time: the user's submit, cancel,
+ *                result, add_done_callback and shutdown; the collector's rounds (Client.serve); the supervisor's
+ *                funerals (Supervisor._bury, Client.bury, .fail, .rouse). Between two sections it checks the promises.
+ *   leader       rp_pool_wait_results, which a user's thread runs without the GIL
+ *   collector    rp_pool_wait_service, likewise
  *
- * One step of the model is one access to a word that another thread or process may look at meanwhile. What is private to
- * a thread, or cannot be seen before a later step publishes it (the bodies of slots and results), goes with that step.
- * Threads of the parent hold the GIL but where the code gives it up: in their sleeps, and the last looks before them.
+ * One step is one access to a word that others may look at meanwhile. What is private, and what cannot be seen before a
+ * later step publishes it (the bodies of slots and results), goes with that step.
  *
  * Assumed: sequential consistency. All decisions of the code that rest on two words are made by seq_cst operations
- * (announce / publish, see bell.h), so one order of all of them is what it has. Weaker accesses, and what stands for them:
- *   - acquire and release on slot words, seq and read_pos: a body is read whole or not at all
- *   - relaxed `current`: stored before the slot is freed, and read by the parent only when its writer is dead
- *   - relaxed rp_bell_cancel: seen late, it costs a wasted wake; here it is seen at once
- *   - relaxed read_pos in rp_ring_unread, claim_pos in rp_pool_take, the parent's own words: figures and hints
- * ThreadSanitizer (test_native.py) is what looks after these.
+ * (announce / publish, see bell.h), so one order of all of these is what it has. Weaker accesses, and what they become:
+ *   acquire and release on slot words, seq and read_pos    a body is read whole
+ *   `current`, relaxed                                     a store; its reader comes after its writer's death
+ *   rp_bell_cancel, relaxed                                seen at once; seen late, it costs a wasted wake
+ *   read_pos in rp_ring_unread, claim_pos in rp_pool_take  a look; figures and hints
+ *   waits_space, cleared by the parent at a funeral        a store; the successor starts later
+ * What a weak machine makes of them is for ThreadSanitizer (test_native.py).
  *
- * Left out: spins and naps (a look that finds something before a sleep is a choice here), time-outs and signals in workers,
- * memory blocks and the waits for them, functions, the ring of the collector for a ring half full and for every 64th
- * result (help that nothing may rely on), the drain at every 32nd submit, the initializer, breaking pools, several threads
- * in result(), growing pools; free-threaded builds, where a lock of Cython's stands for the GIL.
+ * Left out: spins and naps (a look that finds something before the sleep is a choice here), time-outs and signals in
+ * workers, memory blocks and the waits for them, functions, the rings for a result ring half full (nothing may rely on
+ * them), the drain at every 32nd submit, the initializer, broken pools, several threads in result(), pools that grow, and
+ * builds without a GIL.
  *
- * Constants, all by -D: NW workers, NT tasks, CAP slots of the board (at least NW: that each worker's task has had a slot
- * is why a task that waits in the queue for one is always moved up), RING slots of a result ring, DEATHS, CANCELS,
- * LAST tasks after which a worker retires (0: never), WATCH 1: the first task may be given a callback, TOGETHER 1: no task
- * ends before every other has begun (or is settled), so that all must be given to workers at once, TIMEOUTS 1: result()
- * may give up.
+ * Constants, by -D: NW workers, NT tasks, CAP slots of the board, RING slots of a result ring, DEATHS of workers, CANCELS;
+ * LAST tasks after which a worker retires (0: never); LEADS 0: nobody calls result(); TIMEOUTS 1: result() may give up;
+ * WATCH 1: the first task may get a callback; TOGETHER 1: no task ends before all have begun or are settled, so all must
+ * be with workers at once. CAP is at least NW, as in the code: so much room is why a task that waits for it is always moved
+ * up in the end.
  *
- * Promises, each a name that an assertion bears, and mutants (-DMUTANT_...), each of which breaks the promise that
- * tests/test_model.py says it does. */
+ * Each promise has a name, which its assertion prints. For each there is a mutant, -DMUTANT_..., that breaks it, and
+ * tests/test_model.py holds the table of them. */
 
 #ifndef NW
 #define NW 2
@@ -56,6 +56,15 @@
 #ifndef LAST
 #define LAST 0
 #endif
+#ifndef SHUTDOWN
+#define SHUTDOWN 0
+#endif
+#ifndef HINTS
+#define HINTS 0
+#endif
+#ifndef LEADS
+#define LEADS 1
+#endif
 #ifndef TIMEOUTS
 #define TIMEOUTS 0
 #endif
@@ -68,10 +77,12 @@
 
 /* ---- the promises ---- */
 
-/* Never set: an assertion that fails prints the name. */
+/* Never set. At each step: */
 hidden byte settled_once, cancelled_never_runs, runs_on_one_worker, only_the_held_task_fails, one_task_a_death,
-    what_was_answered_never_fails, no_sleeper_left_with_work, no_queue_left_behind, no_result_left_unread,
-    no_room_left_unnoticed, no_leader_left_asleep, no_watcher_left_untold, no_task_lost, the_pool_ends;
+    what_was_answered_never_fails;
+/* When nobody will move any more, unless the user does something new or another worker dies: */
+hidden byte no_sleeper_left_with_work, no_queue_left_behind, no_result_left_unread, no_room_left_unnoticed,
+    no_leader_left_asleep, no_watcher_left_untold, no_task_lost, the_pool_ends;
 
 #define REQUIRE(name, condition) if :: (condition) :: else -> assert(name) fi
 
@@ -79,20 +90,19 @@ hidden byte settled_once, cancelled_never_runs, runs_on_one_worker, only_the_hel
 
 /* A slot's word: lap, owner, state, in an order that can be compared. */
 #define FREE(pos) ((pos) / CAP * 16)
-#define READY(pos) ((pos) / CAP * 16 + 1)
-#define CLAIMED(pos, w) ((pos) / CAP * 16 + ((w) + 1) * 4 + 2)
+#define READY(pos) (FREE(pos) + 1)
+#define CLAIMED(pos, w) (FREE(pos) + ((w) + 1) * 4 + 2)
 #define STATE(word) ((word) % 4)
 #define OWNER(word) ((word) % 16 / 4)
 
 #define BIT(w) (1 << (w))
 #define NEVER 255
+#define NONE 255
 
-#define RESULTS NW        /* the bells: a worker's own, then these two */
+#define RESULTS NW        /* the bells: each worker's own, then these two */
 #define SERVICE (NW + 1)
-#define N_BELLS (NW + 2)
 
-byte slot[CAP], body[CAP];
-byte claim_pos;
+byte slot[CAP], body[CAP], claim_pos;
 byte seq[NW * RING], answer[NW * RING], read_pos[NW];
 byte current[NW];         /* task + 1 */
 bit waits_space[NW];
@@ -100,112 +110,151 @@ byte sleepers, ready;     /* masks */
 byte waking;
 bit stop, collect;
 byte refill_pos = NEVER;
-bit bell[N_BELLS];        /* 1: RP_ASLEEP */
-bit in_kernel[N_BELLS];   /* its sleeper sleeps in the futex call */
+bit bell[NW + 2];         /* 1: RP_ASLEEP */
+bit in_kernel[NW + 2];    /* its sleeper is in the futex call */
 
-/* ---- the parent's memory ---- */
+/* ---- what the parent's threads may look at without the GIL ---- */
 
-#define NEW 0             /* of a future, in the order in which they come */
-#define QUEUED 1
-#define POSTED 2          /* on the board, or with a worker */
-#define ANSWERED 3
-#define CANCELLED 4
-#define DIED 5
-#define PENDING(t) (future[t] == QUEUED || future[t] == POSTED)
-
-bit gil;
-byte future[NT], pos_of[NT];
 byte write_pos;
 byte next_read[NW];       /* rp_ring.read_pos */
-byte outstanding, queued;
-bit in_queue[NT];         /* a cancelled future leaves the queue in spirit */
-bit backlog, kick_leader, kick_service, closing;
-byte awaited;             /* task + 1 for which a thread is in result() */
-bit watched, news, told;  /* of task 0 */
-bit user_idle = 1, collector_done;
+bit backlog, kick_leader, kick_service;
 
-#define VACANT 0          /* of a worker's place: its process has ended and no other is to start */
-#define RUNNING 1
-#define DEAD 2
-byte process[NW];
+mtype = { IDLE, UP, SLEEPS, GONE };
+mtype user = IDLE;        /* UP and SLEEPS: in result() */
+mtype service = SLEEPS;   /* the collector */
 
 /* ---- what only the model knows ---- */
 
-bit has_run[NT], was_answered[NT];
-byte held_by[NT];         /* worker + 1, from its claim to its answer */
-byte deaths, lost, cancels;
+mtype = { RUNS, DEAD, VACANT }; /* a place: VACANT if no successor is to start */
+mtype place[NW] = RUNS;
+bit begun[NT], settled[NT], cancelled[NT], answered[NT];
+byte held_by[NT];         /* worker + 1, from the claim to the answer */
+byte deaths;
 bit in_task[NW];          /* runs a task that waits for others to begin */
 
-#define BEGUN(t) (has_run[t] || future[t] > POSTED)
 #if TOGETHER == 0
-#define ALL_BEGUN 1
+#define ALL_BEGUN true
 #elif NT == 2
-#define ALL_BEGUN (BEGUN(0) && BEGUN(1))
-#elif NT == 3
-#define ALL_BEGUN (BEGUN(0) && BEGUN(1) && BEGUN(2))
+#define ALL_BEGUN ((begun[0] || settled[0]) && (begun[1] || settled[1]))
+#endif
+
+/* Where a worker may die: before each step of its own. The parent, whose `me` is no worker's, does not. */
+#if DEATHS
+#define OR_DIE \
+    :: d_step { me < NW && deaths < DEATHS -> deaths++; place[me] = DEAD; in_kernel[me] = 0; in_task[me] = 0 } \
+       goto dead
+#else
+#define OR_DIE
 #endif
 
 /* ---- bell.h ---- */
 
-/* One compare-and-swap: a look that finds AWAKE is one that fails. Then the system call. */
+/* One compare-and-swap, for a look that finds AWAKE is one that fails; then the system call, in one step with it if nobody
+ * dies: a wake that comes late may end a later sleep, which does no harm. */
 inline ring(b) {
     if
+#if DEATHS == 0
+    :: d_step { bell[b] -> bell[b] = 0; in_kernel[b] = 0 }
+#else
     :: d_step { bell[b] -> bell[b] = 0 }
-       in_kernel[b] = 0
-    :: else
+       if
+       :: in_kernel[b] = 0
+       OR_DIE
+       fi
+#endif
+    :: !bell[b]
+    OR_DIE
     fi
 }
 
-inline sleep(b) {
-    d_step { if :: bell[b] -> in_kernel[b] = 1 :: else fi }
-    !in_kernel[b];
-    bell[b] = 0
+inline parent_rings(b) {
+    if
+    :: d_step { bell[b] -> bell[b] = 0; in_kernel[b] = 0 }
+    :: !bell[b]
+    fi
+}
+
+/* The last look, unless it finds cause to stay up, and the sleep are one step: whoever comes between them finds the
+ * announcement, as he does when the sleep has begun. So are all looks of one sleeper. Likewise the getting up and the
+ * withdrawal of the announcement: it is the same whether he sleeps, rung, or is awake and about to. */
+inline sleep_unless(cause, b) {
+    if
+    :: d_step {
+           if
+           :: !bell[b]
+           :: bell[b] && (cause) -> bell[b] = 0
+           :: bell[b] && !(cause) -> in_kernel[b] = 1
+           fi
+       }
+       if
+       :: d_step { !in_kernel[b] -> bell[b] = 0 }
+       OR_DIE
+       fi
+    OR_DIE
+    fi
 }
 
 inline toll(b) {
-    bell[b] = 0;
-    in_kernel[b] = 0
+    d_step { bell[b] = 0; in_kernel[b] = 0 }
 }
 
 /* ---- board.c ---- */
 
-/* Each uses the byte variables p (position) and the bit variable ok of the process that calls it. */
+/* Without HINTS, a look over the board is one step, and so is a claim. That loses nothing: a slot that was seen READY and is
+ * gone means another look, which is the same as having looked later, and whoever finds the hint behind pushes it. */
+#define SOME_READY (STATE(slot[0]) == 1 || STATE(slot[CAP - 1]) == 1)
+
+/* Here and below: p, who and ok are variables of the process that calls. */
 inline first() {
-    p = claim_pos;
+#if HINTS == 0
+    if
+    :: ok = SOME_READY
+    OR_DIE
+    fi
+#else
+    if
+    :: p = claim_pos
+    OR_DIE
+    fi;
     do
     :: d_step { slot[p % CAP] == READY(p) -> ok = 1 }
        break
-    :: slot[p % CAP] <= FREE(p) -> break
-    :: else ->
-        d_step {
-            if
-            :: claim_pos == p -> p++; claim_pos = p
-            :: else -> p = claim_pos
-            fi
-        }
+    :: d_step { slot[p % CAP] <= FREE(p) -> ok = 0; }
+       break
+    :: slot[p % CAP] > READY(p) ->
+        if
+        :: d_step { claim_pos == p -> p++; claim_pos = p }
+        :: d_step { claim_pos != p -> p = claim_pos }
+        OR_DIE
+        fi
+    OR_DIE
     od
+#endif
 }
 
-/* At the end ok says whether there is a READY slot. */
-inline board_ready() {
-    ok = 0;
-    first();
-    p = 0
-}
+#define RESERVE \
+    p = claim_pos; \
+    do :: slot[p % CAP] > READY(p) -> p++ :: else -> break od; \
+    claim_pos = p; \
+    p = 0; \
+    ok = (slot[write_pos % CAP] == FREE(write_pos) && write_pos - claim_pos < CAP)
 
-/* ok: the slot at write_pos is free. */
+/* The parent's. ok: the slot at write_pos is free. */
 inline try_reserve() {
+#if HINTS == 0
+    d_step { RESERVE }
+#else
     if
     :: slot[write_pos % CAP] == FREE(write_pos) ->
         if
         :: d_step { write_pos - claim_pos < CAP -> ok = 1 }
-        :: else ->
+        :: write_pos - claim_pos >= CAP ->
             first();
-            p = 0;
-            ok = (write_pos - claim_pos < CAP)
+            atomic { p = 0; ok = (write_pos - claim_pos < CAP) }
         fi
-    :: else -> ok = 0
+    :: d_step { slot[write_pos % CAP] != FREE(write_pos) -> ok = 0 }
     fi
+#endif
 }
 
 /* ---- pool.c, both sides ---- */
@@ -213,7 +262,6 @@ inline try_reserve() {
 #define LOWEST(mask) ((mask) & 1 -> 0 : ((mask) & 2 -> 1 : 2))
 #define COUNT(mask) (((mask) & 1) + ((mask) >> 1 & 1) + ((mask) >> 2 & 1))
 
-/* Each uses the byte variable who of its process. */
 inline rouse_one() {
     do
     :: d_step { sleepers != 0 -> who = LOWEST(sleepers) }
@@ -222,14 +270,22 @@ inline rouse_one() {
           if
           :: d_step { sleepers & BIT(who) -> sleepers = sleepers & ~BIT(who) }
              ring(who);
+             who = 0;
              break
-          :: else -> waking = 0
+          :: (sleepers & BIT(who)) == 0 ->
+             if
+             :: d_step { waking = 0; who = 0 }
+             OR_DIE
+             fi
+          OR_DIE
           fi
-       :: else -> break
+       :: d_step { waking != 0 -> who = 0 }
+          break
+       OR_DIE
        fi
-    :: else -> break
-    od;
-    who = 0
+    :: sleepers == 0 -> break
+    OR_DIE
+    od
 }
 
 inline rouse() {
@@ -244,21 +300,23 @@ inline rouse() {
 #endif
         if
         :: ok -> ok = 0; rouse_one()
-        :: else
+        :: !ok
         fi
-    :: else
+    :: sleepers == 0
     fi
 }
 
 inline rouse_if_work_waits() {
     if
     :: sleepers != 0 ->
-        board_ready();
+        first();
+        p = 0;
         if
         :: ok -> ok = 0; rouse_one()
-        :: else
+        :: !ok
         fi
-    :: else
+    :: sleepers == 0
+    OR_DIE
     fi
 }
 
@@ -267,81 +325,113 @@ inline rouse_if_work_waits() {
 inline came_round() {
     if
     :: woken ->
-        d_step { woken = 0; waking = 0 }
+        if
+        :: d_step { woken = 0; waking = 0 }
+        OR_DIE
+        fi;
 #ifndef MUTANT_NO_CHAIN
         rouse_if_work_waits()
 #endif
-    :: else
+    :: !woken
     fi
 }
 
-/* ok: a task has been claimed, at position p. */
+#define CLAIM slot[p % CAP] = CLAIMED(p, me); t = body[p % CAP]; held_by[t] = me + 1
+
+/* ok: the task t has been claimed, at position p. */
 inline try_claim() {
+#if HINTS == 0
+    if
+    :: d_step {
+           SOME_READY ->
+           p = claim_pos;
+           do :: slot[p % CAP] == READY(p) -> break :: else -> p++ od;
+           CLAIM;
+           claim_pos = p + 1;
+           ok = 1
+       }
+    :: !SOME_READY
+    OR_DIE
+    fi
+#else
     do
-    :: ok = 0;
-       first();
+    :: first();
        if
        :: !ok -> p = 0; break
-       :: else ->
+       :: ok ->
+            ok = 0;
 #ifdef MUTANT_CLAIM_STORES
             if
             :: slot[p % CAP] == READY(p) ->
-                d_step { slot[p % CAP] = CLAIMED(p, me); held_by[body[p % CAP]] = me + 1 }
+                CLAIM;
 #else
             if
-            :: d_step { slot[p % CAP] == READY(p) -> slot[p % CAP] = CLAIMED(p, me); held_by[body[p % CAP]] = me + 1 }
+            :: d_step { slot[p % CAP] == READY(p) -> CLAIM }
 #endif
-               d_step { if :: claim_pos == p -> claim_pos = p + 1 :: else fi }
+               if
+               :: d_step { if :: claim_pos == p -> claim_pos = p + 1 :: else fi; ok = 1 }
+               OR_DIE
+               fi;
                break
-            :: else
+            :: slot[p % CAP] != READY(p)
+            OR_DIE
             fi
        fi
     od
+#endif
 }
+
+/* That the task runs is no more than a note. */
+#define RUN \
+    REQUIRE(cancelled_never_runs, !cancelled[t]); \
+    REQUIRE(runs_on_one_worker, !begun[t]); \
+    begun[t] = 1; \
+    in_task[me] = TOGETHER; \
+    p = 0
 
 inline take() {
 #ifdef MUTANT_TAKE_FREES_FIRST
-    slot[p % CAP] = FREE(p + CAP);
-    current[me] = t + 1;
+    if :: slot[p % CAP] = FREE(p + CAP) OR_DIE fi;
+    if :: d_step { current[me] = t + 1; RUN } OR_DIE fi;
 #elif defined(MUTANT_COPY_AFTER_FREEING)
-    current[me] = body[p % CAP] + 1;
-    slot[p % CAP] = FREE(p + CAP);
-    t = body[p % CAP];
+    if :: slot[p % CAP] = FREE(p + CAP) OR_DIE fi;
+    if :: d_step { t = body[p % CAP]; RUN } OR_DIE fi;
 #else
-    current[me] = t + 1;
-    slot[p % CAP] = FREE(p + CAP);
+#if DEATHS /* the only time at which it is read */
+    if :: current[me] = t + 1 OR_DIE fi;
 #endif
-    p = 0;
+    if :: d_step { slot[p % CAP] = FREE(p + CAP); RUN } OR_DIE fi;
+#endif
+#if NT > CAP
     if
     :: refill_pos != NEVER ->
         if
         :: claim_pos >= refill_pos -> ring(SERVICE)
-        :: else
+        :: claim_pos < refill_pos
+        OR_DIE
         fi
-    :: else
+    :: refill_pos == NEVER
+    OR_DIE
+    fi;
+#endif
+#if TOGETHER
+    if
+    :: d_step { ALL_BEGUN -> in_task[me] = 0 }
+    OR_DIE
     fi
-}
-
-inline run_task() {
-    d_step {
-        REQUIRE(cancelled_never_runs, future[t] != CANCELLED);
-        REQUIRE(runs_on_one_worker, !has_run[t]);
-        has_run[t] = 1;
-        in_task[me] = TOGETHER
-    }
-    d_step { ALL_BEGUN -> in_task[me] = 0 }
+#endif
 }
 
 /* ok: there is room in this worker's ring. */
 inline try_result() {
     if
-    :: d_step { answers == space ->
-           if
-           :: answers - read_pos[me] < RING -> space = read_pos[me] + RING; ok = 1
-           :: else -> ok = 0
-           fi
-       }
-    :: else -> ok = 1
+    :: answers != space -> ok = 1
+    :: answers == space ->
+        if
+        :: d_step { answers - read_pos[me] < RING -> space = read_pos[me] + RING; ok = 1 }
+        :: d_step { answers - read_pos[me] >= RING -> ok = 0 }
+        OR_DIE
+        fi
     fi
 }
 
@@ -350,213 +440,234 @@ inline reserve_result() {
     :: try_result();
        if
        :: ok -> ok = 0; break
-       :: else ->
-            waits_space[me] = 1;
-            bell[me] = 1;
+       :: !ok ->
+            if :: waits_space[me] = 1 OR_DIE fi;
+            if :: bell[me] = 1 OR_DIE fi;
             ring(SERVICE);
-            try_result();
-            if
-            :: ok -> bell[me] = 0
-            :: else -> sleep(me)
-            fi;
-            d_step { ok = 0; waits_space[me] = 0 }
+            sleep_unless(answers - read_pos[me] < RING, me);
+            if :: waits_space[me] = 0 OR_DIE fi
        fi
     od
 }
 
-inline publish_result() {
-#ifdef MUTANT_PUBLISH_FORGETS_FIRST
-    current[me] = 0;
+inline ring_collector() {
+    if
+    :: collect -> ring(SERVICE)
+    :: !collect
+    OR_DIE
+    fi
+}
+
+#if WATCH || SHUTDOWN
+#define IF_COLLECTING(x) x
+#else
+#define IF_COLLECTING(x) /* it is not while there are results */
 #endif
-    d_step {
-        seq[me * RING + answers % RING] = answers + 1;
-        answer[me * RING + answers % RING] = t;
-        answers++;
-        held_by[t] = 0;
-        was_answered[t] = 1;
-        t = 0
-    }
-    current[me] = 0;
+
+inline publish_result() {
+#if DEATHS && defined(MUTANT_PUBLISH_FORGETS_FIRST)
+    if :: current[me] = 0 OR_DIE fi;
+#endif
+    if
+    :: d_step {
+           seq[me * RING + answers % RING] = answers + 1;
+           answer[me * RING + answers % RING] = t;
+           answers++;
+           held_by[t] = 0;
+           answered[t] = 1;
+           t = 0
+       }
+    OR_DIE
+    fi;
+#if DEATHS
+    if :: current[me] = 0 OR_DIE fi;
+#endif
+#if LEADS
     if
     :: d_step { bell[RESULTS] -> bell[RESULTS] = 0 }
-       in_kernel[RESULTS] = 0
-    :: else ->
-        if
-        :: collect -> ring(SERVICE)
-        :: else
-        fi
-    fi
+       if :: in_kernel[RESULTS] = 0 OR_DIE fi
+    :: !bell[RESULTS] -> IF_COLLECTING(ring_collector())
+    OR_DIE
+    fi;
+#else
+    IF_COLLECTING(ring_collector())
+#endif
 }
 
 inline lie_down() {
     came_round();
-    bell[me] = 1;
-    sleepers = sleepers | BIT(me);
+    if :: bell[me] = 1 OR_DIE fi;
+    if :: sleepers = sleepers | BIT(me) OR_DIE fi;
 #ifndef MUTANT_UNREAD_RINGS_NOBODY
     if
     :: answers != read_pos[me] -> ring(SERVICE)
-    :: else
+    :: answers == read_pos[me]
+    OR_DIE
     fi;
 #endif
-#ifdef MUTANT_NO_LAST_LOOK
+#if HINTS /* the look that pushes the hint on the way */
+    first();
+    p = 0;
+    sleep_unless(ok || stop, me);
     ok = 0;
+#elif defined(MUTANT_NO_LAST_LOOK)
+    sleep_unless(stop, me);
 #else
-    board_ready();
+    sleep_unless(SOME_READY || stop, me);
 #endif
-    if
-    :: ok -> d_step { ok = 0; bell[me] = 0 }
-    :: else ->
-        if
-        :: stop -> bell[me] = 0
-        :: else -> sleep(me)
-        fi
-    fi;
     if
     :: d_step { sleepers & BIT(me) -> sleepers = sleepers & ~BIT(me) }
-    :: else -> woken = (waking == me + 1)
+    :: (sleepers & BIT(me)) == 0 -> /* a waker took it, and named this worker before that */
+        if :: woken = (waking == me + 1) OR_DIE fi
+    OR_DIE
     fi
 }
-
-#define FORGET p = 0; who = 0; t = 0; answers = 0; space = 0; left = 0; ok = 0; woken = 0
-#define SOME_READY (STATE(slot[0]) == 1 || STATE(slot[CAP - 1]) == 1)
 
 proctype worker(byte me) {
     byte p, who, t, answers, space, left;
     bit ok, woken;
+born:
     do
-    :: d_step { process[me] == RUNNING -> space = RING; left = LAST }
-    {
-        ready = ready | BIT(me);
-        do
-        :: try_claim();
-           if
-           :: ok ->
-                ok = 0;
-                came_round();
-                t = body[p % CAP];
-                take();
-                run_task();
-                reserve_result();
-                publish_result();
-                if
-                :: left == 1 -> left = 0; break
-                :: left > 1 -> left--
-                :: left == 0
-                fi
-           :: else ->
-                if
-                :: stop -> break
-                :: !stop && SOME_READY /* found while it spun */
-                :: !stop ->
-                    lie_down();
-                    if
-                    :: stop -> break
-                    :: else
-                    fi
-                fi
-           fi
-        od;
-        ready = ready & ~BIT(me);
-        came_round();
+    :: place[me] == RUNS -> break
+    :: place[me] == VACANT -> goto over
+    od;
+    space = RING;
+    left = LAST;
+    if :: ready = ready | BIT(me) OR_DIE fi;
+    do
+    :: try_claim();
+       if
+       :: ok ->
+            ok = 0;
+            came_round();
+            take();
+#if RING < NT
+            reserve_result();
+#endif
+            publish_result();
+            if
+            :: left == 0
+            :: left == 1 -> break
+            :: left > 1 -> left--
+            fi
+       :: !ok ->
+            lie_down();
+            if
+            :: stop -> break
+            :: !stop
+            OR_DIE
+            fi
+       fi
+    od;
+    if :: ready = ready & ~BIT(me) OR_DIE fi;
+    came_round();
 #ifndef MUTANT_LEAVE_ROUSES_NOBODY
-        rouse_if_work_waits();
+    rouse_if_work_waits();
 #endif
-        d_step { process[me] = DEAD; FORGET }
-    } unless {
-        d_step { process[me] == DEAD -> FORGET }
-    };
-    :: process[me] == VACANT -> break
-    od
+    place[me] = DEAD;
+dead:
+    atomic { p = 0; who = 0; t = 0; answers = 0; space = 0; left = 0; ok = 0; woken = 0; goto born };
+over:
+    skip
 }
 
-#define KILL process[w] = DEAD; in_kernel[w] = 0; in_task[w] = 0; deaths++; w = 0
+/* ---- the parent, with the GIL held: all that follows is of one process ---- */
 
-proctype killer() {
-    byte w;
-end:
-    do
-    :: d_step { deaths < DEATHS && process[0] == RUNNING -> w = 0; KILL }
-    :: d_step { deaths < DEATHS && process[1] == RUNNING -> w = 1; KILL }
-    od
-}
+#define NEW 0             /* futures */
+#define QUEUED 1
+#define POSTED 2          /* on the board, or with a worker */
+#define DONE 3
+#define PENDING(t) (future[t] == QUEUED || future[t] == POSTED)
 
-/* ---- the parent, with the GIL held ---- */
-
-inline kick_the_leader() {
-    kick_leader = 1;
-    ring(RESULTS)
-}
-
+/* A collector that is up has not announced itself. */
 inline kick_the_service() {
-    kick_service = 1;
-    ring(SERVICE)
-}
-
-inline update_collect() {
+    d_step { kick_service = 1; ok = (service == SLEEPS) }
     if
-    :: collect != (watched || closing) ->
-        collect = 1 - collect;
-#ifndef MUTANT_COLLECT_LOOKS_NOT
-        if
-        :: collect -> kick_the_service()
-        :: else
-        fi
-#endif
-    :: else
+    :: ok -> ok = 0; parent_rings(SERVICE)
+    :: !ok
     fi
 }
 
-/* Client.finish, or what try_cancel does instead: a pending future comes to its end. */
-inline settle(f, how) {
+/* ok: whether the collector must be told. */
+#define UPDATE_COLLECT \
+    ok = (!collect && (watched || closing)); \
+    collect = (watched || closing)
+
+inline update_collect() {
+    d_step { UPDATE_COLLECT }
+#ifdef MUTANT_COLLECT_LOOKS_NOT
+    ok = 0;
+#else
+    if
+    :: ok -> kick_the_service()
+    :: !ok
+    fi
+#endif
+}
+
+/* Client.finish; for a cancelled one, what try_cancel does instead. A leader who is up forgets kicks before he looks. */
+inline settle(f) {
     d_step {
         REQUIRE(settled_once, PENDING(f));
         if
         :: future[f] == QUEUED -> queued--
         :: else -> outstanding--
         fi;
-        future[f] = how
+        future[f] = DONE;
+        settled[f] = 1;
+        last = (closing && outstanding + queued == 0);
+        ok = (awaited == f + 1 && user == SLEEPS)
     }
+#ifdef MUTANT_LEADER_IS_NOT_KICKED
+    ok = 0;
+#else
+    if
+    :: ok -> ok = 0; kick_leader = 1; parent_rings(RESULTS)
+    :: !ok
+    fi;
+#endif
+#if WATCH
     if
     :: f == 0 && watched ->
-        d_step { watched = 0; if :: how == CANCELLED -> told = 1 :: else -> news = 1 fi }
+        d_step { watched = 0; news = !cancelled[0] } /* a cancelled one's callbacks run in the thread that cancels */
         update_collect();
         if
-        :: how != CANCELLED -> kick_the_service() /* a cancelled future's callbacks run in the thread that cancels */
-        :: else
+        :: news -> kick_the_service()
+        :: !news
         fi
-    :: else
+    :: !(f == 0 && watched)
     fi;
-    if
-    :: closing && outstanding + queued == 0 -> kick_the_service()
-    :: else
-    fi;
-#ifndef MUTANT_LEADER_IS_NOT_KICKED
-    if
-    :: awaited == f + 1 -> kick_the_leader()
-    :: else
-    fi
 #endif
+    if
+    :: last -> last = 0; kick_the_service()
+    :: !last
+    fi
 }
 
 #define FULL(w) (seq[(w) * RING + next_read[w] % RING] == next_read[w] + 1)
+#if NW == 2
+#define SOME_RESULT (FULL(0) || FULL(1))
+#else
+#define SOME_RESULT (FULL(0) || FULL(1) || FULL(2))
+#endif
 
 inline drain_worker(w) {
     do
-    :: d_step { FULL(w) -> t = answer[(w) * RING + next_read[w] % RING]; next_read[w]++; some = 1; total = 1 }
-       settle(t, ANSWERED);
+    :: d_step { FULL(w) -> t = answer[(w) * RING + next_read[w] % RING]; answer[(w) * RING + next_read[w] % RING] = 0; next_read[w]++; some = 1; total = 1 }
+       settle(t);
        t = 0
-    :: else -> break
+    :: !FULL(w) -> break
     od;
     if
     :: some ->
-        d_step { read_pos[w] = next_read[w]; some = 0 }
-#ifndef MUTANT_COMMIT_RINGS_NOBODY
+        d_step { read_pos[w] = next_read[w]; some = 0 };
+#if RING < NT && !defined(MUTANT_COMMIT_RINGS_NOBODY)
         if
-        :: waits_space[w] -> ring(w)
-        :: else
+        :: waits_space[w] -> parent_rings(w)
+        :: !waits_space[w]
         fi
 #endif
-    :: else
+    :: !some
     fi
 }
 
@@ -574,293 +685,117 @@ inline drain() {
 #endif
     if
     :: total -> total = 0; PUMP
-    :: else
+    :: !total
     fi
 }
 
 /* Into the slot that try_reserve has found. */
+#define FILL(f) \
+    outstanding++; \
+    future[f] = POSTED; \
+    pos_of[f] = write_pos; \
+    body[write_pos % CAP] = f; \
+    slot[write_pos % CAP] = READY(write_pos); \
+    write_pos++
+
 inline publish(f) {
 #ifdef MUTANT_ROUSE_BEFORE_PUBLISHING
     outstanding++;
     rouse();
     outstanding--;
-#endif
-    d_step {
-        if :: future[f] == QUEUED -> queued-- :: else fi;
-        outstanding++;
-        future[f] = POSTED;
-        pos_of[f] = write_pos;
-        body[write_pos % CAP] = f;
-        slot[write_pos % CAP] = READY(write_pos);
-        write_pos++
-    }
-#ifndef MUTANT_ROUSE_BEFORE_PUBLISHING
+    d_step { FILL(f) }
+#else
+    d_step { FILL(f) }
     rouse()
 #endif
 }
 
-#if NT == 2
-#define IN_QUEUE (in_queue[0] || in_queue[1])
-#define HEAD (in_queue[0] -> 0 : 1)
-#elif NT == 3
-#define IN_QUEUE (in_queue[0] || in_queue[1] || in_queue[2])
-#define HEAD (in_queue[0] -> 0 : (in_queue[1] -> 1 : 2))
-#elif NT == 4
-#define IN_QUEUE (in_queue[0] || in_queue[1] || in_queue[2] || in_queue[3])
-#define HEAD (in_queue[0] -> 0 : (in_queue[1] -> 1 : (in_queue[2] -> 2 : 3)))
-#endif
-
 inline pump() {
     do
-    :: IN_QUEUE ->
-        t = HEAD;
+    :: head < tail && future[queue[head]] == QUEUED ->
+        try_reserve();
         if
-        :: future[t] == QUEUED ->
-            try_reserve();
-            if
-            :: ok -> ok = 0; publish(t)
-            :: else ->
-                d_step { backlog = 1; refill_pos = (write_pos > CAP / 2 -> write_pos - CAP / 2 : 0); t = 0 }
-                break
-            fi
-        :: else
-        fi;
-        d_step { in_queue[t] = 0; t = 0 }
-    :: else ->
+        :: ok -> ok = 0; queued--; publish(queue[head]); head++
+        :: !ok ->
+            backlog = 1;
+            refill_pos = (write_pos > CAP / 2 -> write_pos - CAP / 2 : 0);
+            break
+        fi
+    :: head < tail && future[queue[head]] != QUEUED -> head++ /* cancelled: it left the queue in spirit */
+    :: head == tail ->
         if
         :: backlog -> d_step { backlog = 0; refill_pos = NEVER }
-        :: else
+        :: !backlog
         fi;
         break
     od
 }
 
-/* ---- the user's thread ---- */
-
-#define TAKE_GIL !gil -> gil = 1
-#if NW == 2
-#define SOME_RESULT (FULL(0) || FULL(1))
-#else
-#define SOME_RESULT (FULL(0) || FULL(1) || FULL(2))
-#endif
-
-#if NT == 2
-#define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : NT))
-#elif NT == 3
-#define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : (PENDING(2) -> 2 : NT)))
-#elif NT == 4
-#define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : (PENDING(2) -> 2 : (PENDING(3) -> 3 : NT))))
-#endif
-
 inline submit() {
+#if HINTS || defined(MUTANT_ROUSE_BEFORE_PUBLISHING)
     if
     :: queued == 0 -> try_reserve()
-    :: else
+    :: queued > 0
     fi;
     if
-    :: ok -> ok = 0; publish(next)
-    :: else ->
-        d_step { future[next] = QUEUED; in_queue[next] = 1; queued++ }
+    :: ok -> ok = 0; publish(next); next++
+#else /* a slot that is free stays so until it is filled */
+    d_step {
+        if
+        :: queued == 0 -> RESERVE
+        :: queued > 0
+        fi;
+        if
+        :: ok -> FILL(next); next++
+        :: !ok
+        fi
+    }
+    if
+    :: ok -> ok = 0; rouse()
+#endif
+    :: !ok ->
+        d_step { future[next] = QUEUED; queue[tail] = next; tail++; queued++; next++ }
         PUMP
-    fi;
-    next++
+    fi
 }
 
 inline cancel(f) {
     if
-    :: future[f] == QUEUED -> settle(f, CANCELLED)
+    :: future[f] == QUEUED ->
+        cancelled[f] = 1;
+        settle(f)
     :: future[f] == POSTED ->
 #ifdef MUTANT_CANCEL_STORES
         if
         :: slot[pos_of[f] % CAP] == READY(pos_of[f]) ->
-            slot[pos_of[f] % CAP] = FREE(pos_of[f] + CAP);
+            d_step { slot[pos_of[f] % CAP] = FREE(pos_of[f] + CAP); cancelled[f] = 1 }
 #else
         if
-        :: d_step { slot[pos_of[f] % CAP] == READY(pos_of[f]) -> slot[pos_of[f] % CAP] = FREE(pos_of[f] + CAP) }
+        :: d_step { slot[pos_of[f] % CAP] == READY(pos_of[f]) ->
+               slot[pos_of[f] % CAP] = FREE(pos_of[f] + CAP);
+               cancelled[f] = 1
+           }
 #endif
-            settle(f, CANCELLED)
-        :: else
+            settle(f);
+        :: slot[pos_of[f] % CAP] != READY(pos_of[f])
         fi
     fi
 }
 
-/* The nogil part of the leader's wait: announces, looks, sleeps. */
-inline wait_results() {
-    bell[RESULTS] = 1;
-    if
-    :: kick_leader -> bell[RESULTS] = 0
-    :: else ->
-        if
-        :: FULL(0) -> bell[RESULTS] = 0
-        :: else ->
-            if
-            :: FULL(1) -> bell[RESULTS] = 0
-            :: else ->
-                d_step { if :: bell[RESULTS] -> in_kernel[RESULTS] = 1 :: else fi }
-                if
-                :: !in_kernel[RESULTS]
-                :: TIMEOUTS -> in_kernel[RESULTS] = 0
-                fi;
-                bell[RESULTS] = 0
-            fi
-        fi
-    fi
-}
-
-proctype user() {
-    byte p, who, t, next, f;
-    bit ok, some, total;
-end_idle:
-    do
-    :: atomic { next < NT && !closing && TAKE_GIL; user_idle = 0 }
-       submit();
-       d_step { gil = 0; user_idle = 1 }
-    :: atomic { next > 0 && cancels < CANCELS && TAKE_GIL; user_idle = 0; cancels++;
-           if
-           :: PENDING(0) -> f = 0
-           :: PENDING(1) -> f = 1
-#if NT > 2
-           :: PENDING(2) -> f = 2
-#endif
-           :: else -> f = NT
-           fi }
-       if
-       :: f < NT -> cancel(f)
-       :: else
-       fi;
-       d_step { f = 0; gil = 0; user_idle = 1 }
-#if WATCH
-    :: atomic { PENDING(0) && !watched && TAKE_GIL; user_idle = 0 }
-       watched = 1;
-       update_collect();
-       d_step { gil = 0; user_idle = 1 }
-#endif
-    :: atomic { (!TOGETHER || next == NT) && OLDEST != NT && TAKE_GIL; user_idle = 0; f = OLDEST }
-       do
-       :: d_step { awaited = f + 1; kick_leader = 0 }
-          drain();
-          if
-          :: !PENDING(f) -> break
-          :: TIMEOUTS -> break /* the time is up */
-          :: PENDING(f) -> gil = 0
-          fi;
-          if
-          :: SOME_RESULT || kick_leader /* found while it spun */
-          :: wait_results()
-          fi;
-          atomic { TAKE_GIL }
-       od;
-       atomic { awaited = 0; f = 0; gil = 0; user_idle = 1 }
-    :: atomic { next == NT && !closing && TAKE_GIL; user_idle = 0; closing = 1 }
-       update_collect();
-       kick_the_service();
-       d_step { gil = 0; user_idle = 1 }
-    od
-}
-
-/* ---- the collector ---- */
-
-/* The nogil part of its wait. ok: it has cause to get up. */
-inline service_has_cause_of(w) {
-    if
-    :: !ok && sleepers & BIT(w) -> ok = FULL(w)
-    :: else
-    fi;
-    if
-    :: !ok && waits_space[w] -> ok = FULL(w)
-    :: else
-    fi
-}
-
-inline wait_service() {
-    bell[SERVICE] = 1;
-    ok = kick_service;
-    if
-    :: !ok && collect -> ok = SOME_RESULT
-    :: else
-    fi;
-#if NT > CAP
-    if
-    :: !ok && backlog -> try_reserve()
-    :: else
-    fi;
-#endif
-    service_has_cause_of(0);
-    service_has_cause_of(1);
-#if NW == 3
-    service_has_cause_of(2);
-#endif
-    if
-    :: ok -> d_step { ok = 0; bell[SERVICE] = 0 }
-    :: else -> sleep(SERVICE)
-    fi
-}
-
-proctype collector() {
-    byte p, who, t;
-    bit ok, some, total;
-    do
-    :: atomic { TAKE_GIL; kick_service = 0 }
-       drain();
-       PUMP
-       d_step { if :: news -> news = 0; told = 1 :: else fi }
-       if
-       :: closing && outstanding + queued == 0 ->
-            stop = 1;
-#ifndef MUTANT_STOP_TOLLS_NOBODY
-            toll(0);
-            toll(1);
-#if NW == 3
-            toll(2);
-#endif
-            toll(RESULTS);
-            toll(SERVICE);
-#endif
-            break
-       :: else -> gil = 0
-       fi;
-       wait_service()
-    od;
-    atomic { collector_done = 1; gil = 0 }
-}
-
-/* ---- the supervisor ---- */
-
-/* One of the tasks that the dead worker may have held: task + 1, or NONE. */
-#define NONE (NT + 1)
-
-inline mourn(id) {
-    if
-#ifdef MUTANT_MOURN_WITHOUT_LOOKING
-    :: id != NONE ->
-#else
-    :: id != NONE && PENDING(id - 1) ->
-#endif
-        d_step {
-            lost++;
-            REQUIRE(one_task_a_death, lost <= deaths);
-            REQUIRE(what_was_answered_never_fails, !was_answered[id - 1]);
-            REQUIRE(only_the_held_task_fails, held_by[id - 1] == w + 1);
-            held_by[id - 1] = 0
-        }
-        settle((id - 1), DIED)
-    :: else
-    fi;
-    id = NONE
-}
+/* ---- funerals ---- */
 
 inline recover_slot(i) {
     if
     :: d_step { STATE(slot[i]) == 2 && OWNER(slot[i]) == w + 1 ->
-           claimed = body[i] + 1;
+           claimed = body[i];
            slot[i] = slot[i] / 16 * 16 + 16
        }
-    :: else
+    :: !(STATE(slot[i]) == 2 && OWNER(slot[i]) == w + 1)
     fi
 }
 
 inline recover() {
-    d_step { noted = (current[w] != 0 -> current[w] : NONE); claimed = NONE }
+    d_step { noted = (current[w] != 0 -> current[w] - 1 : NONE); claimed = NONE }
     recover_slot(0);
     recover_slot(1);
 #if CAP == 3
@@ -870,126 +805,240 @@ inline recover() {
     sleepers = sleepers & ~BIT(w);
     d_step { current[w] = 0; waits_space[w] = 0 }
     bell[w] = 0;
-    d_step {
-        next_read[w] = 0;
-        read_pos[w] = 0;
-        seq[w * RING] = 0;
-        seq[w * RING + RING - 1] = 0
-    }
+    d_step { next_read[w] = 0; read_pos[w] = 0; seq[w * RING] = 0; seq[w * RING + RING - 1] = 0 }
 }
 
-/* The GIL may change hands between the calls into the core. */
-inline bury() {
-    atomic { TAKE_GIL }
+/* A task that the dead worker may have held: found under its id, if it is pending. */
+inline fail(f) {
     if
-    :: stop -> d_step { process[w] = VACANT; gil = 0 } /* it left as it was told */
-    :: else ->
-#ifdef MUTANT_RECOVER_BEFORE_READING
-        recover();
-        drain_worker(w);
+#ifdef MUTANT_FAIL_WITHOUT_LOOKING
+    :: f != NONE ->
 #else
-        drain_worker(w);
-        recover();
+    :: f != NONE && PENDING(f) ->
 #endif
         d_step {
-            total = 0;
-#ifndef MUTANT_MOURN_WITHOUT_LOOKING
-            if :: noted != NONE && !PENDING(noted - 1) -> noted = NONE :: else fi;
-            if :: claimed != NONE && !PENDING(claimed - 1) -> claimed = NONE :: else fi;
-#endif
-            gil = 0
+            lost++;
+            REQUIRE(one_task_a_death, lost <= deaths);
+            REQUIRE(what_was_answered_never_fails, !answered[f]);
+            REQUIRE(only_the_held_task_fails, held_by[f] == w + 1);
+            held_by[f] = 0
         }
-        atomic { TAKE_GIL }
-        mourn(noted);
-        mourn(claimed);
-        gil = 0;
-        atomic { TAKE_GIL }
-        PUMP
-#ifndef MUTANT_WAKING_IS_LEFT
-        waking = 0;
-#endif
-#ifndef MUTANT_DEATH_TOLLS_NOBODY
-        toll(0);
-        toll(1);
-#if NW == 3
-        toll(2);
-#endif
-        toll(RESULTS);
-        toll(SERVICE);
-#endif
-        rouse();
-        gil = 0;
-        d_step { !gil -> process[w] = (stop || (closing && outstanding + queued == 0) -> VACANT : RUNNING) }
+        settle(f)
+    :: else
     fi;
-    w = 0
+    f = NONE
 }
 
-proctype supervisor() {
-    byte p, who, t, w, noted = NONE, claimed = NONE;
-    bit ok, some, total;
-end_waiting:
-    do
-    :: d_step { process[0] == DEAD -> w = 0 }
-       bury()
-    :: d_step { process[1] == DEAD -> w = 1 }
-       bury()
+inline toll_all() {
+    toll(0);
+    toll(1);
 #if NW == 3
-    :: d_step { process[2] == DEAD -> w = 2 }
-       bury()
+    toll(2);
 #endif
-    od
+    toll(RESULTS);
+    toll(SERVICE)
+}
+
+inline bury() {
+#ifdef MUTANT_RECOVER_BEFORE_READING
+    recover();
+    drain_worker(w);
+#else
+    drain_worker(w);
+    recover();
+#endif
+    total = 0
+}
+
+inline rouse_after_death() {
+    PUMP
+#ifndef MUTANT_WAKING_IS_LEFT
+    waking = 0;
+#endif
+#ifndef MUTANT_DEATH_TOLLS_NOBODY
+    toll_all();
+#endif
+    rouse()
 }
 
 /* ---- the promises that are about rest ---- */
 
-#define RESTS(w) (process[w] == VACANT || (process[w] == RUNNING && (in_kernel[w] || (in_task[w] && !ALL_BEGUN))))
-#define WAITS_FOR_ROOM(w) (process[w] == RUNNING && waits_space[w])
+#define RESTS(w) (place[w] == VACANT || (place[w] == RUNS && (in_kernel[w] || (in_task[w] && !ALL_BEGUN))))
+#define WAITS_FOR_ROOM(w) (place[w] == RUNS && waits_space[w])
 #if NW == 2
 #define ALL_REST (RESTS(0) && RESTS(1))
 #define SOME_WAITS_FOR_ROOM (WAITS_FOR_ROOM(0) || WAITS_FOR_ROOM(1))
-#define ALL_GONE (process[0] == VACANT && process[1] == VACANT)
+#define ALL_GONE (place[0] == VACANT && place[1] == VACANT)
 #else
 #define ALL_REST (RESTS(0) && RESTS(1) && RESTS(2))
 #define SOME_WAITS_FOR_ROOM (WAITS_FOR_ROOM(0) || WAITS_FOR_ROOM(1) || WAITS_FOR_ROOM(2))
-#define ALL_GONE (process[0] == VACANT && process[1] == VACANT && process[2] == VACANT)
+#define ALL_GONE (place[0] == VACANT && place[1] == VACANT && place[2] == VACANT)
+#endif
+#define REST (stage == 0 && (!TOGETHER || next == NT) && (user == IDLE || in_kernel[RESULTS]) && (service == GONE || in_kernel[SERVICE]) && ALL_REST)
+#define ALL_IS_WELL (!SOME_READY && queued == 0 && user == IDLE && !SOME_RESULT && !SOME_WAITS_FOR_ROOM && !news && \
+                     outstanding == 0 && (!closing || (service == GONE && ALL_GONE)))
+
+inline check_promises() {
+    REQUIRE(no_sleeper_left_with_work, !SOME_READY);
+    REQUIRE(no_queue_left_behind, queued == 0);
+    REQUIRE(no_leader_left_asleep, user == IDLE || PENDING(awaited - 1));
+    REQUIRE(no_room_left_unnoticed, !SOME_WAITS_FOR_ROOM || SOME_RESULT);
+    REQUIRE(no_result_left_unread, !SOME_RESULT);
+    REQUIRE(no_watcher_left_untold, !news);
+    REQUIRE(no_task_lost, outstanding == 0);
+    assert(the_pool_ends)
+}
+
+#if NT == 2
+#define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : NONE))
+#elif NT == 3
+#define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : (PENDING(2) -> 2 : NONE)))
+#elif NT == 4
+#define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : (PENDING(2) -> 2 : (PENDING(3) -> 3 : NONE))))
 #endif
 
-/* Nobody will move any more, unless the user does something new or another worker dies. */
-#define REST (!gil && (user_idle || in_kernel[RESULTS]) && (in_kernel[SERVICE] || collector_done) && ALL_REST)
-#define NOTHING_IS_LEFT (!SOME_READY && !queued && !SOME_RESULT && !SOME_WAITS_FOR_ROOM && !in_kernel[RESULTS] && !news && \
-                         outstanding == 0 && (!closing || (collector_done && ALL_GONE)))
-
-proctype monitor() {
+proctype parent() {
+    byte me = NW;
+    byte p, who, t;
+    bit ok, some, total, last;
+    byte future[NT], pos_of[NT], queue[NT], head, tail;
+    byte outstanding, queued, next, cancels, awaited;
+    bit closing, watched, news;
+    byte stage, w, noted = NONE, claimed = NONE, lost; /* of the funeral of w */
 end:
-    d_step {
-        REST && !NOTHING_IS_LEFT ->
-        REQUIRE(no_sleeper_left_with_work, !SOME_READY);
-        REQUIRE(no_queue_left_behind, !queued);
-        REQUIRE(no_leader_left_asleep, !in_kernel[RESULTS] || PENDING(awaited - 1));
-        REQUIRE(no_room_left_unnoticed, !SOME_WAITS_FOR_ROOM || SOME_RESULT);
-        REQUIRE(no_result_left_unread, !SOME_RESULT);
-        REQUIRE(no_watcher_left_untold, !news);
-        REQUIRE(no_task_lost, outstanding == 0);
-        assert(the_pool_ends)
-    }
+    do
+    /* the user */
+    :: user == IDLE && next < NT && !closing -> submit()
+#if CANCELS
+    :: user == IDLE && cancels < CANCELS && PENDING(0) -> cancels++; cancel(0)
+    :: user == IDLE && cancels < CANCELS && PENDING(1) -> cancels++; cancel(1)
+#if NT > 2
+    :: user == IDLE && cancels < CANCELS && PENDING(2) -> cancels++; cancel(2)
+#endif
+#endif
+#if WATCH
+    :: user == IDLE && PENDING(0) && !watched -> watched = 1; update_collect()
+#endif
+#if LEADS
+    :: d_step { user == IDLE && OLDEST != NONE && (!TOGETHER || next == NT) -> user = UP; awaited = OLDEST + 1 }
+#endif
+    :: user == UP ->
+       drain();
+       if
+       :: d_step { !PENDING(awaited - 1) -> user = IDLE; awaited = 0 }
+       :: d_step { PENDING(awaited - 1) -> kick_leader = 0; user = SLEEPS }
+       :: d_step { TIMEOUTS && PENDING(awaited - 1) -> user = IDLE; awaited = 0 }
+       fi
+    #if SHUTDOWN
+    :: user == IDLE && next == NT && !closing ->
+#else
+    :: user == IDLE && next == NT && !closing && REST ->
+#endif
+        d_step { closing = 1; collect = 1 }
+        kick_the_service()
+
+    /* the collector */
+    :: d_step { service == UP -> kick_service = 0 }
+       drain();
+       PUMP
+       news = 0;
+       if
+       :: closing && outstanding + queued == 0 ->
+            stop = 1;
+#ifndef MUTANT_STOP_TOLLS_NOBODY
+            toll_all();
+#endif
+            service = GONE
+       :: else -> service = SLEEPS
+       fi
+
+    /* the supervisor; the GIL may change hands between its calls into the core */
+    :: d_step { stage == 0 && place[0] == DEAD -> w = 0; stage = (stop -> 4 : 1) }
+    :: d_step { stage == 0 && place[1] == DEAD -> w = 1; stage = (stop -> 4 : 1) }
+#if NW == 3
+    :: d_step { stage == 0 && place[2] == DEAD -> w = 2; stage = (stop -> 4 : 1) }
+#endif
+    :: stage == 1 -> bury(); stage = 2
+    :: stage == 2 -> fail(noted); fail(claimed); stage = 3
+    :: stage == 3 -> rouse_after_death(); stage = 4
+    :: d_step { stage == 4 ->
+           place[w] = (stop || (closing && outstanding + queued == 0) -> VACANT : RUNS);
+           w = 0;
+           stage = 0
+       }
+
+    :: d_step { REST && !ALL_IS_WELL -> check_promises() }
+    od;
+dead: /* the pool would end with it */
+    skip
+}
+
+/* ---- the parent, without the GIL ---- */
+
+proctype leader() {
+    byte me = NW;
+end:
+    do
+    :: d_step { user == SLEEPS -> bell[RESULTS] = 1 }
+       d_step {
+           if
+           :: !bell[RESULTS] || kick_leader || SOME_RESULT
+           :: else -> in_kernel[RESULTS] = 1
+           fi
+       }
+       if
+       :: d_step { !in_kernel[RESULTS] -> bell[RESULTS] = 0; user = UP }
+#if TIMEOUTS
+       :: d_step { in_kernel[RESULTS] -> in_kernel[RESULTS] = 0; bell[RESULTS] = 0; user = UP }
+#endif
+       fi
+    od;
+dead:
+    skip
+}
+
+#define CAUSE_BY(w) ((sleepers & BIT(w) || waits_space[w]) && FULL(w))
+#if NW == 2
+#define CAUSE_BY_SOME (CAUSE_BY(0) || CAUSE_BY(1))
+#else
+#define CAUSE_BY_SOME (CAUSE_BY(0) || CAUSE_BY(1) || CAUSE_BY(2))
+#endif
+
+proctype collector() {
+    byte me = NW, p;
+    bit ok;
+end:
+    do
+    :: d_step { service == SLEEPS -> bell[SERVICE] = 1 }
+#if NT > CAP
+       if
+       :: backlog -> try_reserve()
+       :: !backlog
+       fi;
+#endif
+       d_step {
+           if
+           :: ok || !bell[SERVICE] || kick_service || (collect && SOME_RESULT) || CAUSE_BY_SOME
+           :: else -> in_kernel[SERVICE] = 1
+           fi;
+           ok = 0
+       }
+       d_step { !in_kernel[SERVICE] -> bell[SERVICE] = 0; service = UP }
+    :: service == GONE -> break
+    od;
+dead:
+    skip
 }
 
 init {
     atomic {
-        process[0] = RUNNING;
-        process[1] = RUNNING;
         run worker(0);
         run worker(1);
 #if NW == 3
-        process[2] = RUNNING;
         run worker(2);
 #endif
-        run user();
-        run collector();
-        run supervisor();
-        run monitor();
-#if DEATHS
-        run killer()
-#endif
+        run parent();
+        run leader();
+        run collector()
     }
 }
