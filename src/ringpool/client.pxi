@@ -798,8 +798,11 @@ cdef class Client:
         """Takes a task back that no worker has claimed; its future is then cancelled. No Python code runs."""
         if not self.open:
             return False
-        if future.pos != POS_QUEUED and not rp_board_try_cancel(&self.pool.board, future.pos):
-            return False
+        if future.pos != POS_QUEUED:
+            if not rp_board_try_cancel(&self.pool.board, future.pos):
+                return False
+            if self.queued:  # there is room on the board, of which no worker will tell
+                rp_pool_kick_service(&self.pool)
         self.remove(future)
         future.value = None
         future.state = NOTIFIED
