@@ -102,6 +102,17 @@ hidden byte no_sleeper_left_with_work, no_queue_left_behind, no_result_left_unre
 #define RESULTS NW        /* the bells: each worker's own, then these two */
 #define SERVICE (NW + 1)
 
+#if NW == 1
+#define EACH_WORKER(do) do(0);
+#define ANY_WORKER(is) is(0)
+#elif NW == 2
+#define EACH_WORKER(do) do(0); do(1);
+#define ANY_WORKER(is) (is(0) || is(1))
+#else
+#define EACH_WORKER(do) do(0); do(1); do(2);
+#define ANY_WORKER(is) (is(0) || is(1) || is(2))
+#endif
+
 byte slot[CAP], body[CAP], claim_pos;
 byte seq[NW * RING], answer[NW * RING], read_pos[NW];
 byte current[NW];         /* task + 1 */
@@ -336,9 +347,9 @@ inline came_round() {
     fi
 }
 
-#define CLAIM slot[p % CAP] = CLAIMED(p, me); t = body[p % CAP]; held_by[t] = me + 1
+#define CLAIM slot[p % CAP] = CLAIMED(p, me); t = body[p % CAP]; held_by[t] = me + 1; at = p
 
-/* ok: the task t has been claimed, at position p. */
+/* ok: the task t has been claimed, at position at. */
 inline try_claim() {
 #if HINTS == 0
     if
@@ -348,6 +359,7 @@ inline try_claim() {
            do :: slot[p % CAP] == READY(p) -> break :: else -> p++ od;
            CLAIM;
            claim_pos = p + 1;
+           p = 0;
            ok = 1
        }
     :: !SOME_READY
@@ -369,7 +381,7 @@ inline try_claim() {
             :: d_step { slot[p % CAP] == READY(p) -> CLAIM }
 #endif
                if
-               :: d_step { if :: claim_pos == p -> claim_pos = p + 1 :: else fi; ok = 1 }
+               :: d_step { if :: claim_pos == p -> claim_pos = p + 1 :: else fi; p = 0; ok = 1 }
                OR_DIE
                fi;
                break
@@ -387,20 +399,20 @@ inline try_claim() {
     REQUIRE(runs_on_one_worker, !begun[t]); \
     begun[t] = 1; \
     in_task[me] = TOGETHER; \
-    p = 0
+    at = 0
 
 inline take() {
 #ifdef MUTANT_TAKE_FREES_FIRST
-    if :: slot[p % CAP] = FREE(p + CAP) OR_DIE fi;
+    if :: slot[at % CAP] = FREE(at + CAP) OR_DIE fi;
     if :: d_step { current[me] = t + 1; RUN } OR_DIE fi;
 #elif defined(MUTANT_COPY_AFTER_FREEING)
-    if :: slot[p % CAP] = FREE(p + CAP) OR_DIE fi;
-    if :: d_step { t = body[p % CAP]; RUN } OR_DIE fi;
+    if :: slot[at % CAP] = FREE(at + CAP) OR_DIE fi;
+    if :: d_step { t = body[at % CAP]; RUN } OR_DIE fi;
 #else
 #if DEATHS /* the only time at which it is read */
     if :: current[me] = t + 1 OR_DIE fi;
 #endif
-    if :: d_step { slot[p % CAP] = FREE(p + CAP); RUN } OR_DIE fi;
+    if :: d_step { slot[at % CAP] = FREE(at + CAP); RUN } OR_DIE fi;
 #endif
 #if NT > CAP
     if
@@ -524,7 +536,7 @@ inline lie_down() {
 }
 
 proctype worker(byte me) {
-    byte p, who, t, answers, space, left;
+    byte p, at, who, t, answers, space, left;
     bit ok, woken;
 born:
     do
@@ -566,7 +578,7 @@ born:
 #endif
     place[me] = DEAD;
 dead:
-    atomic { p = 0; who = 0; t = 0; answers = 0; space = 0; left = 0; ok = 0; woken = 0; goto born };
+    atomic { p = 0; at = 0; who = 0; t = 0; answers = 0; space = 0; left = 0; ok = 0; woken = 0; goto born };
 over:
     skip
 }
@@ -645,11 +657,7 @@ inline settle(f) {
 }
 
 #define FULL(w) (seq[(w) * RING + next_read[w] % RING] == next_read[w] + 1)
-#if NW == 2
-#define SOME_RESULT (FULL(0) || FULL(1))
-#else
-#define SOME_RESULT (FULL(0) || FULL(1) || FULL(2))
-#endif
+#define SOME_RESULT ANY_WORKER(FULL)
 
 inline drain_worker(w) {
     do
@@ -678,11 +686,7 @@ inline drain_worker(w) {
 #endif
 
 inline drain() {
-    drain_worker(0);
-    drain_worker(1);
-#if NW == 3
-    drain_worker(2);
-#endif
+    EACH_WORKER(drain_worker)
     if
     :: total -> total = 0; PUMP
     :: !total
@@ -776,7 +780,13 @@ inline cancel(f) {
                cancelled[f] = 1
            }
 #endif
-            settle(f);
+#if NT > CAP && !defined(MUTANT_CANCEL_LEAVES_THE_QUEUE)
+            if
+            :: queued > 0 -> kick_the_service()
+            :: queued == 0
+            fi;
+#endif
+            settle(f)
         :: slot[pos_of[f] % CAP] != READY(pos_of[f])
         fi
     fi
@@ -797,8 +807,10 @@ inline recover_slot(i) {
 inline recover() {
     d_step { noted = (current[w] != 0 -> current[w] - 1 : NONE); claimed = NONE }
     recover_slot(0);
+#if CAP > 1
     recover_slot(1);
-#if CAP == 3
+#endif
+#if CAP > 2
     recover_slot(2);
 #endif
     ready = ready & ~BIT(w);
@@ -830,11 +842,7 @@ inline fail(f) {
 }
 
 inline toll_all() {
-    toll(0);
-    toll(1);
-#if NW == 3
-    toll(2);
-#endif
+    EACH_WORKER(toll)
     toll(RESULTS);
     toll(SERVICE)
 }
@@ -864,32 +872,27 @@ inline rouse_after_death() {
 /* ---- the promises that are about rest ---- */
 
 #define RESTS(w) (place[w] == VACANT || (place[w] == RUNS && (in_kernel[w] || (in_task[w] && !ALL_BEGUN))))
+#define IS_THERE(w) (place[w] != VACANT)
+#define MOVES(w) (!RESTS(w))
 #define WAITS_FOR_ROOM(w) (place[w] == RUNS && waits_space[w])
-#if NW == 2
-#define ALL_REST (RESTS(0) && RESTS(1))
-#define SOME_WAITS_FOR_ROOM (WAITS_FOR_ROOM(0) || WAITS_FOR_ROOM(1))
-#define ALL_GONE (place[0] == VACANT && place[1] == VACANT)
-#else
-#define ALL_REST (RESTS(0) && RESTS(1) && RESTS(2))
-#define SOME_WAITS_FOR_ROOM (WAITS_FOR_ROOM(0) || WAITS_FOR_ROOM(1) || WAITS_FOR_ROOM(2))
-#define ALL_GONE (place[0] == VACANT && place[1] == VACANT && place[2] == VACANT)
-#endif
-#define REST (stage == 0 && (!TOGETHER || next == NT) && (user == IDLE || in_kernel[RESULTS]) && (service == GONE || in_kernel[SERVICE]) && ALL_REST)
-#define ALL_IS_WELL (!SOME_READY && queued == 0 && user == IDLE && !SOME_RESULT && !SOME_WAITS_FOR_ROOM && !news && \
-                     outstanding == 0 && (!closing || (service == GONE && ALL_GONE)))
+#define REST (stage == 0 && (!TOGETHER || next == NT) && (user == IDLE || in_kernel[RESULTS]) && (service == GONE || in_kernel[SERVICE]) && !ANY_WORKER(MOVES))
+#define ALL_IS_WELL (!SOME_READY && queued == 0 && user == IDLE && !SOME_RESULT && !ANY_WORKER(WAITS_FOR_ROOM) && !news && \
+                     outstanding == 0 && (!closing || (service == GONE && !ANY_WORKER(IS_THERE))))
 
 inline check_promises() {
     REQUIRE(no_sleeper_left_with_work, !SOME_READY);
     REQUIRE(no_queue_left_behind, queued == 0);
     REQUIRE(no_leader_left_asleep, user == IDLE || PENDING(awaited - 1));
-    REQUIRE(no_room_left_unnoticed, !SOME_WAITS_FOR_ROOM || SOME_RESULT);
+    REQUIRE(no_room_left_unnoticed, !ANY_WORKER(WAITS_FOR_ROOM) || SOME_RESULT);
     REQUIRE(no_result_left_unread, !SOME_RESULT);
     REQUIRE(no_watcher_left_untold, !news);
     REQUIRE(no_task_lost, outstanding == 0);
     assert(the_pool_ends)
 }
 
-#if NT == 2
+#if NT == 1
+#define OLDEST (PENDING(0) -> 0 : NONE)
+#elif NT == 2
 #define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : NONE))
 #elif NT == 3
 #define OLDEST (PENDING(0) -> 0 : (PENDING(1) -> 1 : (PENDING(2) -> 2 : NONE)))
@@ -911,7 +914,9 @@ end:
     :: user == IDLE && next < NT && !closing -> submit()
 #if CANCELS
     :: user == IDLE && cancels < CANCELS && PENDING(0) -> cancels++; cancel(0)
+#if NT > 1
     :: user == IDLE && cancels < CANCELS && PENDING(1) -> cancels++; cancel(1)
+#endif
 #if NT > 2
     :: user == IDLE && cancels < CANCELS && PENDING(2) -> cancels++; cancel(2)
 #endif
@@ -954,8 +959,10 @@ end:
 
     /* the supervisor; the GIL may change hands between its calls into the core */
     :: d_step { stage == 0 && place[0] == DEAD -> w = 0; stage = (stop -> 4 : 1) }
+#if NW > 1
     :: d_step { stage == 0 && place[1] == DEAD -> w = 1; stage = (stop -> 4 : 1) }
-#if NW == 3
+#endif
+#if NW > 2
     :: d_step { stage == 0 && place[2] == DEAD -> w = 2; stage = (stop -> 4 : 1) }
 #endif
     :: stage == 1 -> bury(); stage = 2
@@ -998,11 +1005,6 @@ dead:
 }
 
 #define CAUSE_BY(w) ((sleepers & BIT(w) || waits_space[w]) && FULL(w))
-#if NW == 2
-#define CAUSE_BY_SOME (CAUSE_BY(0) || CAUSE_BY(1))
-#else
-#define CAUSE_BY_SOME (CAUSE_BY(0) || CAUSE_BY(1) || CAUSE_BY(2))
-#endif
 
 proctype collector() {
     byte me = NW, p;
@@ -1018,7 +1020,7 @@ end:
 #endif
        d_step {
            if
-           :: ok || !bell[SERVICE] || kick_service || (collect && SOME_RESULT) || CAUSE_BY_SOME
+           :: ok || !bell[SERVICE] || kick_service || (collect && SOME_RESULT) || ANY_WORKER(CAUSE_BY)
            :: else -> in_kernel[SERVICE] = 1
            fi;
            ok = 0
@@ -1032,11 +1034,8 @@ dead:
 
 init {
     atomic {
-        run worker(0);
-        run worker(1);
-#if NW == 3
-        run worker(2);
-#endif
+#define HIRE(w) run worker(w)
+        EACH_WORKER(HIRE)
         run parent();
         run leader();
         run collector()
