@@ -736,6 +736,16 @@ def test_cancelling_all_that_waits_makes_room_for_others(make_pool, gate, tmp_pa
     assert tasks.read_lines(ran) == [str(i) for i in range(n)]
 
 
+@only_ringpool
+def test_a_task_that_waits_for_room_runs_though_all_before_it_are_cancelled(make_pool, gate):
+    pool = make_pool(initializer=tasks.pass_gate, initargs=(gate.path,))
+    *before, last = [pool.submit(abs, -i) for i in range(1025)]  # one more than the board holds
+    gate.wait_entered()
+    assert all(future.cancel() for future in before)
+    gate.open()
+    assert last.result(WAIT_S) == 1024
+
+
 def test_cancelled_tasks_of_a_long_queue_never_run(make_pool, gate, tmp_path):
     pool = make_pool()
     ran = tmp_path / "ran"

@@ -975,8 +975,11 @@ cdef class Client:
         task calls is for the caller to drop."""
         if not self.open:
             return False
-        if future.pos != POS_QUEUED and not rp_board_try_cancel(&self.pool.board, future.pos):
-            return False
+        if future.pos != POS_QUEUED:
+            if not rp_board_try_cancel(&self.pool.board, future.pos):
+                return False
+            if self.queued:  # there is room on the board, of which no worker will tell
+                rp_pool_kick_service(&self.pool)
         self.remove(future)
         future.settle_cancelled()
         self.let_know(future, not future.told)  # cancel() tells, if it can have the condition
