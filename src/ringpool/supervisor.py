@@ -310,6 +310,10 @@ class Supervisor:
     def forget(self) -> None:
         """In a forked child: the processes are the parent's, and its threads are not here, whatever they had locked."""
         process._children.difference_update(place.process for place in self._places.values())  # type: ignore[attr-defined]
+        for place in self._places.values():
+            for fd in (place.pidfd, place.stack):
+                if fd is not None:
+                    os.close(fd)
         self._places = {}
         self._threads = []
         self._lock = threading.RLock()
