@@ -19,6 +19,10 @@ from pathlib import Path
 forks = {"before": 0, "after_in_parent": 0, "after_in_child": 0}
 LOCK = threading.Lock()
 RENEWED = threading.Lock()  # a fork renews it, as libraries do that know of forks
+HANDLER = logging.StreamHandler(open(os.devnull, "w"))  # noqa: SIM115
+LOGGER = logging.getLogger("test_fork")
+LOGGER.propagate = False
+LOGGER.addHandler(HANDLER)
 
 
 def _count(which: str) -> None:
@@ -44,11 +48,11 @@ def pid_and_forks():
 
 def take_locks():
     """Takes what the parent's threads hold, if a fork has copied it as held."""
-    for lock in (LOCK, RENEWED, logging.getLogger().handlers[0].lock):
+    for lock in (LOCK, RENEWED, HANDLER.lock):
         if not lock.acquire(timeout=10):
             return f"{lock} stayed locked"
         lock.release()
-    logging.getLogger("test_fork").error("a word from a worker")
+    LOGGER.error("a word from a worker")
     return sum(len(bytes(n)) for n in range(0, 100_000, 1000))
 
 
