@@ -52,6 +52,8 @@ GRACE_S = 1.0  # from the exception raised in a task to the end of its worker, b
 # After a Ctrl-C: how long running tasks have to clean up. The program should be back at the prompt within two seconds.
 ABORT_GRACE_S = 0.5
 
+LONGEST_S = 3600.0  # of a sleep: poll(2) counts milliseconds in an int
+
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
 # Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
@@ -367,7 +369,7 @@ class Supervisor:
         next_s = min(self._abort_at, self._kill_at) - now
         if seconds is not None:
             next_s = min(next_s, seconds)
-        return None if next_s == math.inf else max(next_s, 0.0)
+        return None if next_s == math.inf else min(max(next_s, 0.0), LONGEST_S)
 
     def _replace(self) -> None:
         try:

@@ -1,0 +1,115 @@
+"""What the tests of deadlines, cancelling and retries run in workers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def nothing() -> None:
+    pass
+
+
+def square(i: int) -> int:
+    return i * i
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def touch_and_sleep(path: str, seconds: float = 60.0) -> float:
+    Path(path).touch()
+    time.sleep(seconds)
+    return seconds
+
+
+def compute(seconds: float) -> float:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return seconds
+
+
+def sit_in_c(path: str) -> None:
+    """Holds the GIL for good: one call of C code that no signal ends."""
+    Path(path).touch()
+    libc = ctypes.PyDLL(None)  # calls with the GIL held
+    blocked = (ctypes.c_ulong * 16)(*[0xFFFFFFFFFFFFFFFF] * 16)
+    libc.sigprocmask(0, blocked, None)  # SIG_BLOCK: so that nothing interrupts the sleep
+    libc.sleep(60)
+
+
+def clean_up(running: str, cleaned: str) -> None:
+    try:
+        touch_and_sleep(running)
+    finally:
+        Path(cleaned).touch()
+
+
+def swallow(path: str) -> str:
+    """Goes on whatever is raised."""
+    Path(path).touch()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            time.sleep(1)
+        except Exception:
+            continue
+    return "never"
+
+
+def catch(path: str) -> str:
+    """Returns something else instead of raising."""
+    try:
+        touch_and_sleep(path)
+    except Exception as error:
+        return f"caught {type(error).__name__}"
+    return "never"
+
+
+def raise_another(path: str) -> None:
+    try:
+        touch_and_sleep(path)
+    finally:
+        raise LookupError("while cleaning up")
+
+
+def die_n_times(path: str, n: int, value: object = None, **more: object) -> object:
+    """Kills its worker the first n times."""
+    with open(path, "a+") as file:
+        file.seek(0)
+        deaths = len(file.read())
+        if deaths < n:
+            file.write("x")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return value, more
+
+
+def fail_and_count(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("x")
+    raise LookupError("of the task")
+
+
+def start_child(running: str, swallows: bool) -> None:
+    """Has a child process that would live for a minute, and tells its pid."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    Path(running + ".new").write_text(str(child.pid))
+    os.rename(running + ".new", running)
+    if swallows:
+        swallow(running + ".swallows")
+    time.sleep(60)
+
+
+def own_handler(path: str) -> None:
+    """Ignores the signal that is to end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    swallow(path)
