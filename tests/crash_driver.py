@@ -55,14 +55,26 @@ WAIT = ("wait: spun", "wait: announced", "wait: sleeper", "wait: told", "wait: u
 SPACE = ("space: begun", "space: wanted", "space: announced", "space: told", "space: up", "space: over")
 MEMORY = ("memory: begun", "memory: wanted", "memory: announced", "memory: told", "memory: up", "memory: over")
 JOIN = ("join: begun", "join: started", "join: ready")
-LEAVE = ("leave: begun", "leave: retired", "leave: not ready", "leave: left")
+RETIRE = ("retire: said", "retire: told")
+LEAVE = ("leave: begun", "leave: retired", "leave: not ready", "leave: handed over", "leave: left", "leave: told")
+TURN = ("turn: parked", "turn: told")
 
 # What a death there costs, wherever the table of a workload does not say.
-COSTS_ONE = {*CLAIM, *RUN, *RETURNS, *BYTES, *SPACE, *MEMORY, "worker: failed"}
-COSTS_NONE = {*ANSWERED, *WAIT, *JOIN, *LEAVE, "publish: no leader", "claim: found", "hint: behind", "hint: pushed"}
+COSTS_ONE = {*CLAIM, *RUN, *RETIRE, *RETURNS, *BYTES, *SPACE, *MEMORY, "worker: failed"}
+COSTS_NONE = {
+    *ANSWERED,
+    *WAIT,
+    *JOIN,
+    *LEAVE,
+    *TURN,
+    "publish: no leader",
+    "claim: found",
+    "hint: behind",
+    "hint: pushed",
+}
 # Where threads of the parent pass alone. They are held there, not killed.
 PARENT = ("lead: looked", "lead: announced", "serve: looked", "serve: announced")
-ONCE_A_LIFE = {*JOIN, *LEAVE}
+ONCE_A_LIFE = {*JOIN, *RETIRE, *LEAVE, *TURN}
 
 
 @dataclass
@@ -90,7 +102,7 @@ class Workload:
     hold: str = ""  # the victim sleeps at this point
     hold_s: float = 0.0
     max_tasks: int | None = None  # then not by fork
-    at_start: bool = False  # the trap is set by the initializer
+    at_start: int = 0  # the trap is set by the initializer of the so manieth worker to start, from 1
 
 
 class Pool:
@@ -103,7 +115,7 @@ class Pool:
         self.numbers = itertools.count()
         options: dict[str, Any] = {}
         if workload.at_start:
-            options = {"initializer": tasks.trap_the_first, "initargs": (str(folder / "trap"), trap)}
+            options = {"initializer": tasks.trap_the_nth, "initargs": (str(folder), workload.at_start, trap)}
         self.executor = ProcessPoolExecutor(
             self.n, get_context(method), max_tasks_per_child=workload.max_tasks, **options
         )
@@ -161,6 +173,15 @@ class Pool:
 
     def living(self) -> set[int]:
         return {p.pid for p in self.executor._supervisor.processes}
+
+    def find_victim(self) -> bool:
+        """Whether a worker has set the trap as it started."""
+        for path in self.folder.glob("trap.*"):
+            self.victim = int(path.name.rpartition(".")[2])
+        return self.victim in self.processes
+
+    def victim_is_gone(self) -> bool:
+        return self.find_victim() and self.victim not in self.living()
 
     def was_killed(self) -> bool:
         """Whether the victim, which has been buried, was killed; if not, it has left after its tasks."""
@@ -236,8 +257,8 @@ class Pool:
         if case.costs is not None:
             assert self.died == case.costs, f"{self.died} tasks lost by {case}"
         self.run(20)
-        self.await_(self.whole, "all workers again")
         if self.workload.max_tasks is None:
+            self.await_(self.whole, "all workers again")
             self.check_arenas()
         gc.collect()
         assert self.client.blocks == self.blocks, f"{self.client.blocks} blocks, {self.blocks} before {case}"
@@ -354,6 +375,30 @@ def one_by_one(pool: Pool) -> None:
         pool.settle([(pool.submit(tasks.square, i), i * i)])
 
 
+def last_task(pool: Pool) -> tuple[Path, Any]:
+    """The worker's third and last, for which a successor is started, goes on until the file is there."""
+    pool.run(2)
+    return closed_gate(pool)
+
+
+def succeeding(pool: Pool) -> None:
+    """A worker's turn comes when it has started."""
+    if pool.find_victim():
+        return pool.run(1)
+    path, future = last_task(pool)
+    pool.await_(pool.find_victim, "the successor")
+    path.touch()
+    pool.settle([(future, 1)])
+
+
+def parked(pool: Pool) -> None:
+    """A worker's turn does not come while it lives."""
+    path, future = last_task(pool)
+    pool.await_(pool.victim_is_gone, "the death of the successor")
+    path.touch()
+    pool.settle([(future, 1)])
+
+
 def late(pool: Pool) -> None:
     """A task comes while the worker, of which the parent does not know it yet, lies down."""
     pool.run(2)
@@ -401,15 +446,10 @@ WORKLOADS = {
         [*cases(MEMORY), *cases(RING, "memory: announced", 1), Case("sleep: up", "memory: told", 1), *cases(RETURNS)],
         n=1,
     ),
-    "leaving": Workload(one_by_one, cases(LEAVE), max_tasks=4),
-    "leaving, and a task comes": Workload(
-        one_by_one,
-        [*cases(ROUSE, "leave: not ready", 0), *cases(RING, "rouse: taken", 0), Case("rouse: rung", "ring: woken", 0)],
-        hold="leave: retired",
-        hold_s=0.02,
-        max_tasks=4,
-    ),
-    "starting": Workload(burst, cases(JOIN), at_start=True),
+    "leaving": Workload(one_by_one, cases((*RETIRE, *LEAVE)), n=1, max_tasks=3, at_start=1),
+    "parked": Workload(parked, cases(TURN), n=1, max_tasks=3, at_start=2),
+    "succeeding": Workload(succeeding, cases(JOIN), n=1, max_tasks=3, at_start=2),
+    "starting": Workload(burst, cases(JOIN), at_start=1),
     "late": Workload(late, cases(WAIT), hold="wait: spun", hold_s=0.02),
     "woken by a signal": Workload(
         woken_by_a_signal, cases(("rouse: missed", "rouse: again")), hold="rouse: named", hold_s=0.02
@@ -421,23 +461,30 @@ WORKLOADS = {
 
 
 def run_at_start(workload: Workload, method: str, case: Case, folder: Path) -> dict[str, Any]:
-    """A pool for each point, since its workers set the trap while they start."""
+    """A pool for each point, since its workers set the trap while they start. With `max_tasks` they come and go, and
+    the one that has set the trap must not go alive."""
     folder.mkdir()
     trap = ("", case.after, case.point, 1, "", 0.0)
-    (folder / "trap").touch()
     pool = Pool(workload, method, folder, trap)
+    rounds = 0
     with pool.executor:
         pool.executor._supervisor.begin(pool.executor)
-        pool.await_(lambda: any(folder.glob("trap.*")), "the trap")
-        (pool.victim,) = (int(p.name.rpartition(".")[2]) for p in folder.glob("trap.*"))
-        workload.round(pool)
-        pool.await_(lambda: pool.victim not in pool.living(), "the death")
-        assert pool.was_killed()
+        pool.await_(lambda: workload.at_start > 1 or any(folder.glob("trap.*")), "the trap")
+        while not pool.victim_is_gone():
+            workload.round(pool)
+            rounds += 1
+            assert rounds < 1000, f"the worker does not come to {case}"
+        assert pool.was_killed(), f"the worker has left without coming to {case}"
         died, done = pool.died, pool.done
-        pool.warm_up()
+        if workload.max_tasks is None:
+            pool.warm_up()
+        else:
+            pool.run(1)
+            gc.collect()
+            pool.blocks = pool.client.blocks
         pool.died = died
         pool.check_after(case)
-    return {"point": case.point, "after": case.after, "rounds": 1, "done": done, "died": died}
+    return {"point": case.point, "after": case.after, "rounds": rounds, "done": done, "died": died}
 
 
 def held_cases(workload: Workload) -> list[Case]:

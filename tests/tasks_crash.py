@@ -61,13 +61,17 @@ def meet_large(folder, n, size):
     return b"L" * size
 
 
-def trap_the_first(path, trap):
-    """An initializer: of the workers that find the file, one sets the trap."""
-    try:
-        os.rename(path, f"{path}.{os.getpid()}")
-    except FileNotFoundError:
+def trap_the_nth(folder, n, trap):
+    """An initializer: the nth worker that calls it sets the trap."""
+    for i in range(1, n + 1):
+        try:
+            os.close(os.open(os.path.join(folder, f"start.{i}"), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        if i == n:
+            open(os.path.join(folder, f"trap.{os.getpid()}"), "w").close()
+            set_trap(*trap)
         return
-    set_trap(*trap)
 
 
 def square(i):

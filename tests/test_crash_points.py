@@ -101,7 +101,7 @@ def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload)
 def test_the_same_at_later_passings_and_under_every_start_method(package, workload, method, nth):
     if nth > 1 and all(case.point in crash_driver.ONCE_A_LIFE for case in crash_driver.WORKLOADS[workload].cases):
         pytest.skip("a worker passes these points once")
-    if nth > 1 and crash_driver.WORKLOADS[workload].max_tasks:
+    if nth > 1 and crash_driver.WORKLOADS[workload].at_start:
         pytest.skip("a worker leaves once")
     kill_at_every_point(package, workload, method, nth)
 

@@ -253,9 +253,9 @@ def test_the_report_of_the_shared_words_reads_the_words_of_the_running_pool():
             assert shared["claim_pos"] == 100
             assert shared["stop"] == shared["waking"] == 0
             assert words.board() == {"free": 1024}
-            assert sum(w["tasks_done"] for w in workers) == 100
             assert sum(w["results written"] for w in workers) == 100
-            assert {w["state"] for w in workers} == {1}
+            assert {w["state"] for w in workers} == {2}
+            assert sorted(w["turn"] for w in workers) == [1, 2]
             assert {(w["current"], w["waits_space"], w["wants_memory"]) for w in workers} == {(0, 0, 0)}
             while sum(words.worker(w)["results read"] for w in range(2)) != 100:
                 assert time.monotonic() < deadline, str(words)

@@ -59,10 +59,16 @@ class Words:
         return {
             "sleeps": self.word(at) & 0xFFFFFFFF,
             "current": self.word(at + LINE),
-            "tasks_done": self.word(at + LINE + 8),
+            "started_ns": self.word(at + LINE + 8),
             "state": self.word(at + 2 * LINE),
             "waits_space": self.word(at + 2 * LINE + 16),
             "wants_memory": self.word(at + 2 * LINE + 24),
+            "retiring": self.word(at + 2 * LINE + 32),
+            "interrupted": self.word(at + 3 * LINE),
+            "condemned": self.word(at + 3 * LINE + 16),
+            "successor": self.word(at + 3 * LINE + 24),
+            "dismissed": self.word(at + 3 * LINE + 32),
+            "turn": self.word(at + 3 * LINE + 40),
             "results read": self.word(self.rings + w * RING_BYTES),
             "results written": max(self.word(self.rings + w * RING_BYTES + LINE + i * 128) for i in range(1024)),
         }
