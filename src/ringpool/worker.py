@@ -78,10 +78,10 @@ def _disown_forkserver() -> None:
     """In a forked worker, multiprocessing would take its parent's fork server for a child of its own, and fail to wait
     for it, when a task starts processes by that method. (The module is not imported for this.)"""
     module = sys.modules.get("multiprocessing.forkserver")
-    server = getattr(module, "_forkserver", None)
+    server: Any = getattr(module, "_forkserver", None)
     if getattr(server, "_forkserver_pid", None) is not None:
         preload = server._preload_modules
-        server.__init__()
+        type(server).__init__(server)
         server._preload_modules = preload
 
 
