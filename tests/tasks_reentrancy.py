@@ -34,6 +34,11 @@ def touch_and_wait(entered: str, release: str) -> int:
     return os.getpid()
 
 
+def late(seconds: float, value: int) -> int:
+    time.sleep(seconds)
+    return value
+
+
 def await_file(path: str) -> None:
     while not Path(path).exists():
         time.sleep(0.002)
@@ -79,14 +84,16 @@ def echo(value: Any) -> Any:
 class Squares:
     """A task; calls a function of the process that submitted it when it is dropped."""
 
-    def __init__(self, dropped: Any = None) -> None:
+    def __init__(self, dropped: Any = None, late: float = 0) -> None:
         self.dropped = dropped
+        self.late = late
 
     def __call__(self, x: int) -> int:
+        time.sleep(self.late)
         return x * x
 
     def __reduce__(self) -> Any:
-        return Squares, ()
+        return Squares, (None, self.late)
 
     def __del__(self) -> None:
         if self.dropped is not None:

@@ -239,28 +239,24 @@ def test_ctrl_c_while_the_pool_begins_is_raised_and_no_worker_is_left(at_fork):
 
 
 def test_what_a_task_called_may_wait_for_another_task_when_it_is_dropped(tmp_path):
-    """The leader settles a task, drops what it called, and is to wait above itself: nobody else reads the rings."""
+    """The leader settles a task, drops what it called, and is to wait above itself: nobody else reads the rings. The
+    worker is never idle with a result unread, which would rouse the collector."""
     seen = []
     release = tmp_path / "release"
     with pool() as executor:
 
         def dropped():
-            inner = executor.submit(tasks.square, 5)
+            inner = executor.submit(tasks.late, 0.2, 25)
             executor.submit(tasks.touch_and_wait, str(tmp_path / "entered"), str(release))
-            wait_until((tmp_path / "entered").exists, "the busy task")  # the worker is never idle: it rouses nobody
-            seen.append(inner.result(WAIT_S))
+            seen.append(inner.result(WAIT_S / 2))
             release.touch()
-            seen.append("end")
 
-        executor.submit(tasks.Squares(dropped), 3)
-        assert executor.submit(time.sleep, 0.1).result(WAIT_S) is None
-        wait_until(release.exists, "the destructor")
-    assert seen == [25, "end"]
+        executor.submit(tasks.Squares(dropped, late=0.2), 3)
+        assert executor.submit(tasks.late, 0.2, 16).result(WAIT_S) == 16
+    assert seen == [25]
 
 
 def test_a_leader_that_leaves_does_not_name_a_thread_that_is_in_a_signal_handler(alarm, tmp_path):
-    """The worker is busy after the handler's task, so it is never idle with a result unread, which would rouse the
-    collector."""
     releases = [tmp_path / f"release.{i}" for i in range(3)]
     entered = [tmp_path / f"entered.{i}" for i in range(3)]
     seen = []
@@ -272,9 +268,8 @@ def test_a_leader_that_leaves_does_not_name_a_thread_that_is_in_a_signal_handler
         def handler(signum, frame):
             releases[1].touch()
             thread.join(WAIT_S)  # it leaves the lead to whoever waits
-            inner = executor.submit(tasks.square, 3)
+            inner = executor.submit(tasks.late, 0.2, 9)
             busy = executor.submit(tasks.touch_and_wait, str(entered[2]), str(releases[2]))
-            wait_until(entered[2].exists, "the busy task")
             seen.append(inner.result(WAIT_S))
             releases[2].touch()
             seen.append(busy.result(WAIT_S) > 0)
@@ -294,17 +289,15 @@ def test_others_get_their_results_while_the_leader_is_held_up(tmp_path):
     with pool() as executor:
 
         def dropped():
-            inner = executor.submit(tasks.square, 3)
+            inner = executor.submit(tasks.late, 0.2, 9)
             executor.submit(tasks.touch_and_wait, str(tmp_path / "entered"), str(release))
-            wait_until((tmp_path / "entered").exists, "the busy task")
-            thread = threading.Thread(target=lambda: seen.append(inner.result(WAIT_S)))
+            thread = threading.Thread(target=lambda: seen.append(inner.result(WAIT_S / 2)))
             thread.start()
             thread.join(WAIT_S)
             release.touch()
 
-        executor.submit(tasks.Squares(dropped), 3)
-        assert executor.submit(time.sleep, 0.1).result(WAIT_S) is None
-        wait_until(release.exists, "the destructor")
+        executor.submit(tasks.Squares(dropped, late=0.2), 3)
+        assert executor.submit(tasks.late, 0.2, 16).result(WAIT_S) == 16
     assert seen == [9]
 
 

@@ -128,7 +128,7 @@ def _disown_forkserver() -> None:
     server: Any = getattr(module, "_forkserver", None)
     if getattr(server, "_forkserver_pid", None) is not None:
         preload = server._preload_modules
-        server.__init__()
+        type(server).__init__(server)
         server._preload_modules = preload
 
 
