@@ -11,6 +11,7 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
+_STATUS = Path("/proc/self/status")
 _VMSTAT = Path("/proc/vmstat")
 _UNKNOWN_MEMORY = 4 << 30  # arbitrary
 
@@ -55,8 +56,13 @@ def oom_kills() -> int | None:
 
 
 def peak_rss() -> int:
-    """The most memory that this process has had in use, and that it passes on to what it starts as a child's."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory, in bytes, that this process has had in use since it became the program that it is, and so what
+    an exec can pass on to a process that it starts. Not ru_maxrss, which counts what its own exec passed on."""
+    for line in _read_lines(_STATUS):
+        name, _, size = line.partition(":")
+        if name == "VmHWM":
+            return int(size.split()[0]) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # at least as much
 
 
 def address_space() -> int | None:
