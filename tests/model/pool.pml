@@ -2,15 +2,16 @@
  *
  * Who runs here, and what each is in the code:
  *
- *   worker(w)    Worker.run. After a death the same process of the model is the successor. It may die before any step.
+ *   worker(w)    Worker.run. It may die before any of its steps; the same process of the model is then its successor.
  *   parent       the parent's threads while they hold the GIL, one section of code at a time: the user's submit, cancel,
  *                result, add_done_callback and shutdown; the collector's rounds (Client.serve); the supervisor's
- *                funerals (Supervisor._bury, Client.bury, .fail, .rouse). Between two sections it checks the promises.
- *   leader       rp_pool_wait_results, which a user's thread runs without the GIL
+ *                funerals (Supervisor._bury with Client.bury, .fail, .rouse). Between two sections it checks the promises.
+ *   leader       rp_pool_wait_results, which a thread in result() runs without the GIL
  *   collector    rp_pool_wait_service, likewise
  *
- * One step is one access to a word that others may look at meanwhile. What is private, and what cannot be seen before a
- * later step publishes it (the bodies of slots and results), goes with that step.
+ * A step is one access to a word that others may look at meanwhile. What is private, and what cannot be seen before a later
+ * step publishes it (the bodies of slots and results), goes with that step. Where a step holds more, its comment says why
+ * nothing is lost. So it is with spins: what a spin finds is what the look after it finds, made later.
  *
  * Assumed: sequential consistency. All decisions of the code that rest on two words are made by seq_cst operations
  * (announce / publish, see bell.h), so one order of all of these is what it has. Weaker accesses, and what they become:
@@ -18,22 +19,23 @@
  *   `current`, relaxed                                     a store; its reader comes after its writer's death
  *   rp_bell_cancel, relaxed                                seen at once; seen late, it costs a wasted wake
  *   read_pos in rp_ring_unread, claim_pos in rp_pool_take  a look; figures and hints
- *   waits_space, cleared by the parent at a funeral        a store; the successor starts later
+ *   what the parent clears at a funeral                    one step; the successor starts later
  * What a weak machine makes of them is for ThreadSanitizer (test_native.py).
  *
- * Left out: spins and naps (a look that finds something before the sleep is a choice here), time-outs and signals in
- * workers, memory blocks and the waits for them, functions, the rings for a result ring half full (nothing may rely on
- * them), the drain at every 32nd submit, the initializer, broken pools, several threads in result(), pools that grow, and
- * builds without a GIL.
+ * Left out: naps, time-outs and signals in workers, memory blocks and the waits for them, functions, the ring of a worker
+ * whose result ring is half full (a help that nothing may rely on), the drain at every 32nd submit, the initializer,
+ * broken pools, several threads in result(), pools that grow, and builds without a GIL.
  *
- * Constants, by -D: NW workers, NT tasks, CAP slots of the board, RING slots of a result ring, DEATHS of workers, CANCELS;
- * LAST tasks after which a worker retires (0: never); LEADS 0: nobody calls result(); TIMEOUTS 1: result() may give up;
- * WATCH 1: the first task may get a callback, and the last ends only when it has been called; TOGETHER 1: none of two tasks
- * ends before both have begun or are settled, so both must be with workers at once. CAP is at least NW, as in the code: so much room is why a task that waits for it is always moved
- * up in the end.
+ * Constants, by -D: NW workers (3 at most), NT tasks (4), CAP slots of the board (3), RING slots of a result ring (2),
+ * DEATHS of workers, CANCELS; LAST tasks after which a worker retires (0: never); LEADS 0: nobody calls result(); TIMEOUTS 1:
+ * result() may give up; SHUTDOWN 1: at any time, else when all rest; WATCH 1: the first task may get a callback, and the
+ * last does not end before it is called; TOGETHER 1: neither of two tasks ends before both have begun or are settled, so
+ * both must be with workers at once; HINTS 1: claim_pos is pushed step by step; SLEEPERS_FIRST: see rouse.
+ * Where tasks wait for each other, CAP is to be NW at least, as in the code: with fewer slots than workers, a task could
+ * wait in the queue while a worker idles.
  *
- * Each promise has a name, which its assertion prints. For each there is a mutant, -DMUTANT_..., that breaks it, and
- * tests/test_model.py holds the table of them. */
+ * Each promise has a name, which its assertion prints. For each there is a mutant, -DMUTANT_..., that breaks it;
+ * tests/test_model.py holds the table. */
 
 #ifndef NW
 #define NW 2
@@ -77,10 +79,11 @@
 
 /* ---- the promises ---- */
 
-/* Never set. At each step: */
+/* These are never set: `assert(name)` fails. At each step: */
 hidden byte settled_once, cancelled_never_runs, runs_on_one_worker, only_the_held_task_fails,
     what_was_answered_never_fails;
-/* When nobody will move any more, unless the user does something new or another worker dies: */
+/* When nobody will move any more, unless the user does something new or another worker dies: (And one more: every run comes
+ * to such an end. There is no cycle.) */
 hidden byte no_sleeper_left_with_work, no_queue_left_behind, no_result_left_unread, no_room_left_unnoticed,
     no_leader_left_asleep, no_watcher_left_untold, no_task_lost, the_pool_ends;
 
@@ -1026,7 +1029,6 @@ dead: /* the pool would end with it */
 /* ---- the parent, without the GIL ---- */
 
 proctype leader() {
-    byte me = NW;
 end:
     do
     :: d_step { user == SLEEPS -> bell[RESULTS] = 1 }
@@ -1042,9 +1044,7 @@ end:
        :: d_step { in_kernel[RESULTS] -> in_kernel[RESULTS] = 0; bell[RESULTS] = 0; user = UP }
 #endif
        fi
-    od;
-dead:
-    skip
+    od
 }
 
 #ifdef MUTANT_SLEEPER_IS_CAUSE_ENOUGH
