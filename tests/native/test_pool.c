@@ -834,6 +834,20 @@ static void a_worker_that_leaves_hands_its_task_to_a_sleeper(void)
     close_by_hand();
 }
 
+/* Its process may take its time to end, and is buried only then. */
+static void a_worker_that_leaves_results_unread_wakes_the_collector(void)
+{
+    pthread_t thread;
+    open_by_hand(1);
+    thread = put_to_sleep(wait_for_service, &parent.shared->service);
+    (void)rp_pool_try_result(&worker);
+    rp_pool_publish_result(&worker);
+    rp_pool_leave(&worker);
+    end_thread(thread);
+    CHECK_EQ(rp_pool_wait_service(&parent), 0); /* and it does not fall asleep again over them */
+    close_by_hand();
+}
+
 static void a_stop_wakes_everybody(void)
 {
     pthread_t thread;
@@ -885,5 +899,6 @@ int main(int argc, char **argv)
     RUN(sleepers_beyond_the_first_64_are_found);
     RUN(a_stop_wakes_everybody);
     RUN(a_worker_that_leaves_hands_its_task_to_a_sleeper);
+    RUN(a_worker_that_leaves_results_unread_wakes_the_collector);
     return 0;
 }
