@@ -30,7 +30,8 @@
  * DEATHS of workers, CANCELS; LAST tasks after which a worker retires (0: never); LEADS 0: nobody calls result(); TIMEOUTS 1:
  * result() may give up; SHUTDOWN 1: at any time, else when all rest; WATCH 1: the first task may get a callback, and the
  * last does not end before it is called; TOGETHER 1: neither of two tasks ends before both have begun or are settled, so
- * both must be with workers at once; HINTS 1: claim_pos is pushed step by step; SLEEPERS_FIRST: see rouse.
+ * both must be with workers at once; SLOW 1: the process of worker 0 takes any time to start and to end, so nothing may
+ * wait for that, and worker 0 alone retires; HINTS 1: claim_pos is pushed step by step; SLEEPERS_FIRST: see rouse.
  * Where tasks wait for each other, CAP is to be NW at least, as in the code: with fewer slots than workers, a task could
  * wait in the queue while a worker idles.
  *
@@ -72,6 +73,9 @@
 #endif
 #ifndef WATCH
 #define WATCH 0
+#endif
+#ifndef SLOW
+#define SLOW 0
 #endif
 #ifndef TOGETHER
 #define TOGETHER 0
@@ -159,6 +163,8 @@ bit watched, news;        /* the first task has a callback; it is done and the c
 #define WAITS_IN_TASK(t) 0
 #define MAY_END true
 #endif
+
+bit away = SLOW;          /* worker 0 starts or ends */
 
 /* Where a worker may die: before each step of its own. The parent, whose `me` is no worker's, does not. */
 #if DEATHS
@@ -528,6 +534,14 @@ inline publish_result() {
 #endif
 }
 
+inline tell_of_unread() {
+    if
+    :: answers != read_pos[me] -> ring(SERVICE)
+    :: answers == read_pos[me]
+    OR_DIE
+    fi
+}
+
 inline lie_down() {
     came_round();
 #ifdef MUTANT_BELL_AFTER_BIT
@@ -538,11 +552,7 @@ inline lie_down() {
     if :: sleepers = sleepers | BIT(me) OR_DIE fi;
 #endif
 #ifndef MUTANT_UNREAD_RINGS_NOBODY
-    if
-    :: answers != read_pos[me] -> ring(SERVICE)
-    :: answers == read_pos[me]
-    OR_DIE
-    fi;
+    tell_of_unread();
 #endif
 #if HINTS /* the look that pushes the hint on the way */
     first();
@@ -571,8 +581,8 @@ born:
     :: place[me] == VACANT -> goto over
     od;
     space = RING;
-    left = LAST;
-    if :: ready = ready | BIT(me) OR_DIE fi;
+    left = (SLOW && me > 0 -> 0 : LAST);
+    if :: d_step { ready = ready | BIT(me); if :: me == 0 -> away = 0 :: else fi } OR_DIE fi;
     do
     :: try_claim();
        if
@@ -602,6 +612,12 @@ born:
     came_round();
 #ifndef MUTANT_LEAVE_ROUSES_NOBODY
     rouse_if_work_waits();
+#endif
+#ifndef MUTANT_LEAVE_TELLS_NOT_OF_UNREAD
+    tell_of_unread();
+#endif
+#if SLOW
+    if :: d_step { if :: me == 0 -> away = 1 :: else fi } OR_DIE fi;
 #endif
     place[me] = DEAD;
 dead:
@@ -914,8 +930,9 @@ inline rouse_after_death() {
 
 /* ---- the promises that are about rest ---- */
 
-#define RESTS(w) (place[w] == VACANT || (place[w] == RUNS && (in_kernel[w] || (in_task[w] && !MAY_END))))
-#define IS_THERE(w) (place[w] != VACANT)
+#define IS_AWAY(w) (w == 0 && away && NW > 1)
+#define RESTS(w) (place[w] == VACANT || (place[w] == RUNS && (in_kernel[w] || IS_AWAY(w) || (in_task[w] && !MAY_END))))
+#define IS_THERE(w) (place[w] != VACANT && !IS_AWAY(w))
 #define MOVES(w) (!RESTS(w))
 #define WAITS_FOR_ROOM(w) (place[w] == RUNS && waits_space[w])
 #define REST (stage == 0 && (!TOGETHER || next == NT) && (user == IDLE || in_kernel[RESULTS]) && (service == GONE || in_kernel[SERVICE]) && !ANY_WORKER(MOVES))
@@ -1016,6 +1033,7 @@ end:
     :: stage == 3 -> rouse_after_death(); stage = 4
     :: d_step { stage == 4 ->
            place[w] = (stop || (closing && outstanding + queued == 0) -> VACANT : RUNS);
+           if :: w == 0 -> away = SLOW :: else fi;
            w = 0;
            stage = 0
        }
@@ -1050,7 +1068,7 @@ end:
 #ifdef MUTANT_SLEEPER_IS_CAUSE_ENOUGH
 #define CAUSE_BY(w) (sleepers & BIT(w))
 #else
-#define CAUSE_BY(w) ((sleepers & BIT(w) || waits_space[w]) && FULL(w))
+#define CAUSE_BY(w) ((sleepers & BIT(w) || !(ready & BIT(w)) || waits_space[w]) && FULL(w))
 #endif
 
 proctype collector() {
