@@ -280,6 +280,13 @@ static rp_word *mask_word(struct rp_pool *p, rp_word *mask, uint64_t *bit)
     return &mask[p->index / 64];
 }
 
+/* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
+static void tell_of_unread(struct rp_pool *p)
+{
+    if (rp_ring_unread(&p->results[p->index]) > 0)
+        (void)rp_bell_ring(&p->shared->service); /* announce / publish: it has cleared its ready or set its sleepers bit */
+}
+
 static void note_peak(struct rp_pool *p)
 {
     rp_store_relaxed(&me(p)->peak_rss, rp_os_peak_rss()); /* relaxed: the parent reads it when this process is dead */
@@ -334,6 +341,8 @@ void rp_pool_leave(struct rp_pool *p)
     RP_STEP("leave: handed over");
     came_round(p);
     rouse_if_work_waits(p); /* ... and what was published before may have */
+    RP_STEP("leave: roused");
+    tell_of_unread(p); /* the process may take its time to end */
     RP_STEP("leave: left");
 }
 
@@ -434,9 +443,7 @@ int rp_pool_wait_task(struct rp_pool *p)
     RP_STEP("wait: announced");
     rp_or_seq_cst(sleepers, bit); /* announce / publish */
     RP_STEP("wait: sleeper");
-    /* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
-    if (rp_ring_unread(&p->results[p->index]) > 0)
-        (void)rp_bell_ring(&p->shared->service);
+    tell_of_unread(p);
     RP_STEP("wait: told");
     if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop) || rp_load_seq_cst(&me(p)->dismissed))
         rp_bell_cancel(&me(p)->bell);
@@ -688,7 +695,8 @@ static bool service_has_cause(struct rp_pool *p)
     for (uint32_t w = 0; w < p->n_workers; w++) {
         const struct rp_ring *ring = &p->results[w];
         uint64_t half = rp_load_relaxed(&ring->read_pos) + ring->capacity / 2;
-        if (rp_load_seq_cst(&p->shared->sleepers[w / 64]) >> (w % 64) & 1 && rp_ring_try_peek(ring))
+        uint64_t up = rp_load_seq_cst(&p->shared->ready[w / 64]) & ~rp_load_seq_cst(&p->shared->sleepers[w / 64]);
+        if (!(up >> (w % 64) & 1) && rp_ring_try_peek(ring))
             return true;
         if (rp_load_seq_cst(rp_ring_slot(ring, half)) == half + 1 || asks_for_memory(p, w))
             return true;

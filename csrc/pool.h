@@ -26,7 +26,7 @@
  *   worker whose arena is full           its own       the parent's return of a block, which looks at wants_memory
  *   the parent's thread in result()      results       any result; rp_pool_kick_leader
  *   the parent's collector thread        service       a result while `collect` is set and no leader sleeps; a ring half
- *                                                      full; a worker that goes to sleep with results unread; the claim
+ *                                                      full; a worker that sleeps or leaves with results unread; the claim
  *                                                      of refill_pos; rp_pool_kick_service
  *
  * Waking workers. `sleepers` says who sleeps; `awake` workers are the ready ones that do not. A worker holds one task at

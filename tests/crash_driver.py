@@ -56,7 +56,15 @@ SPACE = ("space: begun", "space: wanted", "space: announced", "space: told", "sp
 MEMORY = ("memory: begun", "memory: wanted", "memory: announced", "memory: told", "memory: up", "memory: over")
 JOIN = ("join: begun", "join: started", "join: ready")
 RETIRE = ("retire: said", "retire: told")
-LEAVE = ("leave: begun", "leave: retired", "leave: not ready", "leave: handed over", "leave: left", "leave: told")
+LEAVE = (
+    "leave: begun",
+    "leave: retired",
+    "leave: not ready",
+    "leave: handed over",
+    "leave: roused",
+    "leave: left",
+    "leave: told",
+)
 TURN = ("turn: parked", "turn: told")
 
 # What a death there costs, wherever the table of a workload does not say.

@@ -2,15 +2,16 @@
  *
  * Who runs here, and what each is in the code:
  *
- *   worker(w)    Worker.run. After a death the same process of the model is the successor. It may die before any step.
+ *   worker(w)    Worker.run. It may die before any of its steps; the same process of the model is then its successor.
  *   parent       the parent's threads while they hold the GIL, one section of code at a time: the user's submit, cancel,
  *                result, add_done_callback and shutdown; the collector's rounds (Client.serve); the supervisor's
- *                funerals (Supervisor._bury, Client.bury, .fail, .rouse). Between two sections it checks the promises.
- *   leader       rp_pool_wait_results, which a user's thread runs without the GIL
+ *                funerals (Supervisor._bury with Client.bury, .fail, .rouse). Between two sections it checks the promises.
+ *   leader       rp_pool_wait_results, which a thread in result() runs without the GIL
  *   collector    rp_pool_wait_service, likewise
  *
- * One step is one access to a word that others may look at meanwhile. What is private, and what cannot be seen before a
- * later step publishes it (the bodies of slots and results), goes with that step.
+ * A step is one access to a word that others may look at meanwhile. What is private, and what cannot be seen before a later
+ * step publishes it (the bodies of slots and results), goes with that step. Where a step holds more, its comment says why
+ * nothing is lost. So it is with spins: what a spin finds is what the look after it finds, made later.
  *
  * Assumed: sequential consistency. All decisions of the code that rest on two words are made by seq_cst operations
  * (announce / publish, see bell.h), so one order of all of these is what it has. Weaker accesses, and what they become:
@@ -18,22 +19,24 @@
  *   `current`, relaxed                                     a store; its reader comes after its writer's death
  *   rp_bell_cancel, relaxed                                seen at once; seen late, it costs a wasted wake
  *   read_pos in rp_ring_unread, claim_pos in rp_pool_take  a look; figures and hints
- *   waits_space, cleared by the parent at a funeral        a store; the successor starts later
+ *   what the parent clears at a funeral                    one step; the successor starts later
  * What a weak machine makes of them is for ThreadSanitizer (test_native.py).
  *
- * Left out: spins and naps (a look that finds something before the sleep is a choice here), time-outs and signals in
- * workers, memory blocks and the waits for them, functions, the rings for a result ring half full (nothing may rely on
- * them), the drain at every 32nd submit, the initializer, broken pools, several threads in result(), pools that grow, and
- * builds without a GIL.
+ * Left out: naps, time-outs and signals in workers, memory blocks and the waits for them, functions, the ring of a worker
+ * whose result ring is half full (a help that nothing may rely on), the drain at every 32nd submit, the initializer,
+ * broken pools, several threads in result(), pools that grow, and builds without a GIL.
  *
- * Constants, by -D: NW workers, NT tasks, CAP slots of the board, RING slots of a result ring, DEATHS of workers, CANCELS;
- * LAST tasks after which a worker retires (0: never); LEADS 0: nobody calls result(); TIMEOUTS 1: result() may give up;
- * WATCH 1: the first task may get a callback; TOGETHER 1: no task ends before all have begun or are settled, so all must
- * be with workers at once. CAP is at least NW, as in the code: so much room is why a task that waits for it is always moved
- * up in the end.
+ * Constants, by -D: NW workers (3 at most), NT tasks (4), CAP slots of the board (3), RING slots of a result ring (2),
+ * DEATHS of workers, CANCELS; LAST tasks after which a worker retires (0: never); LEADS 0: nobody calls result(); TIMEOUTS 1:
+ * result() may give up; SHUTDOWN 1: at any time, else when all rest; WATCH 1: the first task may get a callback, and the
+ * last does not end before it is called; TOGETHER 1: neither of two tasks ends before both have begun or are settled, so
+ * both must be with workers at once; SLOW 1: the process of worker 0 takes any time to start and to end, so nothing may
+ * wait for that, and worker 0 alone retires; HINTS 1: claim_pos is pushed step by step; SLEEPERS_FIRST: see rouse.
+ * Where tasks wait for each other, CAP is to be NW at least, as in the code: with fewer slots than workers, a task could
+ * wait in the queue while a worker idles.
  *
- * Each promise has a name, which its assertion prints. For each there is a mutant, -DMUTANT_..., that breaks it, and
- * tests/test_model.py holds the table of them. */
+ * Each promise has a name, which its assertion prints. For each there is a mutant, -DMUTANT_..., that breaks it;
+ * tests/test_model.py holds the table. */
 
 #ifndef NW
 #define NW 2
@@ -71,16 +74,20 @@
 #ifndef WATCH
 #define WATCH 0
 #endif
+#ifndef SLOW
+#define SLOW 0
+#endif
 #ifndef TOGETHER
 #define TOGETHER 0
 #endif
 
 /* ---- the promises ---- */
 
-/* Never set. At each step: */
-hidden byte settled_once, cancelled_never_runs, runs_on_one_worker, only_the_held_task_fails, one_task_a_death,
+/* These are never set: `assert(name)` fails. At each step: */
+hidden byte settled_once, cancelled_never_runs, runs_on_one_worker, only_the_held_task_fails,
     what_was_answered_never_fails;
-/* When nobody will move any more, unless the user does something new or another worker dies: */
+/* When nobody will move any more, unless the user does something new or another worker dies: (And one more: every run comes
+ * to such an end. There is no cycle.) */
 hidden byte no_sleeper_left_with_work, no_queue_left_behind, no_result_left_unread, no_room_left_unnoticed,
     no_leader_left_asleep, no_watcher_left_untold, no_task_lost, the_pool_ends;
 
@@ -143,11 +150,21 @@ byte held_by[NT];         /* worker + 1, from the claim to the answer */
 byte deaths;
 bit in_task[NW];          /* runs a task that waits for others to begin */
 
-#if TOGETHER == 0
-#define ALL_BEGUN true
-#elif NT == 2
-#define ALL_BEGUN ((begun[0] || settled[0]) && (begun[1] || settled[1]))
+bit watched, news;        /* the first task has a callback; it is done and the callback has not been called */
+
+/* What some tasks wait for before they end. */
+#if TOGETHER && NT == 2
+#define WAITS_IN_TASK(t) 1
+#define MAY_END ((begun[0] || settled[0]) && (begun[1] || settled[1]))
+#elif WATCH
+#define WAITS_IN_TASK(t) (t == NT - 1 && NT > 1)
+#define MAY_END (!watched && !news)
+#else
+#define WAITS_IN_TASK(t) 0
+#define MAY_END true
 #endif
+
+bit away = SLOW;          /* worker 0 starts or ends */
 
 /* Where a worker may die: before each step of its own. The parent, whose `me` is no worker's, does not. */
 #if DEATHS
@@ -213,7 +230,7 @@ inline toll(b) {
 
 /* Without HINTS, a look over the board is one step, and so is a claim. That loses nothing: a slot that was seen READY and is
  * gone means another look, which is the same as having looked later, and whoever finds the hint behind pushes it. */
-#define SOME_READY (STATE(slot[0]) == 1 || STATE(slot[CAP - 1]) == 1)
+#define SOME_READY (STATE(slot[0]) == 1 || STATE(slot[CAP / 2]) == 1 || STATE(slot[CAP - 1]) == 1) /* CAP <= 3 */
 
 /* Here and below: p, who and ok are variables of the process that calls. */
 inline first() {
@@ -230,7 +247,7 @@ inline first() {
     do
     :: d_step { slot[p % CAP] == READY(p) -> ok = 1 }
        break
-    :: d_step { slot[p % CAP] <= FREE(p) -> ok = 0; }
+    :: d_step { slot[p % CAP] <= FREE(p) -> ok = 0 }
        break
     :: slot[p % CAP] > READY(p) ->
         if
@@ -285,7 +302,11 @@ inline rouse_one() {
              break
           :: (sleepers & BIT(who)) == 0 ->
              if
+#ifdef MUTANT_WAKE_OF_ONE_WHO_IS_UP_STAYS
+             :: who = 0
+#else
              :: d_step { waking = 0; who = 0 }
+#endif
              OR_DIE
              fi
           OR_DIE
@@ -337,11 +358,18 @@ inline came_round() {
     if
     :: woken ->
         if
+#ifdef MUTANT_LOOKS_BEFORE_THE_WAKE_IS_OVER
+        :: woken = 0
+        fi;
+        rouse_if_work_waits();
+        waking = 0
+#else
         :: d_step { woken = 0; waking = 0 }
         OR_DIE
         fi;
 #ifndef MUTANT_NO_CHAIN
         rouse_if_work_waits()
+#endif
 #endif
     :: !woken
     fi
@@ -351,7 +379,7 @@ inline came_round() {
 
 /* ok: the task t has been claimed, at position at. */
 inline try_claim() {
-#if HINTS == 0
+#if HINTS == 0 && !defined(MUTANT_CLAIM_STORES)
     if
     :: d_step {
            SOME_READY ->
@@ -398,7 +426,7 @@ inline try_claim() {
     REQUIRE(cancelled_never_runs, !cancelled[t]); \
     REQUIRE(runs_on_one_worker, !begun[t]); \
     begun[t] = 1; \
-    in_task[me] = TOGETHER; \
+    in_task[me] = WAITS_IN_TASK(t); \
     at = 0
 
 inline take() {
@@ -426,9 +454,9 @@ inline take() {
     OR_DIE
     fi;
 #endif
-#if TOGETHER
+#if TOGETHER || WATCH
     if
-    :: d_step { ALL_BEGUN -> in_task[me] = 0 }
+    :: d_step { !in_task[me] || MAY_END -> in_task[me] = 0 }
     OR_DIE
     fi
 #endif
@@ -506,16 +534,25 @@ inline publish_result() {
 #endif
 }
 
-inline lie_down() {
-    came_round();
-    if :: bell[me] = 1 OR_DIE fi;
-    if :: sleepers = sleepers | BIT(me) OR_DIE fi;
-#ifndef MUTANT_UNREAD_RINGS_NOBODY
+inline tell_of_unread() {
     if
     :: answers != read_pos[me] -> ring(SERVICE)
     :: answers == read_pos[me]
     OR_DIE
-    fi;
+    fi
+}
+
+inline lie_down() {
+    came_round();
+#ifdef MUTANT_BELL_AFTER_BIT
+    if :: sleepers = sleepers | BIT(me) OR_DIE fi;
+    if :: bell[me] = 1 OR_DIE fi;
+#else
+    if :: bell[me] = 1 OR_DIE fi;
+    if :: sleepers = sleepers | BIT(me) OR_DIE fi;
+#endif
+#ifndef MUTANT_UNREAD_RINGS_NOBODY
+    tell_of_unread();
 #endif
 #if HINTS /* the look that pushes the hint on the way */
     first();
@@ -544,8 +581,8 @@ born:
     :: place[me] == VACANT -> goto over
     od;
     space = RING;
-    left = LAST;
-    if :: ready = ready | BIT(me) OR_DIE fi;
+    left = (SLOW && me > 0 -> 0 : LAST);
+    if :: d_step { ready = ready | BIT(me); if :: me == 0 -> away = 0 :: else fi } OR_DIE fi;
     do
     :: try_claim();
        if
@@ -575,6 +612,12 @@ born:
     came_round();
 #ifndef MUTANT_LEAVE_ROUSES_NOBODY
     rouse_if_work_waits();
+#endif
+#ifndef MUTANT_LEAVE_TELLS_NOT_OF_UNREAD
+    tell_of_unread();
+#endif
+#if SLOW
+    if :: d_step { if :: me == 0 -> away = 1 :: else fi } OR_DIE fi;
 #endif
     place[me] = DEAD;
 dead:
@@ -794,13 +837,19 @@ inline cancel(f) {
 
 /* ---- funerals ---- */
 
+#ifdef MUTANT_RECOVER_TAKES_ANY_CLAIM
+#define IS_OF_THE_DEAD(word) true
+#else
+#define IS_OF_THE_DEAD(word) (OWNER(word) == w + 1)
+#endif
+
 inline recover_slot(i) {
     if
-    :: d_step { STATE(slot[i]) == 2 && OWNER(slot[i]) == w + 1 ->
+    :: d_step { STATE(slot[i]) == 2 && IS_OF_THE_DEAD(slot[i]) ->
            claimed = body[i];
            slot[i] = slot[i] / 16 * 16 + 16
        }
-    :: !(STATE(slot[i]) == 2 && OWNER(slot[i]) == w + 1)
+    :: !(STATE(slot[i]) == 2 && IS_OF_THE_DEAD(slot[i]))
     fi
 }
 
@@ -813,11 +862,22 @@ inline recover() {
 #if CAP > 2
     recover_slot(2);
 #endif
+#ifndef MUTANT_DEAD_STAY_READY
     ready = ready & ~BIT(w);
+#endif
+#ifndef MUTANT_DEAD_STAY_ASLEEP
     sleepers = sleepers & ~BIT(w);
+#endif
     d_step { current[w] = 0; waits_space[w] = 0 }
     bell[w] = 0;
-    d_step { next_read[w] = 0; read_pos[w] = 0; seq[w * RING] = 0; seq[w * RING + RING - 1] = 0 }
+    d_step {
+        next_read[w] = 0;
+        read_pos[w] = 0;
+#ifndef MUTANT_RING_IS_NOT_EMPTIED
+        seq[w * RING] = 0;
+        seq[w * RING + RING - 1] = 0
+#endif
+    }
 }
 
 /* A task that the dead worker may have held: found under its id, if it is pending. */
@@ -830,9 +890,8 @@ inline fail(f) {
 #endif
         d_step {
             lost++;
-            REQUIRE(one_task_a_death, lost <= deaths);
             REQUIRE(what_was_answered_never_fails, !answered[f]);
-            REQUIRE(only_the_held_task_fails, held_by[f] == w + 1);
+            REQUIRE(only_the_held_task_fails, held_by[f] == w + 1 && lost <= deaths);
             held_by[f] = 0
         }
         settle(f)
@@ -871,23 +930,27 @@ inline rouse_after_death() {
 
 /* ---- the promises that are about rest ---- */
 
-#define RESTS(w) (place[w] == VACANT || (place[w] == RUNS && (in_kernel[w] || (in_task[w] && !ALL_BEGUN))))
-#define IS_THERE(w) (place[w] != VACANT)
+#define IS_AWAY(w) (w == 0 && away && NW > 1)
+#define RESTS(w) (place[w] == VACANT || (place[w] == RUNS && (in_kernel[w] || IS_AWAY(w) || (in_task[w] && !MAY_END))))
+#define IS_THERE(w) (place[w] != VACANT && !IS_AWAY(w))
 #define MOVES(w) (!RESTS(w))
 #define WAITS_FOR_ROOM(w) (place[w] == RUNS && waits_space[w])
 #define REST (stage == 0 && (!TOGETHER || next == NT) && (user == IDLE || in_kernel[RESULTS]) && (service == GONE || in_kernel[SERVICE]) && !ANY_WORKER(MOVES))
 #define ALL_IS_WELL (!SOME_READY && queued == 0 && user == IDLE && !SOME_RESULT && !ANY_WORKER(WAITS_FOR_ROOM) && !news && \
                      outstanding == 0 && (!closing || (service == GONE && !ANY_WORKER(IS_THERE))))
 
+/* In a d_step the first option that holds is taken: the promise that is named is the one nearest to the cause. */
 inline check_promises() {
-    REQUIRE(no_sleeper_left_with_work, !SOME_READY);
-    REQUIRE(no_queue_left_behind, queued == 0);
-    REQUIRE(no_leader_left_asleep, user == IDLE || PENDING(awaited - 1));
-    REQUIRE(no_room_left_unnoticed, !ANY_WORKER(WAITS_FOR_ROOM) || SOME_RESULT);
-    REQUIRE(no_result_left_unread, !SOME_RESULT);
-    REQUIRE(no_watcher_left_untold, !news);
-    REQUIRE(no_task_lost, outstanding == 0);
-    assert(the_pool_ends)
+    if
+    :: SOME_READY -> assert(no_sleeper_left_with_work)
+    :: queued > 0 -> assert(no_queue_left_behind)
+    :: user == SLEEPS && !PENDING(awaited - 1) -> assert(no_leader_left_asleep)
+    :: ANY_WORKER(WAITS_FOR_ROOM) && !SOME_RESULT -> assert(no_room_left_unnoticed)
+    :: news || (watched && answered[0]) -> assert(no_watcher_left_untold)
+    :: SOME_RESULT -> assert(no_result_left_unread)
+    :: outstanding > 0 -> assert(no_task_lost)
+    :: else -> assert(the_pool_ends)
+    fi
 }
 
 #if NT == 1
@@ -906,7 +969,7 @@ proctype parent() {
     bit ok, some, total, last;
     byte future[NT], pos_of[NT], queue[NT], head, tail;
     byte outstanding, queued, next, cancels, awaited;
-    bit closing, watched, news;
+    bit closing;
     byte stage, w, noted = NONE, claimed = NONE, lost; /* of the funeral of w */
 end:
     do
@@ -970,6 +1033,7 @@ end:
     :: stage == 3 -> rouse_after_death(); stage = 4
     :: d_step { stage == 4 ->
            place[w] = (stop || (closing && outstanding + queued == 0) -> VACANT : RUNS);
+           if :: w == 0 -> away = SLOW :: else fi;
            w = 0;
            stage = 0
        }
@@ -983,7 +1047,6 @@ dead: /* the pool would end with it */
 /* ---- the parent, without the GIL ---- */
 
 proctype leader() {
-    byte me = NW;
 end:
     do
     :: d_step { user == SLEEPS -> bell[RESULTS] = 1 }
@@ -999,12 +1062,14 @@ end:
        :: d_step { in_kernel[RESULTS] -> in_kernel[RESULTS] = 0; bell[RESULTS] = 0; user = UP }
 #endif
        fi
-    od;
-dead:
-    skip
+    od
 }
 
-#define CAUSE_BY(w) ((sleepers & BIT(w) || waits_space[w]) && FULL(w))
+#ifdef MUTANT_SLEEPER_IS_CAUSE_ENOUGH
+#define CAUSE_BY(w) (sleepers & BIT(w))
+#else
+#define CAUSE_BY(w) ((sleepers & BIT(w) || !(ready & BIT(w)) || waits_space[w]) && FULL(w))
+#endif
 
 proctype collector() {
     byte me = NW, p;

@@ -878,6 +878,20 @@ static void the_guard_looks_at_a_worker_but_while_it_sleeps(void)
     rp_pool_destroy(&p);
 }
 
+/* Its process may take its time to end, and is buried only then. */
+static void a_worker_that_leaves_results_unread_wakes_the_collector(void)
+{
+    pthread_t thread;
+    open_by_hand(1);
+    thread = put_to_sleep(wait_for_service, &parent.shared->service);
+    (void)rp_pool_try_result(&worker);
+    rp_pool_publish_result(&worker);
+    rp_pool_leave(&worker);
+    end_thread(thread);
+    CHECK_EQ(rp_pool_wait_service(&parent), 0); /* and it does not fall asleep again over them */
+    close_by_hand();
+}
+
 static void a_stop_wakes_everybody(void)
 {
     pthread_t thread;
@@ -929,6 +943,7 @@ int main(int argc, char **argv)
     RUN(sleepers_beyond_the_first_64_are_found);
     RUN(a_stop_wakes_everybody);
     RUN(a_worker_that_leaves_hands_its_task_to_a_sleeper);
+    RUN(a_worker_that_leaves_results_unread_wakes_the_collector);
     RUN(the_guard_looks_at_a_worker_but_while_it_sleeps); /* last: its thread stays */
     return 0;
 }

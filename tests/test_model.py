@@ -1,0 +1,162 @@
+"""The protocol as a model, tests/model/pool.pml, which spin searches exhaustively: that it keeps its promises, and that
+the search would see if it did not. The head of the model says what it holds and what it leaves out.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_native import compiler
+
+MODEL = Path(__file__).parent / "model" / "pool.pml"
+
+# What the search may take; a search that needs more fails.
+MEMORY_MB = 1500
+DEPTH = 100_000
+
+ONE = {"NW": 1, "CAP": 1}  # one worker, one slot
+LONE = {**ONE, "NT": 1}
+AT_REST = {**LONE, "LEADS": 0}
+
+# Each about a few seconds. None of the kinds of steps that the model knows is missing from all of them.
+SMALL = {
+    "two tasks that nobody waits for": {"LEADS": 0, "RING": 2},
+    "two tasks at once": {"TOGETHER": 1},
+    "a queue and a cancel": {**ONE, "CANCELS": 1, "TIMEOUTS": 1},
+    "a death": {"NT": 1, "LEADS": 0, "DEATHS": 1, "SLOW": 1},
+    "a death of the only worker": {**ONE, "LEADS": 0, "DEATHS": 1},
+    "a death while somebody waits": {**LONE, "DEATHS": 2},
+    "a callback, and shutdown at any time": {**ONE, "WATCH": 1, "SHUTDOWN": 1},
+    "hints step by step": {**ONE, "HINTS": 1, "LEADS": 0, "CANCELS": 1},
+}
+LARGE = {
+    "a death of the only worker while somebody waits": {**ONE, "DEATHS": 1},
+    "two tasks at once and a death": {"TOGETHER": 1, "DEATHS": 1},
+    "two tasks at once and a death, masks read in the other order": {
+        "TOGETHER": 1,
+        "DEATHS": 1,
+        "LEADS": 0,
+        "SLEEPERS_FIRST": 1,
+    },
+    "a cancel": {"CANCELS": 1},
+    "two deaths": {"NT": 1, "LEADS": 0, "DEATHS": 2},
+    "two deaths of the only worker and a cancel": {**ONE, "CANCELS": 1, "DEATHS": 2},
+    "a queue, a cancel and a death": {**ONE, "NT": 3, "LEADS": 0, "CANCELS": 1, "DEATHS": 1},
+    "a queue for two workers": {"NT": 3, "LEADS": 0},
+    "a worker that retires slowly": {"LAST": 1, "SLOW": 1},
+    "a death and a slow successor": {"LEADS": 0, "DEATHS": 1, "SLOW": 1},
+    "workers that retire, and shutdown at any time": {"LAST": 1, "SHUTDOWN": 1, "LEADS": 0},
+    "a callback": {"WATCH": 1, "TIMEOUTS": 1},
+    "three workers": {"NW": 3, "CAP": 3, "TOGETHER": 1, "LEADS": 0},
+    "hints of two workers": {"HINTS": 1, "CANCELS": 1, "LEADS": 0},
+}
+
+# Mutant: the promise that it breaks, and where. What each does instead of the right thing stands in the model.
+MUTANTS = {
+    "CANCEL_STORES": ("cancelled_never_runs", {**LONE, "CANCELS": 1}),
+    "CLAIM_STORES": ("runs_on_one_worker", {"NT": 1, "LEADS": 0}),
+    "RING_IS_NOT_EMPTIED": ("settled_once", {**LONE, "DEATHS": 1}),
+    "RECOVER_TAKES_ANY_CLAIM": ("only_the_held_task_fails", {"NT": 1, "LEADS": 0, "DEATHS": 1}),
+    "FAIL_WITHOUT_LOOKING": ("what_was_answered_never_fails", {**LONE, "DEATHS": 1}),
+    "NO_LAST_LOOK": ("no_sleeper_left_with_work", AT_REST),
+    "CANCEL_LEAVES_THE_QUEUE": ("no_queue_left_behind", {**ONE, "CANCELS": 1}),
+    "UNREAD_RINGS_NOBODY": ("no_result_left_unread", AT_REST),
+    "COMMIT_RINGS_NOBODY": ("no_room_left_unnoticed", ONE),
+    "LEADER_IS_NOT_KICKED": ("no_leader_left_asleep", LONE),
+    "COLLECT_LOOKS_NOT": ("no_watcher_left_untold", {"NW": 1, "WATCH": 1, "LEADS": 0}),
+    "TAKE_FREES_FIRST": ("no_task_lost", {**LONE, "DEATHS": 1}),
+    "STOP_TOLLS_NOBODY": ("the_pool_ends", AT_REST),
+    "SLEEPER_IS_CAUSE_ENOUGH": ("every_run_ends", {**ONE, "LEADS": 0}),
+}
+MORE_MUTANTS = {
+    "ROUSE_BEFORE_PUBLISHING": ("no_sleeper_left_with_work", AT_REST),
+    "NO_CHAIN": ("no_sleeper_left_with_work", {"TOGETHER": 1, "LEADS": 0}),
+    "LOOKS_BEFORE_THE_WAKE_IS_OVER": ("no_sleeper_left_with_work", {"TOGETHER": 1, "LEADS": 0}),
+    "WAKE_OF_ONE_WHO_IS_UP_STAYS": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0}),
+    "WAKING_IS_LEFT": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0, "DEATHS": 1}),
+    "DEAD_STAY_ASLEEP": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0, "DEATHS": 1}),
+    "BELL_AFTER_BIT": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0}),
+    "COPY_AFTER_FREEING": ("runs_on_one_worker", ONE),
+    "DEAD_STAY_READY": ("no_sleeper_left_with_work", {"NT": 1, "LEADS": 0, "DEATHS": 1, "SLOW": 1}),
+    "LEAVE_ROUSES_NOBODY": ("no_sleeper_left_with_work", {"LAST": 1, "SLOW": 1}),
+    "LEAVE_TELLS_NOT_OF_UNREAD": ("no_result_left_unread", {"NT": 1, "LEADS": 0, "LAST": 1, "SLOW": 1}),
+    "PUBLISH_FORGETS_FIRST": ("no_task_lost", {**LONE, "DEATHS": 1}),
+    "RECOVER_BEFORE_READING": ("what_was_answered_never_fails", {**LONE, "DEATHS": 1}),
+    "DEATH_TOLLS_NOBODY": ("no_leader_left_asleep", {**LONE, "DEATHS": 1}),
+}
+
+
+def search(folder, constants, *, mutant=None, cycles=False, slow=False):
+    """Searches all that the model can do with these constants, for broken promises or for cycles.
+
+    Returns:
+        The set of promises that it breaks.
+    """
+    if shutil.which("spin") is None:
+        pytest.skip("spin is not installed (Debian: apt-get install spin)")
+    defined = [f"-D{name}={value}" for name, value in constants.items()]
+    if mutant:
+        defined.append(f"-DMUTANT_{mutant}")
+    run(folder, "spin", *defined, "-a", MODEL)
+    # To optimize takes longer than most searches.
+    options = ["-O2" if slow else "-O0", "-w", "-DCOLLAPSE", "-DNOFAIR", f"-DMEMLIM={MEMORY_MB}"]
+    run(folder, *compiler(), *options, "-DNP" if cycles else "-DSAFETY", "-o", "pan", "pan.c")
+    # -c0: goes on after an error, so that what is found does not depend on the order of the search
+    output = run(folder, "./pan", "-l" if cycles else "-c0", f"-m{DEPTH}", "-w22")
+    assert "Search not completed" not in output or "errors: 0" not in output, output
+    assert not re.search(r"depth too small|MEMLIM|out of memory|aborted", output), output
+    broken = set(re.findall(r"assertion violated (\w+)", output))
+    if "non-progress cycle (" in output:
+        broken.add("every_run_ends")
+    if "invalid end state (" in output:
+        broken.add("no invalid end")
+    assert broken or "errors: 0" in output, output
+    return broken
+
+
+def run(folder, *command):
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_the_model_keeps_its_promises(tmp_path, case):
+    assert search(tmp_path, SMALL[case]) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.deadline(1200)
+@pytest.mark.parametrize("case", LARGE)
+def test_the_model_keeps_its_promises_at_length(tmp_path, case):
+    assert search(tmp_path, LARGE[case], slow=True) == set()
+
+
+@pytest.mark.deadline(1200)
+@pytest.mark.parametrize(
+    "case",
+    ["a queue and a cancel", *(pytest.param(case, marks=pytest.mark.slow) for case in SMALL if "queue" not in case)],
+)
+def test_every_run_of_the_model_ends(tmp_path, case):
+    # A time-out that comes again and again is a cycle, and meant.
+    constants = {name: value for name, value in SMALL[case].items() if name != "TIMEOUTS"}
+    assert search(tmp_path, constants, cycles=True) == set()
+
+
+@pytest.mark.parametrize(
+    "mutant", [*MUTANTS, *(pytest.param(mutant, marks=pytest.mark.slow) for mutant in MORE_MUTANTS)]
+)
+def test_a_mutant_of_the_model_breaks_its_promise(tmp_path, mutant):
+    promise, constants = (MUTANTS | MORE_MUTANTS)[mutant]
+    assert promise in search(tmp_path, constants, mutant=mutant, cycles=promise == "every_run_ends")
+
+
+def test_each_promise_of_the_model_has_a_mutant():
+    text = MODEL.read_text()
+    lists = re.findall(r"^hidden byte ([\w,\s]+);", text, re.MULTILINE)
+    promises = {name for names in lists for name in re.split(r",\s*", names)}
+    assert {promise for promise, _ in MUTANTS.values()} == promises | {"every_run_ends"}
+    assert set(MUTANTS | MORE_MUTANTS) == set(re.findall(r"\bMUTANT_([A-Z_]+)\b", text))
