@@ -595,10 +595,11 @@ def _out_of_memory(place: _Place, exitcode: int | None) -> bool | None:
 
 
 def _preload() -> None:
-    """Has the fork server import ringpool, once for all its workers, unless it runs already or the user has said what
-    it should import. A worker then starts in a sixth of the processor time."""
+    """Has the fork server import, once for all its workers, ringpool and what multiprocessing needs to import the main
+    module, unless it runs already or the user has said what it should import. A worker then starts in a sixth of the
+    processor time."""
     if getattr(forkserver._forkserver, "_preload_modules", None) == ["__main__"]:
-        forkserver.set_forkserver_preload(["__main__", "ringpool.executor"])
+        forkserver.set_forkserver_preload(["__main__", "ringpool.executor", "pkgutil"])
 
 
 def _arena_bytes(n_places: int) -> int:

@@ -139,7 +139,7 @@ def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for number in signal.valid_signals():
+    for number in range(1, signal.NSIG):
         handler = signal.getsignal(number)
         if callable(handler) and handler is not _ignore:
             signal.signal(number, signal.SIG_DFL)
