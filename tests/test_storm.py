@@ -201,8 +201,8 @@ def storm(method: str, n_workers: int, capsys, **weather):
         ("fork", 5000, 0.02),
         ("spawn", 1000, 0.3),  # a worker takes so long to start, where every processor is busy
         pytest.param("fork", 100_000, 0.01, marks=[pytest.mark.slow, pytest.mark.deadline(1800)]),
-        pytest.param("spawn", 30_000, 0.1, marks=[pytest.mark.slow, pytest.mark.deadline(1800)]),
-        pytest.param("forkserver", 30_000, 0.05, marks=[pytest.mark.slow, pytest.mark.deadline(1800)]),
+        pytest.param("spawn", 10_000, 0.3, marks=[pytest.mark.slow, pytest.mark.deadline(1800)]),
+        pytest.param("forkserver", 20_000, 0.1, marks=[pytest.mark.slow, pytest.mark.deadline(1800)]),
     ],
 )
 def test_in_a_storm_of_kills_stops_and_cancels_each_task_ends_right_or_lost_or_cancelled(
