@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import tasks_endings as tasks
+from waiting import wait_until
 
 import ringpool
 from ringpool import TaskTimeout, WorkerDied
@@ -29,13 +30,6 @@ each_method = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 
 def pool(workers=1, method="forkserver", **options):
     return ringpool.ProcessPoolExecutor(workers, multiprocessing.get_context(method), **options)
-
-
-def until(condition, what="it"):
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came to be: {what}"
-        time.sleep(0.002)
 
 
 def is_there(pid):
@@ -122,7 +116,7 @@ def test_a_timeout_breaks_no_pool_that_a_death_would_break(path):
 def test_a_worker_that_dies_by_itself_at_its_deadline_is_no_riddle(path):
     with pool() as executor:
         future = executor.options(timeout=0.1, grace=60).submit(tasks.swallow, str(path))
-        until(path.exists)
+        wait_until(path.exists)
         (process,) = executor._supervisor.processes
         time.sleep(0.3)  # it is overdue by now
         os.kill(process.pid, signal.SIGKILL)
@@ -134,10 +128,10 @@ def test_a_worker_that_dies_by_itself_at_its_deadline_is_no_riddle(path):
 def test_children_of_a_killed_task_go_with_it(path):
     with pool() as executor:
         future = executor.options(timeout=0.1, grace=0.1).submit(tasks.start_child, str(path), True)
-        until(path.exists)
+        wait_until(path.exists)
         child = int(path.read_text())
         assert isinstance(future.exception(WAIT_S), TaskTimeout)
-        until(lambda: not is_there(child), "the end of the task's child")
+        wait_until(lambda: not is_there(child), "the end of the task's child")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +179,7 @@ def test_a_task_whose_worker_died_runs_again_as_often_as_it_may(value, path):
         path.unlink()
         assert isinstance(view.submit(tasks.die_n_times, str(path), 3, value).exception(WAIT_S), WorkerDied)
         assert len(path.read_text()) == 3
-        until(lambda: executor._client.outstanding == 0)
+        wait_until(lambda: executor._client.outstanding == 0)
         assert executor._client.blocks <= 3  # functions
 
 
@@ -217,7 +211,7 @@ def test_cancel_ends_a_task_that_runs_only_if_told_to(method, path, tmp_path):
     with pool(method=method) as executor:
         pid = executor.submit(os.getpid).result(WAIT_S)
         future = executor.submit(tasks.clean_up, str(path), str(tmp_path / "cleaned"))
-        until(path.exists)
+        wait_until(path.exists)
         assert not future.cancel()
         assert future.running()
         assert future.cancel(running=True)
@@ -232,7 +226,7 @@ def test_cancel_ends_a_task_that_runs_only_if_told_to(method, path, tmp_path):
 def test_cancel_kills_the_worker_of_a_task_that_goes_on(path):
     with pool() as executor:
         future = executor.options(grace=0.1).submit(tasks.sit_in_c, str(path))
-        until(path.exists)
+        wait_until(path.exists)
         assert future.cancel(running=True)
         assert future.cancel(running=True)
         with pytest.raises(concurrent.futures.CancelledError):
@@ -243,7 +237,7 @@ def test_cancel_kills_the_worker_of_a_task_that_goes_on(path):
 def test_a_task_that_returns_in_spite_of_it_is_cancelled_all_the_same(path):
     with pool() as executor:
         future = executor.submit(tasks.catch, str(path))
-        until(path.exists)
+        wait_until(path.exists)
         assert future.cancel(running=True)
         with pytest.raises(concurrent.futures.CancelledError):
             future.result(WAIT_S)
@@ -266,7 +260,7 @@ def test_all_who_wait_hear_of_a_running_task_that_is_cancelled(path):
     with pool() as executor, concurrent.futures.ThreadPoolExecutor(4) as threads:
         future = executor.submit(tasks.touch_and_sleep, str(path))
         future.add_done_callback(lambda f: told.append(f.cancelled()))
-        until(path.exists)
+        wait_until(path.exists)
         waiting = [
             threads.submit(future.exception, WAIT_S),
             threads.submit(lambda: list(concurrent.futures.as_completed([future], WAIT_S))),
@@ -276,7 +270,7 @@ def test_all_who_wait_hear_of_a_running_task_that_is_cancelled(path):
         assert isinstance(waiting[0].exception(WAIT_S), concurrent.futures.CancelledError)
         assert waiting[1].result(WAIT_S) == [future]
         assert waiting[2].result(WAIT_S).done == {future}
-        until(lambda: told == [True])
+        wait_until(lambda: told == [True])
 
 
 @pytest.mark.parametrize("cancel_running", [False, True])
@@ -306,7 +300,7 @@ def test_shutdown_with_a_timeout_ends_what_is_pending(task, path):
     executor = pool()
     running = executor.submit(task, str(path))
     queued = [executor.submit(tasks.nothing) for _ in range(3000)]
-    until(path.exists)
+    wait_until(path.exists)
     began = time.monotonic()
     executor.shutdown(timeout=0.1)
     assert time.monotonic() - began < LONG_S
@@ -348,21 +342,21 @@ def test_after_a_ctrl_c_the_program_is_back_soon_and_leaves_nobody(method, task,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
     )
-    until(path.exists)
+    wait_until(path.exists)
     workers = [int(pid) for pid in program.stdout.readline().split()]
     began = time.monotonic()
     os.killpg(program.pid, signal.SIGINT)  # as the terminal does it
     _, err = program.communicate(timeout=WAIT_S)
     assert time.monotonic() - began < LONG_S
     assert program.returncode == -signal.SIGINT
-    assert err.count("Traceback") == 1
+    assert err.count("Traceback") == 1, err
     assert err.endswith("KeyboardInterrupt\n")
     assert not any(is_there(pid) for pid in workers)
     if task == "clean_up":
         assert Path(str(path) + ".cleaned").exists()
     if task == "start_child":
         child = int(path.read_text())
-        until(lambda: not is_there(child), "the end of the task's child")
+        wait_until(lambda: not is_there(child), "the end of the task's child")
 
 
 # ---- all at once ----

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 import tasks_faults as tasks
+from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, machine
 
@@ -34,14 +35,6 @@ LIMIT = 30.0  # s; for what should take milliseconds
 
 def pool(method: str = "fork", n: int = 1, **options) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, get_context(method), **options)
-
-
-def wait_until(condition, what: str, limit: float = LIMIT) -> None:
-    """Waits for what only a look can tell."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"never came to be: {what}"
-        time.sleep(0.002)
 
 
 def living(executor: ProcessPoolExecutor) -> set[int]:

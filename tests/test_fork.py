@@ -14,12 +14,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pytest
 import tasks_fork as tasks
+from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 from ringpool.errors import BrokenProcessPool
@@ -30,14 +30,6 @@ LIMIT = 30.0  # s; for what should take milliseconds
 
 def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, get_context(method), **options)
-
-
-def wait_until(condition, what: str) -> None:
-    """Waits for what only a look can tell."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, f"never came to be: {what}"
-        time.sleep(0.002)
 
 
 def pids(executor: ProcessPoolExecutor) -> set[int]:

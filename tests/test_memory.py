@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import tasks_memory as tasks
+from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, machine
 
@@ -32,14 +33,6 @@ def small_arenas(monkeypatch):
 
 def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, get_context(method), **options)
-
-
-def wait_until(condition, what: str) -> None:
-    """Waits for what only a look can tell."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, f"never came to be: {what}"
-        time.sleep(0.002)
 
 
 def all_done(futures) -> bool:

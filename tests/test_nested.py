@@ -11,10 +11,10 @@ import os
 import pickle
 import signal
 import threading
-import time
 
 import pytest
 import tasks_nested as tasks
+from waiting import wait_until
 
 import ringpool
 
@@ -25,13 +25,6 @@ WAIT_S = 30
 
 def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExecutor:
     return ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method), **options)
-
-
-def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.005)
 
 
 # ---- pools of the worker's own ----

@@ -16,6 +16,7 @@ import time
 
 import pytest
 import tasks_recycling as tasks
+from waiting import wait_until
 
 import ringpool
 
@@ -27,13 +28,6 @@ each_method = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
 def pool(method="forkserver", workers=1, **options):
     return ringpool.ProcessPoolExecutor(workers, multiprocessing.get_context(method), **options)
-
-
-def until(condition, what):
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
 
 
 def workers_of(executor):
@@ -91,7 +85,8 @@ def test_a_worker_that_has_grown_is_replaced(method):
         slim = executor.submit(tasks.grow, MIB).result(WAIT_S)
         assert executor.submit(tasks.pid_of).result(WAIT_S) == slim
         assert executor.submit(tasks.grow, 200 * MIB).result(WAIT_S) == slim
-        until(lambda: not tasks.is_there(slim), "the worker stays, though nobody needs it")  # also without another task
+        # Also without another task.
+        wait_until(lambda: not tasks.is_there(slim), "the end of a worker that nobody needs")
         assert executor.submit(tasks.pid_of).result(WAIT_S) != slim
 
 
@@ -134,8 +129,8 @@ def test_a_successor_takes_over_from_a_worker_that_is_killed(tmp_path):
     with pool(max_tasks_per_child=2) as executor:
         first = executor.submit(tasks.pid_of).result(WAIT_S)
         running = executor.submit(tasks.wait_long, str(tmp_path / "runs"))  # its last, so a successor is started
-        until(lambda: len(workers_of(executor)) == 2, "no successor is started")
-        until((tmp_path / "runs").exists, "the task has not started")
+        wait_until(lambda: len(workers_of(executor)) == 2, "a successor")
+        wait_until((tmp_path / "runs").exists, "the start of the task")
         os.kill(first, signal.SIGKILL)
         assert isinstance(running.exception(WAIT_S), ringpool.WorkerDied)
         assert executor.submit(tasks.pid_of).result(WAIT_S) != first
@@ -146,10 +141,10 @@ def test_a_successor_that_is_killed_is_replaced(tmp_path):
         first = executor.submit(tasks.pid_of).result(WAIT_S)
         running = executor.submit(tasks.wait_long, str(tmp_path / "runs"))
         for _ in range(3):
-            until(lambda: len(ready_workers_of(executor)) == 2, "no successor is started")
+            wait_until(lambda: len(ready_workers_of(executor)) == 2, "a successor")
             (successor,) = set(ready_workers_of(executor)) - {first}
             os.kill(successor, signal.SIGKILL)
-            until(lambda pid=successor: pid not in workers_of(executor), "its death is not seen")
+            wait_until(lambda pid=successor: pid not in workers_of(executor), "its burial")
         later = executor.submit(tasks.pid_of)
         assert running.cancel(running=True)
         assert later.result(WAIT_S) not in (first, successor)

@@ -18,12 +18,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import weakref
 from pathlib import Path
 
 import pytest
 import tasks_reentrancy as tasks
+from waiting import wait_until
 
 import ringpool
 
@@ -34,13 +34,6 @@ WAIT_S = 30
 
 def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExecutor:
     return ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method), **options)
-
-
-def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.002)
 
 
 def python(*arguments: object, **options) -> subprocess.CompletedProcess[str]:

@@ -40,6 +40,7 @@ if __name__ == "__main__":
     done.set()
     threads[0].join()
     assert sent
+    assert pool._supervisor._starts == 2  # none was replaced
     pool.shutdown()
 """
 

@@ -33,7 +33,7 @@ import time
 import weakref
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from dataclasses import dataclass, field
-from multiprocessing import connection, context, forkserver, process
+from multiprocessing import connection, context, forkserver, process, resource_tracker
 from typing import Any
 
 from ringpool import _core, machine, worker, zygote
@@ -569,6 +569,8 @@ class Supervisor:
             forkserver.ensure_running()  # before the mask, which it would hand on to processes that are not ours
             started.start()
         else:
+            if method == "spawn":
+                resource_tracker.ensure_running()  # before the mask, which it would take off
             # The new process inherits the mask, and takes it off when its handler is there.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             try:
