@@ -48,7 +48,8 @@ def make(n: int) -> bytes:
     return bytes(n)
 
 
-def die() -> None:
+def die_after(path: str) -> None:
+    await_file(path)
     os._exit(9)
 
 

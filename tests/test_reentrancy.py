@@ -348,22 +348,23 @@ def test_the_pool_may_be_shut_down_by_what_is_dropped_in_the_midst_of_taking_res
 
 def test_futures_that_nobody_holds_may_end_in_any_way(tmp_path):
     code = """
-    import multiprocessing, weakref, sys
+    import multiprocessing, pathlib, sys, weakref
     import ringpool, tasks_reentrancy as tasks
     executor = ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("fork"), on_worker_death="break")
     ended = []
-    death = executor.submit(tasks.die)
+    death = executor.submit(tasks.die_after, sys.argv[1])
     watches = []
     for i in range(1000):
         future = executor.submit(tasks.square, i)
         future.of_mine = tasks.Squares(lambda i=i: ended.append(i))
         watches.append(weakref.ref(future, lambda _, i=i: ended.append(i)))
         del future
+    pathlib.Path(sys.argv[1]).touch()
     assert death.exception(30) is not None
     executor.shutdown()
     assert sorted(ended) == sorted(2 * list(range(1000)))
     """
-    ended = python("-X", "dev", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code))
+    ended = python("-X", "dev", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code), tmp_path / "submitted")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
