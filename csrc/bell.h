@@ -38,8 +38,9 @@ static inline void rp_bell_announce(struct rp_bell *bell)
 
 static inline void rp_bell_cancel(struct rp_bell *bell)
 {
-    /* relaxed: a ringer that still sees the announcement makes a wasted wake, no more */
-    rp_store_relaxed(&bell->word, (uint32_t)RP_AWAKE);
+    /* A ringer that has seen the announcement wakes in vain, and tells nobody else: what the sleeper looks at after this
+     * must hold what that one has published. */
+    rp_store_seq_cst(&bell->word, (uint32_t)RP_AWAKE);
 }
 
 /* Sleeps until rung. 0, -EINTR or -ETIMEDOUT; the announcement is withdrawn in every case. */

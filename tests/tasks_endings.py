@@ -113,3 +113,32 @@ def own_handler(path: str) -> None:
     """Ignores the signal that is to end it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     swallow(path)
+
+
+class SlowToPickle:
+    """Takes a second to pickle, each time."""
+
+    def __reduce__(self):
+        time.sleep(1.0)
+        return int, (7,)
+
+
+def slow_to_pickle() -> SlowToPickle:
+    return SlowToPickle()
+
+
+def clean_up_in_a_pool_of_its_own(path: str, cleaned: str) -> None:
+    from multiprocessing import get_context
+
+    from ringpool import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1, get_context("fork")) as executor:
+        executor.submit(clean_up, path, cleaned).result()
+
+
+def fork_and_append(i: int, path: str) -> int:
+    if i == 0:
+        os.fork()
+    with open(path, "a") as file:
+        file.write(f"{i} ")
+    return i

@@ -79,6 +79,11 @@ class HoldsALock:
 # ---- exceptions that do ----
 
 
+class CannotSayWhatItIs(Exception):
+    def __str__(self):
+        return self.what_was_not_pickled
+
+
 class NeedsTwo(Exception):
     """Does not unpickle: its args are one, its __init__ wants two."""
 

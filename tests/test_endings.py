@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
@@ -314,6 +315,106 @@ def test_shutdown_with_a_timeout_that_is_not_needed():
     assert future.result() == 9
 
 
+def test_what_is_cancelled_by_shutdown_may_raise_anything_in_its_callback(path):
+    executor = pool()
+    running = executor.submit(tasks.touch_and_sleep, str(path))
+    wait_until(path.exists)
+    queued = executor.submit(tasks.nothing)
+    told = []
+
+    def callback(future):
+        told.append(threading.current_thread().name)
+        raise SystemExit("of a callback")
+
+    queued.add_done_callback(callback)
+    executor.shutdown(timeout=0.1)
+    assert running.cancelled() and queued.cancelled()
+    assert told == ["ringpool-collector"]
+
+
+def test_what_is_cancelled_by_shutdown_may_wait_for_the_rest_in_its_callback(path):
+    executor = pool()
+    running = executor.submit(tasks.touch_and_sleep, str(path))
+    wait_until(path.exists)
+    queued = executor.submit(tasks.nothing)
+    told = []
+
+    def callback(future):
+        try:
+            running.result(WAIT_S)
+        except BaseException as error:
+            told.append(type(error))
+
+    queued.add_done_callback(callback)
+    executor.shutdown(timeout=0.1)
+    assert told == [concurrent.futures.CancelledError]
+
+
+def test_workers_are_killed_whatever_callbacks_raise(path):
+    executor = pool()
+    executor.submit(tasks.touch_and_sleep, str(path))
+    wait_until(path.exists)
+    workers = executor._supervisor.processes
+    queued = executor.submit(tasks.nothing)
+    queued.add_done_callback(lambda future: sys.exit("of a callback"))
+    executor.kill_workers()
+    wait_until(lambda: not any(is_there(each.pid) for each in workers), "the workers' end")
+    executor.shutdown()
+
+
+def test_a_worker_that_nobody_could_signal_is_replaced(monkeypatch):
+    failed = []
+
+    def pidfd_open(pid, flags=0, real=os.pidfd_open):
+        if sys._getframe(1).f_code.co_name == "_start" and not failed:
+            failed.append(pid)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(pid, flags)
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    with pool() as executor:
+        assert executor.submit(os.getpid).result(WAIT_S) not in failed
+    assert failed
+
+
+def test_a_shutdown_with_a_timeout_that_is_none_says_so_before_it_begins():
+    with pool() as executor:
+        with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not str"):
+            executor.shutdown(timeout="5")
+        assert executor.submit(tasks.square, 3).result(WAIT_S) == 9
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": WAIT_S}])
+def test_a_child_that_a_task_forks_ends_with_its_item_of_a_chunk(options, path):
+    with pool(method="fork") as executor:
+        results = executor.options(**options).map(tasks.fork_and_append, range(4), [str(path)] * 4, chunksize=4)
+        assert list(results) == [0, 1, 2, 3]
+    wait_until(lambda: path.read_text().count("0") == 2, "the child's item")
+    assert sorted(path.read_text().split()) == ["0", "0", "1", "2", "3"]
+
+
+def test_a_deadline_while_a_result_is_pickled_is_no_failure_to_pickle(path):
+    with pool() as executor:
+        pid = executor.submit(os.getpid).result(WAIT_S)
+        with pytest.raises(TaskTimeout) as caught:
+            executor.options(timeout=0.3, grace=WAIT_S).submit(tasks.slow_to_pickle).result(WAIT_S)
+        assert "slow_to_pickle" in str(caught.value)
+        assert not caught.value.killed
+        assert executor.submit(os.getpid).result(WAIT_S) == pid
+
+
+def test_a_pool_of_a_task_that_is_to_end_ends_its_tasks_too(path, tmp_path):
+    with pool(method="fork") as executor:
+        future = executor.options(timeout=0.5, grace=WAIT_S).submit(
+            tasks.clean_up_in_a_pool_of_its_own, str(path), str(tmp_path / "cleaned")
+        )
+        began = time.monotonic()
+        with pytest.raises(TaskTimeout):
+            future.result(WAIT_S)
+        assert time.monotonic() - began < LONG_S
+        assert (tmp_path / "cleaned").exists()
+
+
 CTRL_C = """
 import multiprocessing, os, signal, sys, threading, time
 import ringpool, tasks_endings as tasks
@@ -357,6 +458,49 @@ def test_after_a_ctrl_c_the_program_is_back_soon_and_leaves_nobody(method, task,
     if task == "start_child":
         child = int(path.read_text())
         wait_until(lambda: not is_there(child), "the end of the task's child")
+
+
+CTRL_C_ELSEWHERE = """
+import multiprocessing, os, sys
+import ringpool, tasks_endings as tasks
+
+if __name__ == "__main__":
+    how, where = sys.argv[1:]
+    pool = ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    future = pool.submit(tasks.clean_up, where, where + ".cleaned")
+    if how == "exits":
+        with pool:
+            try:
+                future.result()
+            except KeyboardInterrupt:
+                sys.exit(130)
+    while not os.path.exists(where):
+        pass
+    open(where + ".end", "w").close()  # the interpreter waits for the pool
+"""
+
+
+@pytest.mark.parametrize("how", ["exits", "is at its end"])
+def test_after_a_ctrl_c_a_program_is_back_soon_that(how, path, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(CTRL_C_ELSEWHERE)
+    program = subprocess.Popen(
+        [sys.executable, script, how, str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+    )
+    wait_until(path.exists)
+    if how == "is at its end":
+        wait_until(Path(str(path) + ".end").exists)
+    began = time.monotonic()
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=WAIT_S)
+    assert time.monotonic() - began < LONG_S
+    assert Path(str(path) + ".cleaned").exists()
+    if how == "exits":
+        assert (program.returncode, err) == (130, "")
 
 
 # ---- all at once ----

@@ -201,6 +201,13 @@ def test_a_bad_initializer_breaks_the_pool_and_is_named_as_the_cause(method, ini
         assert type(raised.value.__cause__) is kind
 
 
+def test_an_initializers_exception_that_cannot_say_what_it_is_breaks_the_pool_too():
+    with pool(initializer=tasks.throw, initargs=(tasks.CannotSayWhatItIs,)) as executor:
+        error = executor.submit(pow, 2, 5).exception(LIMIT)
+    assert type(error) is BrokenProcessPool
+    assert "CannotSayWhatItIs" in str(error)
+
+
 def test_the_cause_of_a_broken_pool_has_the_traceback_of_the_initializer():
     with pool(initializer=tasks.fail) as executor:
         error = executor.submit(pow, 2, 5).exception(LIMIT)

@@ -577,6 +577,7 @@ cdef class Client:
     cdef void pump(self) noexcept:
         """Moves queued tasks to the board while there is room."""
         cdef FutureBase future
+        cdef Py_ssize_t n
         while True:
             future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
             if not self.queue or not self.open:
@@ -588,10 +589,12 @@ cdef class Client:
                 if not self.starved or self.outstanding:
                     return
                 # Nothing is under way that could give memory back.
+                n = len(future.value)
                 self.queue.popleft()
-                self.finish(future, FORM_ERROR, MemoryError(
-                    f"the arguments take {len(future.value)} bytes, and this pool's {self.pool.arena_bytes} bytes of "
-                    "shared memory for arguments have no such block"))
+                # To make the exception may run user code, which may settle the future: fail() looks again.
+                self.fail(future, MemoryError(
+                    f"the arguments take {n} bytes, and this pool's {self.pool.arena_bytes} bytes of shared memory for "
+                    "arguments have no such block"))
                 continue
             self.queue.popleft()
         if self.open:
@@ -850,6 +853,9 @@ cdef class Client:
                     # A handler may wait for a future in its turn, above us on this stack, so nobody must count on us.
                     self.resign(&waiter)
                     waiter.word = AWAY
+                    # Results whose worker has rung the leader, while he was on his way out of his sleep, and so not the
+                    # collector. No leader may leave without a look.
+                    self.drain()
                     PyErr_CheckSignals()
                     # And somebody may hold up those we count on: the leader by a __del__, the collector by a callback.
                     self.attend()
@@ -992,18 +998,19 @@ cdef class Client:
             grace: Ends those that run, too, in so many seconds at most.
         """
         cdef uint32_t i
-        first = None
+        cdef FutureBase future
         for i in range(self.table_size):
             if self.table[i].future != NULL:
-                future = <object>self.table[i].future
-                try:
-                    if not future.cancel(running=False) and grace is not None:
-                        self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
-                except BaseException as error:  # of a callback; the others are cancelled all the same
-                    if first is None:
-                        first = error
-        if first is not None:
-            raise first
+                future = <FutureBase>self.table[i].future
+                # The callbacks are for the collector: who calls this has more to do, and must not wait for anybody.
+                if self.try_cancel(future):
+                    if future.callbacks is not None and future.told:
+                        self.let_know(future, True)
+                    future.fn = None
+                    future.entry = None
+                elif grace is not None:
+                    self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
+        future = None
 
     # ---- ending a task that runs ----
 

@@ -195,6 +195,8 @@ cdef bytes dumps(object o):
     try:
         pickler.dump(o)
     except Exception as first:
+        if task_is_ending():  # that may be what was raised
+            raise
         try:
             return cloudpickle_dumps(o)
         except Exception as second:

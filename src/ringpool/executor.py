@@ -214,9 +214,10 @@ class ProcessPoolExecutor(Executor):
                 TaskTimeout is raised in it, so that its ``finally`` blocks run, and its future raises TaskTimeout,
                 whatever the task makes of that. None for no limit.
             grace: Seconds from that exception, or the one of `Future.cancel(running=True)`, until a task that goes on
-                has its worker killed, with the processes that it has started. The worker is replaced.
+                has its worker killed, with the processes that it has started and that are still in the worker's
+                process group. The worker is replaced.
             retries: How many times a task is run anew whose worker has died. One that has raised is not, nor one that
-                was to end.
+                was to end. With ``on_worker_death="break"`` none is.
             name: What messages call the task, in place of the function's name.
 
         Returns:
@@ -288,9 +289,10 @@ class ProcessPoolExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shuts down and waits. After a Ctrl-C, also one that comes while it waits, it does not wait for what runs:
-        what has not started is cancelled, and what runs is ended after a short grace."""
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        """Shuts down and waits. After a Ctrl-C, also one that comes while it waits, or that ends the block by another
+        exception, as ``sys.exit()`` in ``except KeyboardInterrupt`` does, it does not wait for what runs: what has not
+        started is cancelled, and what runs is ended after a short grace. So too in a task that is being ended."""
+        if _comes_of_ctrl_c(error) or _core.task_is_ending():
             self._supervisor.abort(ABORT_GRACE_S)
         try:
             self.shutdown(wait=True)
@@ -308,6 +310,8 @@ class ProcessPoolExecutor(Executor):
             timeout: Seconds after which all that is still pending is cancelled, also what runs, as by
                 `Future.cancel(running=True)`. None for no limit.
         """
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
         if self._client.inherited:  # in a forked child there is nothing to shut down
             return
         self._supervisor.close()
@@ -392,6 +396,12 @@ def _results(
     finally:
         for future in futures:
             future.cancel()
+
+
+def _comes_of_ctrl_c(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _call_each(fn: Callable[..., _T], chunk: tuple[tuple[Any, ...], ...]) -> list[_T]:

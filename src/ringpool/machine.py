@@ -11,7 +11,6 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
-_STATUS = Path("/proc/self/status")
 _VMSTAT = Path("/proc/vmstat")
 _UNKNOWN_MEMORY = 4 << 30  # arbitrary
 
@@ -56,13 +55,10 @@ def oom_kills() -> int | None:
 
 
 def peak_rss() -> int:
-    """The most memory, in bytes, that this process has had in use since it became the program that it is, and so what
-    an exec can pass on to a process that it starts. Not ru_maxrss, which counts what its own exec passed on."""
-    for line in _read_lines(_STATUS):
-        name, _, size = line.partition(":")
-        if name == "VmHWM":
-            return int(size.split()[0]) << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # at least as much
+    """The most memory, in bytes, that this process has had in use, and at least what it passes on by an exec to what it
+    starts as a child's. (It may be what this one's own exec has passed on. Not VmHWM: the kernel sums it up more
+    exactly, so it may be a little less than what is passed on.)"""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def address_space() -> int | None:

@@ -26,6 +26,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -61,6 +62,8 @@ STACK_BYTES = 64 << 10
 
 # Of these faulthandler writes. After another end, what it wrote is of a process that the worker had forked.
 FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+
+_BELOW_MAIN = re.compile(r'(  File "[^"\n]*ringpool/worker\.py", line \d+ in main\n)(?:  .*\n?)+')
 
 _made: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools of this process, for its forked children to forget
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
@@ -196,13 +199,13 @@ class Supervisor:
         """With fork, all workers: a fork is cheap, and it should come before there are threads. Otherwise one; the
         others as tasks ask for them, as the stdlib does. Needs the lock."""
         self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._parent = os.pidfd_open(os.getpid())
         method = self._context.get_start_method()
         self._wanted = max(self._wanted, self._n_workers if method == "fork" else 1)
         if method == "forkserver":
             _preload()
         try:
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._parent = os.pidfd_open(os.getpid())
             self._start_missing()
         except Exception:
             if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
@@ -215,6 +218,7 @@ class Supervisor:
         self._owner = weakref.ref(owner, lambda _: self.close())
         self.client.grow = self._grow
         self.client.alarm_fd = self._wake
+        self._grow()  # for tasks that came meanwhile
         _live.add(self)
         self._threads = [
             threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
@@ -312,6 +316,7 @@ class Supervisor:
     def forget(self) -> None:
         """In a forked child: the processes are the parent's, and its threads are not here, whatever they had locked."""
         process._children.difference_update(place.process for place in self._places.values())  # type: ignore[attr-defined]
+        worker.disown_forkserver()
         for place in self._places.values():
             for fd in (place.pidfd, place.stack):
                 if fd is not None:
@@ -444,8 +449,13 @@ class Supervisor:
     def _break_off(self, why: str, cause: BaseException) -> None:
         """The pool is broken: all that is pending fails, and nothing is taken any more."""
 
+        try:
+            text = str(cause)
+        except BaseException:  # of the user's exception
+            text = type(cause).__name__
+
         def broken() -> BrokenProcessPool:
-            error = BrokenProcessPool(f"the process pool is broken: {why}: {cause}")
+            error = BrokenProcessPool(f"the process pool is broken: {why}: {text}")
             error.__cause__ = cause
             return error
 
@@ -526,7 +536,10 @@ class Supervisor:
         assert started.pid is not None
         try:
             pidfd: int | None = os.pidfd_open(started.pid)
-        except OSError:  # it has died already, or no descriptor is left: its sentinel says when
+        except ProcessLookupError:  # it has died already: its sentinel says so
+            pidfd = None
+        except OSError:  # no descriptor is left: nobody could end what it runs
+            started.kill()
             pidfd = None
         inherited = machine.peak_rss() if self._context.get_start_method() == "spawn" else 0
         place = _Place(index, started, pidfd, stack, oom_kills, inherited, ticket, predecessor)
@@ -586,7 +599,9 @@ def _stack_of(place: _Place, exitcode: int | None) -> str | None:
         return None
     text = os.pread(place.stack, STACK_BYTES, 0).rstrip(b"\0").decode(errors="replace")
     # What stands before the last is of processes that the worker had forked.
-    return text[max(text.rfind("Fatal Python error"), 0) :] or None
+    text = text[max(text.rfind("Fatal Python error"), 0) :]
+    # What called worker.main is no affair of the task's; under fork, it is the program at its first submit.
+    return _BELOW_MAIN.sub(r"\1", text) or None
 
 
 def _out_of_memory(place: _Place, exitcode: int | None) -> bool | None:
@@ -630,8 +645,15 @@ def _end_all() -> None:
             each.abort(ABORT_GRACE_S)
         else:
             each.close()
-    for each in list(_live):
-        each.join()
+    try:
+        for each in list(_live):
+            each.join()
+    except KeyboardInterrupt:  # the user will not wait
+        for each in list(_live):
+            each.abort(ABORT_GRACE_S)
+        for each in list(_live):
+            each.join()
+        raise
 
 
 # The stdlib's executors end the same way: before threads are joined, which is before atexit.

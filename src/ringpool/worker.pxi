@@ -24,6 +24,11 @@ def memfd(str name, uint64_t size):
 cdef Worker _here = None  # what this process works as
 
 
+def task_is_ending():
+    """Whether the task that this worker runs has been told to end."""
+    return _here is not None and _here.ending and not _here.forked
+
+
 cdef class Worker:
     """One worker's hold on the pool.
 
@@ -41,6 +46,7 @@ cdef class Worker:
     cdef rp_pool pool
     cdef int pid
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
+    cdef bint ending     # an exception has been raised in the task that runs, or in the one before
     cdef bint forked     # this is a child that a task has forked
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
@@ -151,6 +157,7 @@ cdef class Worker:
         if self.task_id == 0 or self.forked or not rp_pool_is_interrupted(&self.pool, self.task_id, &why):
             return
         self.task_id = 0
+        self.ending = True
         if why == WHY_CANCELLED:
             raise cancelled_error()
         from ringpool.errors import TaskTimeout
@@ -169,6 +176,7 @@ cdef class Worker:
         cdef bint timed = task.kind & KIND_TIMED
         cdef rp_result *slot
         cdef Py_ssize_t n
+        self.ending = False
         # From here on a signal may raise an exception, wherever Python code runs, until task_id is 0 again.
         self.task_id = task.task_id
         try:
@@ -177,16 +185,14 @@ cdef class Worker:
             fn, args, kwargs = self.decode(task, kind)
             RP_STEP(b"worker: decoded")
             if task.kind & KIND_CHUNK:
-                if timed:
-                    value = []
-                    for each in args:
-                        if self.forked:
-                            sys.exit()
+                value = []
+                for each in args:
+                    if self.forked:
+                        sys.exit()
+                    if timed:
                         rp_pool_start_clock(&self.pool)
-                        value.append(fn(*each))
-                    each = None
-                else:
-                    value = [fn(*each) for each in args]
+                    value.append(fn(*each))
+                each = None
             else:
                 value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
             RP_STEP(b"worker: called")

@@ -121,9 +121,9 @@ def _write_stack_to(fd: int) -> None:
             _writes_stacks = True
 
 
-def _disown_forkserver() -> None:
-    """In a forked worker, multiprocessing would take its parent's fork server for a child of its own, and fail to wait
-    for it, when a task starts processes by that method. (The module is not imported for this.)"""
+def disown_forkserver() -> None:
+    """In a forked process, multiprocessing would take its parent's fork server for a child of its own, and fail to wait
+    for it, when the process is to start others by that method. (The module is not imported for this.)"""
     module = sys.modules.get("multiprocessing.forkserver")
     server: Any = getattr(module, "_forkserver", None)
     if getattr(server, "_forkserver_pid", None) is not None:
@@ -151,7 +151,7 @@ def main(orders: Orders) -> None:
     _core.guard(orders.parent.fd)
     if orders.stack is not None:
         _write_stack_to(orders.stack.fd)
-    _disown_forkserver()
+    disown_forkserver()
     _reset_signals()
     # A group of its own, so that what a task has started can be killed together with the worker.
     with contextlib.suppress(PermissionError):  # it leads a session

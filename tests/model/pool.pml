@@ -17,7 +17,6 @@
  * (announce / publish, see bell.h), so one order of all of these is what it has. Weaker accesses, and what they become:
  *   acquire and release on slot words, seq and read_pos    a body is read whole
  *   `current`, relaxed                                     a store; its reader comes after its writer's death
- *   rp_bell_cancel, relaxed                                seen at once; seen late, it costs a wasted wake
  *   read_pos in rp_ring_unread, claim_pos in rp_pool_take  a look; figures and hints
  *   what the parent clears at a funeral                    one step; the successor starts later
  * What a weak machine makes of them is for ThreadSanitizer (test_native.py).
