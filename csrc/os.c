@@ -84,9 +84,9 @@ void rp_os_unmap(void *base, uint64_t bytes)
         munmap(base, bytes);
 }
 
-int rp_os_punch(int fd, uint64_t offset, uint64_t bytes)
+int rp_os_punch(void *base, uint64_t bytes)
 {
-    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes) ? -errno : 0;
+    return madvise(base, bytes, MADV_REMOVE) ? -errno : 0;
 }
 
 int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)

@@ -23,8 +23,9 @@ int rp_os_map(int fd, uint64_t bytes, uint8_t **base);
 int rp_os_reserve(uint64_t bytes, void **base);
 void rp_os_unmap(void *base, uint64_t bytes);
 
-/* Gives the pages of [offset, offset + bytes) back to the system; they read as zero afterwards. */
-int rp_os_punch(int fd, uint64_t offset, uint64_t bytes);
+/* Gives the pages of shared memory in [base, base + bytes) back to the system, whoever else has them mapped or holds the
+ * descriptor; they read as zero afterwards. */
+int rp_os_punch(void *base, uint64_t bytes);
 
 /* Sleeps while *word == expected, at most timeout_ns (negative: no limit).
  * 0: woken, or the word had changed; -EINTR: a signal came; -ETIMEDOUT. Shared between processes. */

@@ -170,6 +170,9 @@ void rp_pool_destroy(struct rp_pool *p)
         rp_os_guard_look(NULL, NULL);
     p->watched = false;
     rp_arena_destroy(&p->arena);
+    /* The owner's end is the memory's, though others may hold the descriptor: another pool's zygote, for example. */
+    if (p->served && p->segment.base)
+        (void)rp_os_punch(p->segment.base, p->segment.bytes);
     free(p->results);
     free(p->returns);
     free(p->served);

@@ -222,6 +222,18 @@ def test_the_zygote_ends_with_the_pool_although_a_forked_child_has_its_socket():
     os.close(write)
 
 
+def test_the_zygote_of_another_pool_keeps_no_memory_of_one_that_has_ended():
+    many = 64 << 20
+    with pool() as ended, pool() as other:
+        assert len(ended.submit(bytes, many).result(LIMIT)) == many
+        other.submit(pow, 2, 5).result(LIMIT)
+        files = [file for file in Path(f"/proc/{zygote(other)}/fd").iterdir() if "memfd:" in os.readlink(file)]
+        held = lambda: sum(file.stat().st_blocks * 512 for file in files)  # noqa: E731
+        assert held() >= many
+        ended.shutdown()
+        assert held() < many
+
+
 def test_the_zygote_ends_with_the_parent_although_a_forked_child_has_its_socket(tmp_path):
     script = """
         import os, signal, sys

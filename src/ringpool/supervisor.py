@@ -83,6 +83,7 @@ class _Place:
     successor: _Place | None = None
     ready: bool = False  # as far as _has_new_starts has looked
     killed: bool = False  # by us, with what it was running
+    closed: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)  # of the descriptors
 
     def signal(self, signum: int) -> None:
@@ -91,7 +92,7 @@ class _Place:
         with self.lock, contextlib.suppress(ProcessLookupError):
             if self.pidfd is None:
                 return
-            signal.pidfd_send_signal(self.pidfd, 0)  # it is there: until it is buried, its number is its own
+            signal.pidfd_send_signal(self.pidfd, 0)  # it is there: its number is most likely its own
             if signum == signal.SIGKILL:
                 self.killed = True
             if signum != signal.SIGINT:
@@ -99,14 +100,19 @@ class _Place:
                 with contextlib.suppress(ProcessLookupError):  # it has not got as far as to have a group
                     os.killpg(self.process.pid, signum)
             signal.pidfd_send_signal(self.pidfd, signum)
+        if self.closed:
+            self.close()
 
     def close(self) -> None:
-        with self.lock:
+        """Waits for nobody: a signal handler of who holds the lock may wait for the supervisor. He closes later."""
+        self.closed = True
+        if self.lock.acquire(blocking=False):
             fds = (self.pidfd, self.stack)
             self.pidfd = self.stack = None
-        for fd in fds:
-            if fd is not None:
-                os.close(fd)
+            self.lock.release()
+            for fd in fds:
+                if fd is not None:
+                    os.close(fd)
 
 
 class Supervisor:
