@@ -22,6 +22,7 @@ because the pool is to end, is interrupted, and its worker killed when its grace
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import math
@@ -645,25 +646,25 @@ def _end_all() -> None:
     global _exiting
     _exiting = True
     # What the interpreter has just printed. A session keeps it from long ago, and has a prompt.
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
+    if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
+        _abort_all()
     for each in list(_live):
-        if interrupted:
-            each.abort(ABORT_GRACE_S)
-        else:
-            each.close()
-    try:
-        for each in list(_live):
-            each.join()
-    except KeyboardInterrupt:  # the user will not wait
-        for each in list(_live):
-            each.abort(ABORT_GRACE_S)
-        for each in list(_live):
-            each.join()
-        raise
+        each.close()
+    for each in list(_live):
+        each.join()
+
+
+def _abort_all() -> None:
+    """Ends the pools that are still there because a Ctrl-C broke off `_end_all`, or came just before it."""
+    for each in list(_live):
+        each.abort(ABORT_GRACE_S)
+    for each in list(_live):
+        each.join()
 
 
 # The stdlib's executors end the same way: before threads are joined, which is before atexit.
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+atexit.register(_abort_all)  # and this before multiprocessing's own, which would wait for the workers
 
 
 def _forget_all() -> None:
