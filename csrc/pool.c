@@ -518,12 +518,14 @@ void rp_pool_stop_clock(struct rp_pool *p)
     rp_store_relaxed(&me(p)->started_ns, 0u); /* relaxed: released by what is stored to `current` next */
 }
 
-bool rp_pool_is_interrupted(const struct rp_pool *p, uint64_t task_id, uint64_t *why)
+bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why)
 {
-    const struct rp_worker_entry *e = &p->entries[p->index];
-    bool is = rp_load_acquire(&e->interrupted) == task_id;
+    struct rp_worker_entry *e = me(p);
+    if (rp_load_acquire(&e->interrupted) != task_id)
+        return false;
     *why = rp_load_relaxed(&e->why);
-    return is;
+    rp_store_relaxed(&e->raised, task_id); /* relaxed: seen late, it costs one more signal, which the handler ignores */
+    return true;
 }
 
 bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id)
@@ -848,10 +850,14 @@ uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *start
     return *started_ns && rp_load_acquire(&e->current) == task_id ? task_id : 0;
 }
 
-void rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
+bool rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
 {
-    rp_store_relaxed(&p->entries[w].why, why);
-    rp_store_release(&p->entries[w].interrupted, task_id);
+    struct rp_worker_entry *e = &p->entries[w];
+    if (rp_load_relaxed(&e->raised) == task_id)
+        return false;
+    rp_store_relaxed(&e->why, why);
+    rp_store_release(&e->interrupted, task_id);
+    return true;
 }
 
 void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id)
@@ -882,6 +888,7 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->interrupted, 0u);
     rp_store_relaxed(&e->condemned, 0u);
     rp_store_relaxed(&e->retiring, 0u);
+    rp_store_relaxed(&e->raised, 0u);
     rp_store_relaxed(&e->successor, 0u);
     rp_store_relaxed(&e->dismissed, 0u);
     rp_store_relaxed(&e->turn, 0u);

@@ -37,7 +37,9 @@
  * only so many workers get up as there is work for.
  *
  * Ending a task that runs. The parent names the task in the worker's `interrupted` and sends a signal; the handler there
- * raises an exception if that task is still the one that runs. If it goes on, its worker is killed, and that must not cost
+ * raises an exception if that task is still the one that runs, and says so in `raised`. Until it has, the signal is sent
+ * again and again: one that comes just before a system call does not end that, and the handler waits for its return. If
+ * the task goes on, its worker is killed, and that must not cost
  * the task that the worker may have begun in the meantime. So the parent condemns first, and then looks for the result;
  * the worker publishes the result, and then looks whether it is condemned (announce / publish). Either the parent finds
  * the result and pardons, or the worker sees that it is condemned and takes no other task: whatever the parent kills has
@@ -108,6 +110,7 @@ struct rp_worker_entry {
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
     rp_word wants_memory;            /* number of the request while it waits for a block of its arena, else 0 */
     rp_word retiring;                /* enum rp_retiring */
+    rp_word raised;                  /* id of the last task in which the handler has raised the exception, or 0 */
     rp_word peak_rss;                /* writer: its guard. The most bytes of memory it has had in use, or 0: see look() */
 
     /* Writer: the parent, seldom. See "Ending a task that runs". */
@@ -227,8 +230,8 @@ int rp_pool_wait_task(struct rp_pool *p);
 void rp_pool_start_clock(struct rp_pool *p);
 void rp_pool_stop_clock(struct rp_pool *p);
 
-/* Is an exception to be raised in this task? Gives which. */
-bool rp_pool_is_interrupted(const struct rp_pool *p, uint64_t task_id, uint64_t *why);
+/* Is an exception to be raised in this task? Gives which, and tells the parent that it is raised. */
+bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why);
 
 /* After the task's result has been published: may no other be taken? */
 bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id);
@@ -302,8 +305,9 @@ uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos)
 /* The task with a time limit that worker w runs, and since when; 0 if it runs none. */
 uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *started_ns);
 
-/* Wants an exception raised in the task that worker w runs. The caller then sends the signal. */
-void rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why);
+/* Wants an exception raised in the task that worker w runs, if that has not been done. If so, the caller then sends the
+ * signal. */
+bool rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why);
 
 /* Lets worker w take no other task after this one (0: any). If the result is not there when this has returned, w may be
  * killed. */

@@ -53,6 +53,25 @@ def clean_up(running: str, cleaned: str) -> None:
         Path(cleaned).touch()
 
 
+def lose_a_signal(running: str, cleaned: str) -> None:
+    """The first signal comes to nothing, as one does that comes just before a system call. Writes down how many came
+    before and after the exception."""
+    before: list[int] = []
+    after: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda signum, _: before.append(signum))
+    Path(running).touch()
+    while not before:
+        time.sleep(0.001)
+    signal.signal(signal.SIGINT, handler)
+    try:
+        time.sleep(60)
+    finally:
+        signal.signal(signal.SIGINT, lambda signum, _: after.append(signum))
+        time.sleep(0.3)
+        signal.signal(signal.SIGINT, handler)
+        Path(cleaned).write_text(f"{len(before)} {len(after)}")
+
+
 def swallow(path: str) -> str:
     """Goes on whatever is raised."""
     Path(path).touch()

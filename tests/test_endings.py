@@ -224,6 +224,18 @@ def test_cancel_ends_a_task_that_runs_only_if_told_to(method, path, tmp_path):
         assert executor.submit(os.getpid).result(WAIT_S) == pid
 
 
+def test_a_task_that_has_missed_the_signal_gets_another_and_none_when_it_cleans_up(path, tmp_path):
+    with pool() as executor:
+        pid = executor.submit(os.getpid).result(WAIT_S)
+        future = executor.options(grace=WAIT_S).submit(tasks.lose_a_signal, str(path), str(tmp_path / "cleaned"))
+        wait_until(path.exists)
+        assert future.cancel(running=True)
+        with pytest.raises(concurrent.futures.CancelledError):
+            future.result(WAIT_S)
+        assert (tmp_path / "cleaned").read_text() == "1 0"
+        assert executor.submit(os.getpid).result(WAIT_S) == pid
+
+
 def test_cancel_kills_the_worker_of_a_task_that_goes_on(path):
     with pool() as executor:
         future = executor.options(grace=0.1).submit(tasks.sit_in_c, str(path))

@@ -28,6 +28,7 @@ cdef enum:
 
 cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to the end of its worker, by default
 cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce(); a deadline is kept to so much
+cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
 
 # 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
 # covers the instant between the last look and the sleep.
@@ -1100,8 +1101,14 @@ cdef class Client:
                 due = min(due, ending.kill_ns)
                 if ending.worker != w:
                     ending.worker = w
-                    rp_pool_interrupt(&self.pool, w, future.task_id, ending.why)
-                    signals.append((w, False))
+                    ending.pause_ns = PAUSE_NS
+                    ending.again_ns = now
+                if rp_pool_interrupt(&self.pool, w, future.task_id, ending.why):
+                    if now >= ending.again_ns:
+                        signals.append((w, False))
+                        ending.again_ns = now + ending.pause_ns
+                        ending.pause_ns *= 2
+                    due = min(due, ending.again_ns)
         now = rp_os_now_ns()
         return signals, None if due == RP_NEVER else max(due, now + LOOK_AGAIN_NS) / 1e9 - now / 1e9
 

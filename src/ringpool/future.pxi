@@ -55,6 +55,8 @@ cdef class Ending:
     cdef bint killed       # its worker was
     cdef uint64_t kill_ns  # when its worker is killed
     cdef int64_t worker    # the one that it was interrupted in, or -1
+    cdef uint64_t pause_ns # until it is interrupted once more, if it has taken no notice
+    cdef uint64_t again_ns # when
     cdef int64_t timeout_ns
     cdef object task       # its name
     cdef int form          # of value, as a future's

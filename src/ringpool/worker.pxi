@@ -154,7 +154,7 @@ cdef class Worker:
         that is to end, once, if that is still the one that runs. Any other such signal, from the terminal for
         example, does nothing."""
         cdef uint64_t why
-        if self.task_id == 0 or self.forked or not rp_pool_is_interrupted(&self.pool, self.task_id, &why):
+        if self.task_id == 0 or self.forked or not rp_pool_take_interrupt(&self.pool, self.task_id, &why):
             return
         self.task_id = 0
         self.ending = True
