@@ -122,7 +122,7 @@ def _become(like: process.BaseProcess, orders: worker.Orders, order: bytearray) 
         orders.stack = None if stack is None else _stack(stack)
         if sys.version_info >= (3, 13):
             atexit._clear()
-            atexit.register(util._exit_function)
+            atexit.register(util._exit_function)  # type: ignore[attr-defined]
         code = like._bootstrap(parent_sentinel=os.dup(orders.parent.fd))  # type: ignore[attr-defined]
     finally:
         try:
