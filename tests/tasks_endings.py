@@ -73,11 +73,11 @@ def lose_a_signal(running: str, cleaned: str) -> None:
 
 
 def swallow(path: str) -> str:
-    """Goes on whatever is raised."""
-    Path(path).touch()
+    """Goes on whatever is raised once the file is there."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
+            Path(path).touch()
             time.sleep(1)
         except Exception:
             continue
@@ -118,13 +118,13 @@ def fail_and_count(path: str) -> None:
     raise LookupError("of the task")
 
 
-def start_child(running: str, swallows: bool) -> None:
-    """Has a child process that would live for a minute, and tells its pid."""
+def start_child(running: str, ignores: bool) -> None:
+    """Has a child process that would live for a minute, and tells its pid. May ignore the signal that is to end it."""
+    if ignores:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     Path(running + ".new").write_text(str(child.pid))
     os.rename(running + ".new", running)
-    if swallows:
-        swallow(running + ".swallows")
     time.sleep(60)
 
 
