@@ -20,7 +20,8 @@ from ringpool._core import decode_compact, decode_error, encode_compact, encode_
 LIMIT = 30.0  # s; for what should take milliseconds
 SLOT = 200  # bytes of a task's slot, and encode_compact's default
 ROOM = 4096  # the most that encode_compact allows
-DEPTH = 8  # of nested tuples
+DEPTH = 8  # of nested containers
+MUTABLES = 16  # lists and dicts in a value
 
 # ---- values ----
 
@@ -35,19 +36,37 @@ texts = st.one_of(
 atoms = st.none() | st.booleans() | ints | st.floats() | texts | st.binary(max_size=60)
 
 
+keys = st.recursive(atoms, lambda inner: st.lists(inner, max_size=2).map(tuple), max_leaves=4)
+
+
+def containers(values):
+    lists = st.lists(values, max_size=4)
+    return lists | lists.map(tuple) | st.dictionaries(keys, values, max_size=3)
+
+
 def nested(leaves, depth: int):
-    """Tuples of tuples of leaves, `depth` deep at most."""
+    """Containers of containers of leaves, `depth` deep at most."""
     values = leaves
     for _ in range(depth):
-        values = leaves | st.lists(values, max_size=4).map(tuple)
+        values = leaves | containers(values)
     return values
 
 
-compact_values = nested(atoms, 4) | st.recursive(atoms, lambda inner: st.lists(inner, max_size=5).map(tuple))
+compact_values = nested(atoms, 4) | st.recursive(atoms, containers)
+
+
+def parts(value: object) -> list[object]:
+    if type(value) is dict:
+        return [*value, *value.values()]
+    return list(value) if type(value) in (tuple, list) else []
 
 
 def depth(value: object) -> int:
-    return 1 + max(map(depth, value), default=0) if type(value) is tuple else 0
+    return 1 + max(map(depth, parts(value)), default=0) if type(value) in (tuple, list, dict) else 0
+
+
+def mutables(value: object) -> int:
+    return (type(value) in (list, dict)) + sum(map(mutables, parts(value)))
 
 
 def size(value: object) -> int:
@@ -61,7 +80,7 @@ def size(value: object) -> int:
     if isinstance(value, str):
         most = max(map(ord, value), default=0)
         return 4 + len(value) * (1 if most < 0x100 else 2 if most < 0x10000 else 4)
-    return 2 + sum(map(size, value))
+    return 2 + sum(map(size, parts(value)))
 
 
 def exact(value: object) -> object:
@@ -85,10 +104,14 @@ def exact(value: object) -> object:
 @example(("\ud83d\ude00", "\U0001f600"))  # two surrogates, and the one character that UTF-16 writes so
 @example((True, 1, False, 0, None))
 @example(((((((((),),),),),),),))
+@example([{}, [[], {1: [{"a": ({},)}]}]])
+@example([[] for _ in range(15)])
+@example([[] for _ in range(16)])
+@example({float("nan"): 1, 0.0: -0.0, (1, "a"): [None], None: b""})
 @example(())
 def test_compact_values_come_back_with_the_same_type_and_bits(value):
     data = encode_compact(value, ROOM)
-    if depth(value) > DEPTH or size(value) > ROOM:
+    if depth(value) > DEPTH or size(value) > ROOM or mutables(value) > MUTABLES:
         assert data is None
     else:
         assert data is not None and len(data) == size(value)
@@ -99,7 +122,7 @@ def test_compact_values_come_back_with_the_same_type_and_bits(value):
 @given(compact_values, st.integers(-10, ROOM))
 def test_a_value_is_encoded_exactly_if_it_fits_into_the_room(value, room):
     data = encode_compact(value, room)
-    if depth(value) <= DEPTH and size(value) <= room:
+    if depth(value) <= DEPTH and size(value) <= room and mutables(value) <= MUTABLES:
         assert data == encode_compact(value, ROOM)
     else:
         assert data is None
@@ -147,6 +170,10 @@ class Tuple(tuple):
     pass
 
 
+class List(list):
+    pass
+
+
 class Colour(enum.IntEnum):
     RED = 1
 
@@ -156,7 +183,8 @@ Pair = collections.namedtuple("Pair", "a b")
 NOT_COMPACT = [
     *(Int(1), Float(1.0), Str("s"), Bytes(b"b"), Tuple((1, 2)), Pair(1, 2), Colour.RED),
     *(2**63, -(2**63) - 1, 2**200, 1j, ..., NotImplemented, range(3), object, len),
-    *([], {}, set(), frozenset(), bytearray(b"b"), memoryview(b"m"), object()),
+    *(List(), collections.OrderedDict(), collections.Counter(), set(), frozenset()),
+    *(bytearray(b"b"), memoryview(b"m"), object()),
 ]
 
 
@@ -165,6 +193,7 @@ def test_other_types_and_subclasses_have_no_compact_form_at_any_depth(value):
     assert encode_compact(value, ROOM) is None
     assert encode_compact((1, value), ROOM) is None
     assert encode_compact((1, (2, (value,)), 3), ROOM) is None
+    assert encode_compact([{"a": value}], ROOM) is None
 
 
 def test_tuples_nest_so_deep_and_no_deeper():
@@ -178,9 +207,24 @@ def test_tuples_nest_so_deep_and_no_deeper():
         decode_compact(data[:2] + data)  # one level more
 
 
-def test_tuples_have_so_many_items_and_no_more():
-    assert decode_compact(encode_compact((None,) * 255, ROOM)) == (None,) * 255
-    assert encode_compact((None,) * 256, ROOM) is None
+@pytest.mark.parametrize("make", [tuple, list, lambda items: dict.fromkeys(items)], ids=["tuple", "list", "dict"])
+def test_containers_have_so_many_items_and_no_more(make):
+    assert decode_compact(encode_compact(make(range(255)), ROOM)) == make(range(255))
+    assert encode_compact(make(range(256)), ROOM) is None
+
+
+@pytest.mark.parametrize("mutable", [[], {}], ids=["list", "dict"])
+def test_a_list_or_dict_that_occurs_twice_has_no_compact_form(mutable):
+    """The receiver's would be two."""
+    assert encode_compact((mutable, 1), ROOM) is not None
+    for value in ((mutable, mutable), [mutable, (mutable,)], {1: mutable, 2: [mutable]}):
+        assert encode_compact(value, ROOM) is None
+
+
+def test_a_dict_with_a_list_for_a_key_is_refused():
+    for key in (b"\x08\x00", b"\x09\x00", b"\x07\x01\x08\x00"):
+        with pytest.raises(ValueError, match="key"):
+            decode_compact(b"\x09\x01" + key + b"\x00")
 
 
 def test_a_tuple_that_holds_itself_has_no_compact_form():
@@ -205,8 +249,8 @@ def decode_or_refuse(data: bytes) -> None:
 
 def check_sound(value: object, data: bytes) -> None:
     """What CPython itself may rely on."""
-    if type(value) is tuple:
-        for item in value:
+    if type(value) in (tuple, list, dict):
+        for item in parts(value):
             check_sound(item, data)
     else:
         assert type(value) in (type(None), bool, int, float, str, bytes)
@@ -229,7 +273,8 @@ def test_any_bytes_give_a_value_or_a_value_error(data):
 
 
 # What looks like the compact form for a while: tags, widths, lengths, anything.
-SCRAPS = [*(bytes([tag]) for tag in range(9)), b"\x05\x01", b"\x05\x02", b"\x06", b"\x07\x02", b"\x00\x00", b"\x02\x00"]
+SCRAPS = [*(bytes([tag]) for tag in range(11))]
+SCRAPS += [b"\x05\x01", b"\x05\x02", b"\x06", b"\x07\x02", b"\x00\x00", b"\x02\x00"]
 
 
 @settings(max_examples=40, deadline=None)

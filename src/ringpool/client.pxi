@@ -449,7 +449,7 @@ cdef class Client:
         if entry is not None and not kwargs and self.queued == 0 and (options is None or options.retries == 0):
             slot = rp_board_try_reserve(&self.pool.board)
             if slot != NULL:
-                n = put(slot.inline_bytes, RP_SLOT_INLINE, args, 0)
+                n = put(slot.inline_bytes, RP_SLOT_INLINE, args)
                 if n >= 0:
                     slot.kind = KIND_ARGS | future.kind
                     slot.bytes = n
@@ -495,7 +495,7 @@ cdef class Client:
                 data = dumps((args, kwargs))
             else:
                 kind = KIND_ARGS
-                n = put(compact, RP_SLOT_INLINE, args, 0)
+                n = put(compact, RP_SLOT_INLINE, args)
                 if n >= 0:
                     data = PyBytes_FromStringAndSize(<char *>compact, n)
                 else:

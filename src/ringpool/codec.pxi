@@ -1,8 +1,9 @@
 # codec.pxi - how arguments and results become bytes.
 #
-# None, bool, int, float, short str and bytes, and tuples of these have a compact form that needs no pickle and no
-# Python code: it is written straight into a slot. Everything else is a pickle (protocol 5) that honours the reducers
-# multiprocessing knows, and where pickle fails, cloudpickle's.
+# None, bool, int, float, short str and bytes, and tuples, lists and dicts of these have a compact form that needs no
+# pickle and no Python code: it is written straight into a slot. Everything else is a pickle (protocol 5) that honours the
+# reducers multiprocessing knows, and where pickle fails, cloudpickle's. So is a value in which one list or dict occurs
+# twice: the receiver is to see that it is one.
 #
 # compact value := tag byte, then
 #   NONE, TRUE, FALSE   nothing
@@ -10,7 +11,8 @@
 #   FLOAT               8 bytes
 #   STR                 u8 bytes a character (1, 2, 4), u16 characters, the characters as CPython holds them
 #   BYTES               u16 length, the bytes
-#   TUPLE               u8 length, that many values
+#   TUPLE, LIST         u8 length, that many values
+#   DICT                u8 length, that many times a key and a value
 # All in the byte order of the machine. A reader checks every length against the end: the bytes may be a wild worker's.
 
 cdef enum:
@@ -22,6 +24,8 @@ cdef enum:
     TAG_STR = 5
     TAG_BYTES = 6
     TAG_TUPLE = 7
+    TAG_LIST = 8
+    TAG_DICT = 9
 
 # What a payload holds. Tasks:
 cdef enum:
@@ -45,16 +49,42 @@ cdef enum:
     WHY_CANCELLED = 2
 
 cdef enum:
-    MAX_DEPTH = 8  # of nested tuples in the compact form; arbitrary
+    MAX_DEPTH = 8     # of nested containers in the compact form; arbitrary
+    MAX_MUTABLE = 16  # lists and dicts in it: each is compared with those before it
+
+cdef struct Seen:     # the lists and dicts of a value
+    uint32_t n
+    PyObject *each[MAX_MUTABLE]
 
 
-cdef Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, int depth) noexcept:
+cdef bint see(Seen *seen, PyObject *o) noexcept:
+    """Notes a list or dict; False if it has been seen before, or there are too many."""
+    cdef uint32_t i
+    for i in range(seen.n):
+        if seen.each[i] == o:
+            return False
+    if seen.n == MAX_MUTABLE:
+        return False
+    seen.each[seen.n] = o
+    seen.n += 1
+    return True
+
+
+cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o) noexcept:
     """Writes the compact form of o; its length, or -1 if it has none or does not fit. Runs no Python code and creates
     no object, so it may stand between the reservation of a slot and its publication."""
+    cdef Seen seen
+    seen.n = 0
+    return put_part(p, room, o, &seen, 0)
+
+
+cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen, int depth) noexcept:
     cdef long long i
     cdef double d
     cdef int overflow = 0
     cdef Py_ssize_t n, used, k, size
+    cdef PyObject *key
+    cdef PyObject *value
     cdef int width
     if room < 1:
         return -1
@@ -109,7 +139,38 @@ cdef Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, int depth) noex
         p[1] = <unsigned char>n
         used = 2
         for k in range(n):
-            size = put(p + used, room - used, <object>PyTuple_GET_ITEM(o, k), depth + 1)
+            size = put_part(p + used, room - used, <object>PyTuple_GET_ITEM(o, k), seen, depth + 1)
+            if size < 0:
+                return -1
+            used += size
+        return used
+    if PyList_CheckExact(o):
+        n = PyList_GET_SIZE(o)
+        if n > 0xff or room < 2 or depth >= MAX_DEPTH or not see(seen, <PyObject *>o):
+            return -1
+        p[0] = TAG_LIST
+        p[1] = <unsigned char>n
+        used = 2
+        for k in range(n):
+            size = put_part(p + used, room - used, <object>PyList_GET_ITEM(o, k), seen, depth + 1)
+            if size < 0:
+                return -1
+            used += size
+        return used
+    if PyDict_CheckExact(o):
+        n = PyDict_Size(o)
+        if n > 0xff or room < 2 or depth >= MAX_DEPTH or not see(seen, <PyObject *>o):
+            return -1
+        p[0] = TAG_DICT
+        p[1] = <unsigned char>n
+        used = 2
+        k = 0
+        while PyDict_Next(o, &k, &key, &value):
+            size = put_part(p + used, room - used, <object>key, seen, depth + 1)
+            if size < 0:
+                return -1
+            used += size
+            size = put_part(p + used, room - used, <object>value, seen, depth + 1)
             if size < 0:
                 return -1
             used += size
@@ -125,6 +186,7 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
     cdef Py_ssize_t n, k
     cdef int width
     cdef object item, items
+    cdef dict pairs
     if p >= end:
         raise ValueError("a compact value is cut off")
     if p[0] == TAG_NONE:
@@ -172,6 +234,24 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
             Py_INCREF(item)
             PyTuple_SET_ITEM(items, k, item)
         return items
+    if p[0] == TAG_LIST and end - p >= 2 and depth < MAX_DEPTH:
+        n = p[1]
+        at[0] = p + 2
+        items = []
+        for k in range(n):
+            items.append(get(at, end, depth + 1))
+        return items
+    if p[0] == TAG_DICT and end - p >= 2 and depth < MAX_DEPTH:
+        n = p[1]
+        at[0] = p + 2
+        pairs = {}
+        for k in range(n):
+            item = get(at, end, depth + 1)
+            try:
+                pairs[item] = get(at, end, depth + 1)
+            except TypeError:
+                raise ValueError("a compact dict has a key that can be none") from None
+        return pairs
     raise ValueError("a compact value is malformed")
 
 
@@ -213,7 +293,7 @@ cdef bytes cloudpickle_dumps(object o):
 def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
     """The compact form of a value, or None if it has none or needs more than `room` bytes (at most 4096). For tests."""
     cdef unsigned char buffer[4096]
-    cdef Py_ssize_t n = put(buffer, min(room, 4096), value, 0)
+    cdef Py_ssize_t n = put(buffer, min(room, 4096), value)
     return None if n < 0 else PyBytes_FromStringAndSize(<const char *>buffer, n)
 
 

@@ -202,7 +202,7 @@ cdef class Worker:
             slot = self.reserve()
             RP_STEP(b"worker: reserved")
             # From here to the publication no Python code runs: a slot reserved is a slot published.
-            n = put(slot.inline_bytes, RP_RESULT_INLINE, value, 0)
+            n = put(slot.inline_bytes, RP_RESULT_INLINE, value)
             if n >= 0:
                 slot.task_id = task.task_id
                 slot.kind = KIND_VALUE
