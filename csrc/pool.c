@@ -492,13 +492,14 @@ int rp_pool_wait_space(struct rp_pool *p)
     return err;
 }
 
-void rp_pool_publish_result(struct rp_pool *p)
+void rp_pool_publish_result(struct rp_pool *p, bool last)
 {
     struct rp_ring *ring = &p->results[p->index];
     RP_STEP("publish: filled");
     rp_ring_publish(ring);
     RP_STEP("publish: published");
-    rp_store_release(&me(p)->current, 0u); /* after the publication: a task is answered or named, at every instant */
+    if (last)
+        rp_store_release(&me(p)->current, 0u); /* after the publication: a task is answered or named, at every instant */
     RP_STEP("publish: cleared");
     if (rp_bell_ring(&p->shared->results))
         return;
@@ -526,6 +527,55 @@ bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why)
     *why = rp_load_relaxed(&e->why);
     rp_store_relaxed(&e->raised, task_id); /* relaxed: seen late, it costs one more signal, which the handler ignores */
     return true;
+}
+
+void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n)
+{
+    struct rp_worker_entry *e = me(p);
+    p->chunks++;
+    rp_store_relaxed(&e->chunk, 0u);
+    RP_STEP("chunk: over");
+    rp_store_release(&e->range, (uint64_t)p->chunks << 32 | n);
+    rp_store_release(&e->chunk, task_id); /* release: who sees the task sees its range */
+    RP_STEP("chunk: begun");
+}
+
+bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item)
+{
+    rp_word *range = &me(p)->range;
+    uint64_t word = rp_load_relaxed(range);
+    do {
+        *item = word >> 16 & 0xffffu;
+        if (*item >= (word & 0xffffu))
+            return false;
+    } while (!rp_cas_seq_cst(range, &word, word + 0x10000u));
+    RP_STEP("chunk: claimed");
+    return true;
+}
+
+struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint32_t first)
+{
+    struct rp_tray *tray = NULL;
+    if (offset) {
+        tray = (struct rp_tray *)((uint8_t *)p->segment.base + offset);
+        rp_store_relaxed(&tray->used, sizeof *tray);
+        tray->first = first;
+        tray->ns = 0;
+    }
+    rp_store_release(&me(p)->tray, offset);
+    RP_STEP("chunk: tray");
+    return tray;
+}
+
+void rp_pool_fill_tray(struct rp_tray *tray, uint64_t used)
+{
+    rp_store_release(&tray->used, used); /* release: the bytes are there before they count */
+    RP_STEP("chunk: filled");
+}
+
+uint64_t rp_pool_tray_used(const struct rp_tray *tray)
+{
+    return rp_load_acquire(&tray->used);
 }
 
 bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id)
@@ -841,6 +891,48 @@ uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos)
     return w;
 }
 
+bool rp_pool_chunk(const struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end)
+{
+    const struct rp_worker_entry *e = &p->entries[w];
+    uint64_t word;
+    if (rp_load_acquire(&e->chunk) != task_id)
+        return false;
+    word = rp_load_acquire(&e->range);
+    *next = word >> 16 & 0xffffu;
+    *end = word & 0xffffu;
+    return rp_load_acquire(&e->chunk) == task_id; /* it is cleared before `range` becomes the next one's */
+}
+
+bool rp_pool_cut_chunk(struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *from, uint32_t *end)
+{
+    struct rp_worker_entry *e = &p->entries[w];
+    uint64_t word = rp_load_seq_cst(&e->range), next;
+    if (rp_load_acquire(&e->chunk) != task_id) /* the word is of this chunk or an earlier one, which then has changed */
+        return false;
+    do {
+        next = word >> 16 & 0xffffu;
+        *end = word & 0xffffu;
+        if (*from < next)
+            *from = (uint32_t)next;
+        if (*from >= *end)
+            return false;
+        if (rp_load_acquire(&e->chunk) != task_id)
+            return false;
+    } while (!rp_cas_seq_cst(&e->range, &word, (word & ~0xffffull) | *from));
+    return true;
+}
+
+uint64_t rp_pool_chunk_of(const struct rp_pool *p, uint32_t w)
+{
+    return rp_load_acquire(&p->entries[w].chunk);
+}
+
+uint64_t rp_pool_lost_tray(const struct rp_pool *p, uint32_t w, uint64_t task_id)
+{
+    const struct rp_worker_entry *e = &p->entries[w];
+    return rp_load_acquire(&e->chunk) == task_id ? rp_load_acquire(&e->tray) : 0;
+}
+
 uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *started_ns)
 {
     const struct rp_worker_entry *e = &p->entries[w];
@@ -892,6 +984,9 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->successor, 0u);
     rp_store_relaxed(&e->dismissed, 0u);
     rp_store_relaxed(&e->turn, 0u);
+    rp_store_relaxed(&e->chunk, 0u);
+    rp_store_relaxed(&e->range, 0u);
+    rp_store_relaxed(&e->tray, 0u);
     rp_store_relaxed(&p->served[w], 0u);
     rp_store_release(&e->state, (uint64_t)RP_ABSENT);
     rp_bell_cancel(&e->bell);

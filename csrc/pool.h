@@ -45,6 +45,12 @@
  * the result and pardons, or the worker sees that it is condemned and takes no other task: whatever the parent kills has
  * no task but that one.
  *
+ * Chunks. A task may hold many items. The worker claims them one by one from its `range`, and the parent may take away
+ * those that it has not come to, both by compare-and-swap: so an idle worker gets what lies before a busy one. Results are
+ * collected in a *tray*, a block of the worker's arena, and published when it is full, or after a while, or at the end. The
+ * worker counts a result into its tray when it is whole; so when it dies, the parent finds what was done (the tray), the
+ * one item that was being run, if any (claimed and not in the tray), and what was not begun.
+ *
  * Recycling. A worker that is to leave says so (`retiring`) while it still works. Its successor is started in another
  * place, initialises itself, and is PARKED until its turn: until the first has taken its last task and hands over, or is
  * dead and the parent does. So never do more workers take tasks than the pool has, and no task waits for a start. Each
@@ -86,7 +92,7 @@ struct rp_result {
     uint64_t offset; /* the payload's block in the worker's arena; 0: it is inline */
     uint64_t bytes;  /* of the payload */
     uint32_t kind;   /* how the payload is encoded (enum in the codec) */
-    uint32_t reserved;
+    uint32_t items;  /* of a chunk: how many results the payload holds */
     uint8_t inline_bytes[RP_RESULT_INLINE];
 };
 RP_ASSERT_SIZE(struct rp_result, 128);
@@ -102,7 +108,7 @@ struct rp_worker_entry {
 
     /* Writer: the worker, at each task. */
     _Alignas(RP_LINE) rp_word current; /* id of the task it has claimed and not yet answered, or 0 */
-    rp_word started_ns; /* since when it runs (this item of) a task that has a time limit, else 0 */
+    rp_word started_ns; /* since when it runs a task that has a time limit, else 0 */
 
     /* Writer: the worker, seldom. */
     _Alignas(RP_LINE) rp_word state; /* enum rp_worker_state */
@@ -122,8 +128,22 @@ struct rp_worker_entry {
 
     /* Writer: the parent; and the worker that this one succeeds, if that is alive. Only ever set to a ticket. */
     rp_word turn; /* the worker with this ticket may take tasks */
+
+    /* Writers: the worker; of `range` also the parent, by compare-and-swap, when it takes items away. See "Chunks". */
+    _Alignas(RP_LINE) rp_word range; /* count of its chunks << 32 | first item not begun << 16 | end of its items */
+    rp_word chunk;                   /* id of the task that `range` and `tray` are about, or 0 */
+    rp_word tray;                    /* offset of the block with results that have not been published, or 0 */
 };
-RP_ASSERT_SIZE(struct rp_worker_entry, 4 * RP_LINE);
+RP_ASSERT_SIZE(struct rp_worker_entry, 5 * RP_LINE);
+
+#define RP_CHUNK_ITEMS 0xffffu /* the most items of a chunk */
+
+struct rp_tray { /* followed by the results */
+    rp_word used;   /* bytes, this header included */
+    uint32_t first; /* the item whose result comes first */
+    uint32_t ns;    /* since the first of these items was begun; at most UINT32_MAX */
+};
+RP_ASSERT_SIZE(struct rp_tray, 16);
 
 struct rp_pool_shared {
     /* Writer: the parent. */
@@ -166,6 +186,7 @@ struct rp_pool { /* one process's hold */
 
     /* worker */
     bool woken;        /* it is the one that `waking` names */
+    uint32_t chunks;   /* begun so far; the lower bits are enough to tell two of them apart */
     bool watched;      /* the guard has been told to look, and must be told to stop */
     rp_word unwatched; /* 1: the guard has found the worker asleep and looks no more until it is poked */
     uint64_t requests; /* for memory, counted */
@@ -226,12 +247,22 @@ void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos);
 /* Waits until a task may be there (1) or the pool stops (0). -EINTR. */
 int rp_pool_wait_task(struct rp_pool *p);
 
-/* The time that a task may take, or this item of it, counts from now; and no longer. */
+/* The time that a task may take counts from now; and no longer. */
 void rp_pool_start_clock(struct rp_pool *p);
 void rp_pool_stop_clock(struct rp_pool *p);
 
 /* Is an exception to be raised in this task? Gives which, and tells the parent that it is raised. */
 bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why);
+
+/* Begins a chunk of n items, at most RP_CHUNK_ITEMS; claims the next of them, false if none is left; ends it. */
+void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n);
+bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item);
+
+/* Collects results in the block at `offset` from now on, 0 for none: to be called when what is in the one before has been
+ * published. Then counts one in, when its bytes are there. */
+struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint32_t first);
+void rp_pool_fill_tray(struct rp_tray *tray, uint64_t used);
+uint64_t rp_pool_tray_used(const struct rp_tray *tray);
 
 /* After the task's result has been published: may no other be taken? */
 bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id);
@@ -239,7 +270,7 @@ bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id);
 /* A slot of the result ring, waiting for the parent to make room if need be (it may take as long as the parent likes). */
 struct rp_result *rp_pool_try_result(struct rp_pool *p);
 int rp_pool_wait_space(struct rp_pool *p);
-void rp_pool_publish_result(struct rp_pool *p);
+void rp_pool_publish_result(struct rp_pool *p, bool last); /* last: the task is answered, not a part of it */
 
 /* A block of this worker's arena, after taking in what came back. -ENOMEM: wait; -E2BIG: never. */
 int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset);
@@ -301,6 +332,19 @@ void rp_pool_dismiss(struct rp_pool *p, uint32_t w);
 /* The worker that has the task, published at `pos`, in its hands; n_workers if none has: it has been answered, or it died
  * with its worker. Only for a task that has been claimed. */
 uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos);
+
+/* The items [*next, *end) of the chunk have not been begun. False if worker w is not at that chunk, or at its first step. */
+bool rp_pool_chunk(const struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end);
+
+/* Takes the items from `from` on away from worker w, as far as it has not begun them: [*from, *end) are then the
+ * parent's. False if there are none. */
+bool rp_pool_cut_chunk(struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *from, uint32_t *end);
+
+/* The chunk that worker w is at, or 0. */
+uint64_t rp_pool_chunk_of(const struct rp_pool *p, uint32_t w);
+
+/* Of a dead worker: the block with the results of that chunk that it has not published, or 0. */
+uint64_t rp_pool_lost_tray(const struct rp_pool *p, uint32_t w, uint64_t task_id);
 
 /* The task with a time limit that worker w runs, and since when; 0 if it runs none. */
 uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *started_ns);

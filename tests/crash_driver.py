@@ -51,6 +51,16 @@ RUN = ("worker: taken", "worker: decoded", "worker: called", "worker: reserved",
 ANSWERED = ("publish: published", "publish: cleared", "worker: answered")
 RETURNS = ("returns: seen", "returns: freed", "returns: released", "returns: committed")
 BYTES = ("worker: block", "worker: block filled", "worker: reserved for bytes")
+CHUNK = (
+    "chunk: over",
+    "chunk: begun",
+    "chunk: tray",
+    "chunk: claimed",
+    "worker: decoded item",
+    "worker: called item",
+    "chunk: filled",
+    "worker: reserved for part",
+)
 WAIT = ("wait: spun", "wait: announced", "wait: sleeper", "wait: told", "wait: up", "wait: over")
 SPACE = ("space: begun", "space: wanted", "space: announced", "space: told", "space: up", "space: over")
 MEMORY = ("memory: begun", "memory: wanted", "memory: announced", "memory: told", "memory: up", "memory: over")
@@ -310,6 +320,30 @@ def large(pool: Pool) -> None:
     pool.settle([(pool.submit(tasks.echo, i, payload), (i, payload)) for i in range(4)])
 
 
+def chunks(pool: Pool) -> None:
+    """Items in chunks, with results of all sizes. What is lost is run again, so none is missing."""
+    view = pool.executor.options(retries=1)
+    for chunksize in (None, 20):
+        squares = view.map(tasks.square, range(100), chunksize=chunksize, timeout=LIMIT)
+        assert list(squares) == [i * i for i in range(100)]
+        sizes = [0, 10, LARGE // 4, 0, LARGE, 3] * 2
+        made = view.map(tasks.make, range(len(sizes)), sizes, chunksize=chunksize, timeout=LIMIT)
+        assert [len(each) for each in made] == sizes
+        pool.done += 100 + len(sizes)
+
+
+def items(pool: Pool) -> None:
+    """Items in chunks; a death costs the one that ran, and no result before that."""
+    results = pool.executor.map(tasks.square, range(100), chunksize=25, timeout=LIMIT)
+    try:
+        for i, result in enumerate(results):
+            assert result == i * i
+            pool.done += 1
+    except WorkerDied as error:
+        assert error.pid == pool.victim, error
+        pool.died += 1
+
+
 def errors(pool: Pool) -> None:
     texts = ["short", "long" * 10_000]
     pool.settle([(pool.submit(tasks.fail, text), LookupError(text)) for text in texts])
@@ -445,6 +479,15 @@ WORKLOADS = {
     "unread": Workload(unread, [Case("publish: no leader"), *cases(RING, "wait: sleeper", costs=0)], n=1),
     "watched": Workload(watched, cases(RING, "publish: no leader", costs=0)),
     "large": Workload(large, cases((*RETURNS, *BYTES))),
+    "chunks": Workload(chunks, cases((*CHUNK, *CLAIM, *ANSWERED, "publish: filled"), costs=0)),
+    "items": Workload(
+        items,
+        [
+            *cases((*CLAIM, "chunk: over", "chunk: claimed", "worker: decoded item", "worker: called item"), costs=1),
+            *cases(("chunk: begun", "chunk: tray", "chunk: filled", "worker: reserved for part"), costs=0),
+            *cases(("publish: filled", *ANSWERED), costs=0),
+        ],
+    ),
     "errors": Workload(errors, cases(("worker: failed", *BYTES, "publish: filled"))),
     "cancelled": Workload(cancelled, cases(("hint: behind", "hint: pushed")), n=1),
     "full board": Workload(full_board, cases(RING, "take: freed"), n=1),

@@ -537,7 +537,7 @@ BLOCKS = {
     "result": ("futures[0].result()", "block"),
     "exception": ("futures[0].exception(1000)", "block"),
     "as_completed": ("list(as_completed(futures))", "as_completed"),
-    "map": ("list(executor.map(tasks.touch_and_wait, [str(where / 'm')], [str(where / 'release')]))", "_results"),
+    "map": ("list(executor.map(tasks.touch_and_wait, [str(where / 'm')], [str(where / 'release')]))", "block"),
     "shutdown": ("executor.shutdown()", "shutdown"),
 }
 

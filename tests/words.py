@@ -13,7 +13,7 @@ SLOTS, SLOT_BYTES = 1024, 256
 SHARED = PAGE
 BOARD = 2 * PAGE
 ENTRIES = BOARD + -(-(LINE + SLOTS * SLOT_BYTES) // PAGE) * PAGE
-ENTRY_BYTES = 4 * LINE
+ENTRY_BYTES = 5 * LINE
 MASK_BYTES = 2048 // 8
 RING_BYTES = -(-(LINE + 1024 * 128) // PAGE) * PAGE
 
@@ -70,6 +70,9 @@ class Words:
             "successor": self.word(at + 3 * LINE + 24),
             "dismissed": self.word(at + 3 * LINE + 32),
             "turn": self.word(at + 3 * LINE + 40),
+            "range": self.word(at + 4 * LINE),
+            "chunk": self.word(at + 4 * LINE + 8),
+            "tray": self.word(at + 4 * LINE + 16),
             "results read": self.word(self.rings + w * RING_BYTES),
             "results written": max(self.word(self.rings + w * RING_BYTES + LINE + i * 128) for i in range(1024)),
         }

@@ -1,6 +1,6 @@
 """Types of the compiled core. Users import from `ringpool`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -59,7 +59,6 @@ class Client:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
-        chunk: bool = False,
         options: Options | None = None,
     ) -> Future[Any]: ...
     def serve(self) -> None: ...
@@ -77,6 +76,22 @@ class Client:
     def fail_all(self, error: BaseException) -> None: ...
     def describe(self, future: Future[Any]) -> str: ...
     def retire(self) -> None: ...
+
+class Results(Iterator[Any]):
+    def __init__(
+        self,
+        client: Client,
+        owner: Callable[[], object],
+        options: Options | None,
+        fn: Callable[..., Any],
+        items: Iterator[tuple[Any, ...]],
+        chunksize: int,
+        buffersize: int,
+        ordered: bool,
+        deadline: float | None,
+    ) -> None: ...
+    def __next__(self) -> Any: ...
+    def close(self) -> None: ...
 
 class Worker:
     def __init__(self, memfd: int, n_places: int, n_cpus: int, arena_bytes: int, index: int) -> None: ...

@@ -3,6 +3,7 @@
 
   codec.pxi    objects <-> bytes
   future.pxi   FutureBase: a future whose state lives in C fields
+  batch.pxi    Batch: the items of one map, in chunks
   client.pxi   Client: the parent's side (submit, drain, wait, collect, bury)
   worker.pxi   Worker: the worker's loop
 
@@ -74,6 +75,7 @@ cdef extern from *:
 
 include "codec.pxi"
 include "future.pxi"
+include "batch.pxi"
 include "client.pxi"
 include "worker.pxi"
 include "zygote.pxi"

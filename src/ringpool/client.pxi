@@ -159,6 +159,9 @@ cdef class Client:
     cdef Waiter *waiters
     cdef bint led                 # some thread waits on the rings
     cdef uint64_t watched
+    cdef list batches             # those with items that have not been sent
+    cdef uint64_t unfed           # how many these are
+    cdef uint64_t chunks          # of all batches, that are not done
     cdef bint starved             # the arena is full; blocks come back as results do
     cdef object news              # done futures whose watchers have not been told
     cdef Payload_p payloads       # those that lie in arenas: borrowed
@@ -188,6 +191,7 @@ cdef class Client:
     def __init__(self, n_workers, n_places, n_cpus, arena_bytes):
         self.queue = deque()
         self.endings = deque()
+        self.batches = []
         self.functions = {}
         self.dynamic = OrderedDict()
         self.news = deque()
@@ -238,7 +242,7 @@ cdef class Client:
     @property
     def pending(self):
         """Tasks whose futures are not done."""
-        return self.outstanding + self.queued
+        return self.outstanding + self.queued + self.unfed
 
     @property
     def closed(self):
@@ -334,9 +338,12 @@ cdef class Client:
         if future.watched:
             self.watched -= 1
             self.update_collect()
-        if self.closing and self.outstanding + self.queued == 0:
-            rp_pool_kick_service(&self.pool)
+        self.look_for_end()
         Py_DECREF(future)  # the table's
+
+    cdef void look_for_end(self) noexcept:
+        if self.closing and self.outstanding + self.queued + self.unfed == 0 and self.open:
+            rp_pool_kick_service(&self.pool)
 
     cdef void finish(self, FutureBase future, int form, object value) noexcept:
         """Settles a pending future and lets everybody know who waits. One that was to end keeps to that, however late
@@ -359,6 +366,8 @@ cdef class Client:
             future.settle(FORM_OVERRUN, ending)
         future.ending = None
         self.let_know(future, future.watched or future.callbacks is not None)
+        if type(future) is Chunk:
+            (<Chunk>future).batch.end_of(<Chunk>future)
 
     cdef void let_know(self, FutureBase future, bint tell) noexcept:
         """Wakes the threads in result(), and has the collector tell those who watch if `tell` says so."""
@@ -382,7 +391,7 @@ cdef class Client:
 
     cdef void update_collect(self) noexcept:
         if self.open:
-            rp_pool_set_collect(&self.pool, self.watched > 0 or self.closing or self.starved)
+            rp_pool_set_collect(&self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved)
 
     cdef void watch_one(self) noexcept:
         self.watched += 1
@@ -400,14 +409,13 @@ cdef class Client:
         if self.refusal is not None:
             raise self.refusal()
 
-    def submit(self, fn, tuple args, dict kwargs, bint chunk=False, Options options=None):
+    def submit(self, fn, tuple args, dict kwargs, Options options=None):
         """Encodes a call and puts it on the board, or in the queue if there is no room.
 
         Args:
             fn: What to call.
-            args: Positional arguments; with `chunk`, a tuple of such tuples, one a call.
+            args: Positional arguments.
             kwargs: Keyword arguments, or None.
-            chunk: The result is the list of the results of the calls.
             options: None for the defaults.
 
         Returns:
@@ -424,7 +432,7 @@ cdef class Client:
         future = new_future()
         future.fn = fn
         future.pos = POS_QUEUED
-        future.kind = KIND_CHUNK if chunk else 0
+        future.kind = 0
         if options is not None:
             future.options = options
             future.kind |= KIND_TIMED if options.timeout_ns else 0
@@ -654,6 +662,266 @@ cdef class Client:
         entry.id = self.n_functions
         return entry
 
+    # ---- batches ----
+
+    cdef FunctionEntry entry_of(self, object fn):
+        """The entry of a function that goes by name or has been sent; None if it must go with each task."""
+        kind = type(fn)
+        if kind is FunctionType or kind is BuiltinType or kind is type:
+            return self.look_up(fn)
+        return None
+
+    cdef feed(self, Batch batch):
+        """Sends chunks, if not enough of them are under way."""
+        cdef int collects
+        if batch.unfed and batch not in self.batches:
+            self.batches.append(batch)
+        while batch.unfed and batch.under_way < <uint64_t>AHEAD * self.n_workers:
+            if self.free_entry == NO_ENTRY:
+                self.grow_table()
+            collects = hold_gc()
+            try:
+                self.send(batch.next_chunk())
+            finally:
+                let_gc(collects)
+        if batch.unfed == 0 and batch in self.batches:
+            self.batches.remove(batch)
+        self.pump()
+        if self.outstanding + self.queued > self.n_started and self.n_started < self.n_workers:
+            self.ask_for_workers()
+
+    cdef void feed_all(self) noexcept:
+        for batch in tuple(self.batches):
+            try:
+                self.feed(<Batch>batch)
+            except BaseException:  # of memory; the next drain tries again
+                pass
+
+    cdef int send(self, Chunk chunk, bint first=False) except -1:
+        """Puts a chunk in the queue, as a task of its own. The caller has seen that free_entry is there, and pumps."""
+        if first:
+            self.queue.appendleft(chunk)
+        else:
+            self.queue.append(chunk)
+        self.started(chunk)
+        chunk.pos = POS_QUEUED
+        chunk.client = self
+        self.enter(chunk)
+        self.queued += 1
+        if chunk.options is not None:
+            self.keep_time(chunk.options)
+        return 0
+
+    cdef void started(self, Chunk chunk) noexcept:
+        chunk.batch.under_way += 1
+        self.chunks += 1
+        if self.chunks == 1:
+            self.update_collect()
+
+    cdef Chunk cut(self, Chunk chunk, uint32_t k):
+        """Takes the items from the k-th on, as far as none has been begun, away from the worker that has the chunk.
+
+        Returns:
+            They, as a chunk that is nowhere yet; None if there are none.
+        """
+        cdef uint32_t begin = chunk.base + k, end = 0
+        cdef uint32_t w
+        cdef Chunk rest
+        cdef int collects = hold_gc()
+        try:
+            rest = Chunk()
+        finally:
+            let_gc(collects)
+        # From here on nothing is created, and so nobody else comes in between.
+        if not self.open or chunk.state != PENDING or chunk.pos == POS_QUEUED:
+            return None
+        w = rp_pool_holder(&self.pool, chunk.task_id, chunk.pos)
+        if w == self.pool.n_workers or not rp_pool_cut_chunk(&self.pool, w, chunk.task_id, &begin, &end):
+            return None
+        if begin < chunk.base or end != chunk.base + chunk.n:
+            self.fail(chunk, RuntimeError(f"worker {w} has spoilt the account of its items"))
+            return None
+        return chunk.split(begin - chunk.base, rest)
+
+    cdef void withdraw(self, Chunk chunk) noexcept:
+        """Cancels the items of a pending chunk that no worker has begun."""
+        cdef Chunk rest
+        if chunk.state != PENDING or self.try_cancel(chunk):
+            return
+        try:
+            rest = self.cut(chunk, 0)
+        except MemoryError:
+            return
+        if rest is not None:
+            self.started(rest)
+            rest.settle_cancelled()
+            rest.batch.end_of(rest)
+
+    cdef void share_out(self) noexcept:
+        """Gives workers that have nothing to do half of what lies before a busy one."""
+        cdef uint32_t w, next = 0, end = 0, most, of
+        cdef uint64_t task_id
+        cdef PyObject *found
+        cdef Chunk chunk, rest
+        while self.open and self.outstanding < self.n_workers and self.queued == 0 and not self.retired:
+            most = 0
+            chunk = None
+            for w in range(self.pool.n_workers):
+                task_id = rp_pool_chunk_of(&self.pool, w)
+                found = self.find(task_id) if task_id else NULL
+                if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch.chunksize:
+                    continue
+                if rp_pool_chunk(&self.pool, w, task_id, &next, &end) and next < end and end - next > most:
+                    most = end - next
+                    of = end - (most + 1) // 2
+                    chunk = <Chunk>found
+            if chunk is None or of < chunk.base or of > chunk.base + chunk.n:
+                return
+            try:
+                if self.free_entry == NO_ENTRY:
+                    self.grow_table()
+                rest = self.cut(chunk, of - chunk.base)
+                if rest is None:
+                    return
+            except MemoryError:
+                return
+            try:
+                rest.encode()
+                self.send(rest)
+            except MemoryError as error:
+                self.started(rest)
+                rest.settle(FORM_ERROR, error)
+                rest.batch.end_of(rest)
+            self.pump()
+
+    cdef void hand_over(self, Chunk chunk, Chunk rest) noexcept:
+        """The task of `chunk` is that of `rest` from now on, which has been split off."""
+        cdef uint32_t i = <uint32_t>(chunk.task_id & 0xffffffff)
+        self.started(rest)
+        Py_INCREF(rest)
+        self.table[i].future = <PyObject *>rest
+        rest.task_id = chunk.task_id
+        rest.pos = chunk.pos
+        rest.block = chunk.block
+        rest.client = self
+        rest.options = chunk.options
+        rest.ending = chunk.ending
+        rest.deaths = chunk.deaths
+        if rest.ending is not None:
+            self.endings.append(rest)
+        chunk.block = 0
+        chunk.client = None
+        chunk.options = None
+        chunk.ending = None
+        Py_DECREF(chunk)
+
+    cdef void part(self, Chunk chunk, Chunk rest, uint32_t n, object value) noexcept:
+        """The results of the first n items have arrived, and more are to come, those of `rest`."""
+        chunk.split(n, rest)
+        self.hand_over(chunk, rest)
+        chunk.settle(FORM_TRAY, value)
+        self.let_know(chunk, False)
+        chunk.batch.end_of(chunk)
+
+    cdef void take_part(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind) noexcept:
+        """Takes in results of a chunk. Nothing in *r is believed."""
+        cdef rp_tray tray
+        cdef const uint8_t *at = r.inline_bytes
+        cdef Chunk rest = None
+        cdef int form = FORM_TRAY
+        cdef int collects = hold_gc()
+        value = b""
+        try:
+            if r.items > chunk.n or (kind == KIND_LAST and r.items != chunk.n):
+                raise RuntimeError(f"worker {w} sent the results of {r.items} items, not of {chunk.n}")
+            if r.items:
+                value = self.payload(w, r, KIND_VALUE_PICKLE)
+                if r.bytes < sizeof(rp_tray):
+                    raise RuntimeError(f"worker {w} sent results of an impossible size")
+                if r.offset:
+                    at = rp_pool_block(&self.pool, w + 1, r.offset, r.bytes)
+                memcpy(&tray, at, sizeof(rp_tray))
+                if tray.first != chunk.base:
+                    raise RuntimeError(f"worker {w} sent the results of other items")
+                chunk.batch.measure(r.items, tray.ns)
+                if chunk.ending is not None and chunk.n == 1:
+                    value = payload_bytes(value)
+                    if value[sizeof(rp_tray)] == KIND_ERROR:
+                        value = value[sizeof(rp_tray) + 8:]
+                        form = FORM_REPORT
+            if kind == KIND_PART:
+                rest = Chunk()
+        except Exception as error:
+            value = error
+            form = FORM_ERROR
+            rest = None
+        if rest is None:
+            self.conclude(chunk, form, value)
+        else:
+            self.part(chunk, rest, r.items, value)
+        let_gc(collects)
+        chunk.fn = None
+        chunk.entry = None
+
+    cdef FutureBase salvage(self, uint32_t w, Chunk chunk):
+        """What a dead worker had of a chunk: the results that it had not published are taken in, and what it had not
+        begun is sent anew. rouse() follows.
+
+        Returns:
+            The item that it was running, or None.
+        """
+        cdef uint64_t offset = rp_pool_lost_tray(&self.pool, w, chunk.task_id), used, head
+        cdef uint32_t next = chunk.base + 1, end = 0, n = 0
+        cdef const uint8_t *at = rp_pool_block(&self.pool, w + 1, offset, sizeof(rp_tray)) if offset else NULL
+        cdef Chunk rest
+        cdef rp_tray tray
+        if chunk.ending is not None:
+            return chunk
+        if at != NULL:
+            memcpy(&tray, at, sizeof(rp_tray))
+            used = rp_pool_tray_used(<const rp_tray *>at)
+            if tray.first == chunk.base and rp_pool_block(&self.pool, w + 1, offset, used) != NULL:
+                results = PyBytes_FromStringAndSize(<char *>at, used)
+                at = <const uint8_t *>PyBytes_AS_STRING(results)
+                offset = sizeof(rp_tray)
+                while n < chunk.n and used - offset >= 8:
+                    memcpy(&head, at + offset, 8)
+                    if head >> 8 > used - offset - 8:
+                        break
+                    offset += 8 + (head >> 8)
+                    n += 1
+                if n:
+                    rest = Chunk()
+                    self.part(chunk, rest, n, results)
+                    chunk = rest
+        if not rp_pool_chunk(&self.pool, w, chunk.task_id, &next, &end):
+            next = chunk.base + 1  # it died as it took the chunk: so that this cannot go on for ever, the first pays
+        if chunk.n == 0:
+            self.conclude(chunk, FORM_TRAY, b"")
+            return None
+        if next <= chunk.base:
+            self.send_anew(chunk)
+            return None
+        if chunk.n > 1:
+            rest = chunk.split(1, Chunk())
+            rest.encode()
+            if self.free_entry == NO_ENTRY:
+                self.grow_table()
+            self.send(rest, True)
+        return chunk
+
+    cdef send_anew(self, FutureBase future):
+        """Puts a task whose worker has died at the front of the queue."""
+        if type(future) is Chunk:
+            (<Chunk>future).encode()
+        if future.block:
+            self.free_block(future.block)
+            future.block = 0
+        future.pos = POS_QUEUED
+        self.outstanding -= 1
+        self.queued += 1
+        self.queue.appendleft(future)
+
     # ---- results ----
 
     cdef void drain(self) noexcept:
@@ -671,6 +939,10 @@ cdef class Client:
             rp_pool_note_drained(&self.pool, total)
             if self.queue:
                 self.pump()
+            if self.unfed:
+                self.feed_all()
+            if self.chunks and self.outstanding < self.n_workers:
+                self.share_out()
 
     cdef uint64_t drain_worker(self, uint32_t w) noexcept:
         cdef rp_ring *ring = &self.pool.results[w]
@@ -695,6 +967,7 @@ cdef class Client:
         """Settles the future that a result names. Nothing in *r is believed."""
         cdef PyObject *found = self.find(r.task_id)
         cdef FutureBase future
+        cdef Chunk chunk
         cdef int form
         cdef int collects
         cdef uint32_t kind = r.kind & KIND_MASK
@@ -702,6 +975,10 @@ cdef class Client:
             self.strays += 1
             if r.offset:
                 self.return_block(w, r.offset)
+            return
+        if found != NULL and type(<object>found) is Chunk and (kind == KIND_PART or kind == KIND_LAST):
+            chunk = <Chunk>found  # a reference: the table may hold the last other one
+            self.take_part(w, chunk, r, kind)
             return
         # While the result is in these hands alone, nobody else can come by it: no garbage is collected now, with a
         # __del__ that waits for just this one.
@@ -919,7 +1196,7 @@ cdef class Client:
             rp_pool_begin_service(pool)
             self.attend()
             self.tell_news()
-            if self.closing and self.outstanding + self.queued == 0 and not self.news:
+            if self.closing and self.outstanding + self.queued + self.unfed == 0 and not self.news:
                 self.stop()
                 return
             with nogil:
@@ -990,6 +1267,8 @@ cdef class Client:
         self.remove(future)
         future.settle_cancelled()
         self.let_know(future, not future.told)  # cancel() tells, if it can have the condition
+        if type(future) is Chunk:
+            (<Chunk>future).batch.end_of(<Chunk>future)
         return True
 
     def cancel_all(self, grace=None):
@@ -1000,9 +1279,14 @@ cdef class Client:
         """
         cdef uint32_t i
         cdef FutureBase future
+        self.give_up_unfed()
         for i in range(self.table_size):
             if self.table[i].future != NULL:
                 future = <FutureBase>self.table[i].future
+                if type(future) is Chunk:
+                    self.withdraw(<Chunk>future)
+                    if future.state != PENDING:
+                        continue
                 # The callbacks are for the collector: who calls this has more to do, and must not wait for anybody.
                 if self.try_cancel(future):
                     if future.callbacks is not None and future.told:
@@ -1012,6 +1296,11 @@ cdef class Client:
                 elif grace is not None:
                     self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
         future = None
+
+    cdef give_up_unfed(self):
+        """The items that have not been sent never will be."""
+        while self.batches:
+            (<Batch>self.batches.pop()).give_up()
 
     # ---- ending a task that runs ----
 
@@ -1134,7 +1423,7 @@ cdef class Client:
         Returns:
             A list of the futures (one at most, unless the worker wrote wildly) of tasks that it held.
         """
-        cdef uint64_t ids[2]
+        cdef uint64_t ids[3]
         cdef uint32_t n, i
         cdef PyObject *found
         lost = []
@@ -1146,12 +1435,31 @@ cdef class Client:
             except MemoryError as error:
                 self.spoil_one(w, error)
         self.unreturned[w].clear()
+        ids[2] = rp_pool_chunk_of(&self.pool, w)  # first, for what it has left of that is there until recover()
+        found = self.find(ids[2])
+        if found != NULL and type(<object>found) is Chunk:
+            self.lose(w, <FutureBase>found, lost)
         n = rp_pool_recover(&self.pool, w, ids)
         for i in range(n):
             found = self.find(ids[i])
-            if found != NULL and <object>found not in lost:
-                lost.append(<object>found)
+            if found != NULL and ids[i] != ids[2]:
+                self.lose(w, <FutureBase>found, lost)
         return lost
+
+    cdef lose(self, uint32_t w, FutureBase future, list lost):
+        """Worker w has died with this task. Of a chunk, that is one item at most."""
+        cdef int collects
+        if type(future) is Chunk:
+            collects = hold_gc()
+            try:
+                future = self.salvage(w, <Chunk>future)
+            except MemoryError as error:
+                self.fail(future, error)
+                return
+            finally:
+                let_gc(collects)
+        if future is not None and future not in lost:
+            lost.append(future)
 
     def rouse(self):
         """After funerals: wakes whoever the dead should have woken."""
@@ -1169,13 +1477,7 @@ cdef class Client:
         if future.deaths >= future.options.retries:
             return False
         future.deaths += 1
-        if future.block:
-            self.free_block(future.block)
-            future.block = 0
-        future.pos = POS_QUEUED
-        self.outstanding -= 1
-        self.queued += 1
-        self.queue.appendleft(future)
+        self.send_anew(future)
         return True
 
     def fail(self, FutureBase future, error):
@@ -1186,6 +1488,7 @@ cdef class Client:
     def fail_all(self, error):
         """Ends every pending future with an exception."""
         cdef uint32_t i
+        self.give_up_unfed()
         for i in range(self.table_size):
             if self.table[i].future != NULL:
                 future = <object>self.table[i].future  # perhaps nobody else holds it

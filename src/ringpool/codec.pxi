@@ -33,15 +33,17 @@ cdef enum:
     KIND_ARGS_PICKLE = 2   # pickle of that tuple
     KIND_KWARGS_PICKLE = 3 # pickle of (args, kwargs)
     KIND_CALL_PICKLE = 4   # pickle of (fn, args, kwargs)
+    KIND_CHUNK = 5         # many items: see batch.pxi
     KIND_MASK = 15
-    KIND_CHUNK = 16        # flag: args is a tuple of argument tuples, the result a list
     KIND_NAMED = 32        # flag: the function's block holds a pickle of (module, qualified name), not of itself
-    KIND_TIMED = 64        # flag: the worker notes when the call starts, or each call of a chunk
+    KIND_TIMED = 64        # flag: the worker notes when the call starts
 # Results:
     KIND_VALUE = 1         # compact
     KIND_VALUE_PICKLE = 2
     KIND_ERROR = 3         # pickle of (pickle of the exception or None, traceback text, repr)
     KIND_START_ERROR = 4   # the same, of an initializer
+    KIND_PART = 5          # results of a chunk: a tray, see batch.pxi
+    KIND_LAST = 6          # the same, and the worker is done with the chunk
 
 # Why a task is to end that runs:
 cdef enum:

@@ -23,7 +23,6 @@ encoded, in a queue of this process.
 from __future__ import annotations
 
 import collections
-import contextlib
 import functools
 import itertools
 import multiprocessing
@@ -34,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from ringpool import _core, machine
 from ringpool.future import Future
@@ -114,6 +113,7 @@ class ProcessPoolExecutor(Executor):
         if on_worker_death not in ("replace", "break"):
             raise ValueError("on_worker_death must be 'replace' or 'break'")
         self._max_workers = max_workers
+        self._counts_tasks = max_tasks_per_child is not None
         self._mp_context = mp_context
         self._supervisor = Supervisor(
             mp_context,
@@ -137,12 +137,11 @@ class ProcessPoolExecutor(Executor):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Any,
-        chunk: bool = False,
         options: _core.Options | None = None,
     ) -> Future[Any]:
         """Submits while the pool is not known to have begun."""
         self._begin()
-        future = self._client.submit(fn, args, kwargs, chunk, options)
+        future = self._client.submit(fn, args, kwargs, options)
         if not self._begun:  # whoever was at it may have failed, and that before this task came
             self._begun = self._supervisor.begin(self)
         return future
@@ -179,28 +178,35 @@ class ProcessPoolExecutor(Executor):
         fn: Callable[..., _T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
+        chunksize: int | None = None,
+        buffersize: int | Literal["auto"] | None = None,
+        ordered: bool = True,
     ) -> Iterator[_T]:
         """Calls ``fn`` with the items of the iterables, as `map` does, in the workers.
 
         Args:
             fn: Takes as many arguments as there are iterables.
-            iterables: Read at the call, unless `buffersize` is given; the shortest decides.
+            iterables: Read, and their items encoded, at the call, unless `buffersize` is given; the shortest decides.
             timeout: Seconds from this call within which each result must have come; None for no limit.
-            chunksize: Items that go to a worker together, as one task.
-            buffersize: Tasks that may be under way or done and not yet yielded; further items are read as results are
-                taken. None for no limit.
+            chunksize: Items that go to a worker together, as one task. None, the default: so many as take about a
+                millisecond, by what those before them took; and a worker that has nothing to do takes over half of what
+                lies before a busy one. With the time limit of `options`, items go one by one, and so they do by default
+                with `max_tasks_per_child`.
+            buffersize: How many items (with a chunksize, chunks) may have been read whose results have not; further
+                ones are read as results are. "auto" for some times as many as are under way, None for no limit.
+            ordered: Whether the results come in the order of the items, or as they are there.
 
         Returns:
-            An iterator of the results, in the order of the items. Leaving it cancels what has not started.
+            An iterator of the results. What an item raises, it raises at that item's place, and is then at its end; so
+            too for WorkerDied, which is raised for the one item that the worker was running. Leaving it cancels what
+            has not started.
 
         Raises:
             TimeoutError: From the iterator: a result was not there in time.
             ValueError: chunksize or buffersize is less than 1.
-            TypeError: buffersize is not an integer.
+            TypeError: buffersize is neither an integer nor "auto".
         """
-        return self._map(None, fn, iterables, timeout, chunksize, buffersize)
+        return self._map(None, fn, iterables, timeout, chunksize, buffersize, ordered)
 
     def options(
         self, *, timeout: float | None = None, grace: float = GRACE_S, retries: int = 0, name: str | None = None
@@ -248,43 +254,40 @@ class ProcessPoolExecutor(Executor):
         fn: Callable[..., _T],
         iterables: tuple[Iterable[Any], ...],
         timeout: float | None,
-        chunksize: int,
-        buffersize: int | None,
+        chunksize: int | None,
+        buffersize: int | Literal["auto"] | None,
+        ordered: bool,
     ) -> Iterator[_T]:
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-        if chunksize < 1:
+        if buffersize is not None and buffersize != "auto":
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
+        if chunksize is None and self._counts_tasks:
+            chunksize = 1
         deadline = None if timeout is None else timeout + time.monotonic()
         items = zip(*iterables, strict=False)
-        if chunksize == 1:
-            tasks: Iterator[tuple[Any, ...]] = items
-        else:
-            tasks = iter(lambda: tuple(itertools.islice(items, chunksize)), ())
-        chunked = chunksize > 1
-        # Without a buffersize, every task is submitted before the first result is asked for.
-        futures = collections.deque(
-            self._submit_item(options, fn, args, chunked) for args in itertools.islice(tasks, buffersize)
-        )
-        results = _results(
-            futures, weakref.ref(self), options, fn, tasks if buffersize else iter(()), chunked, deadline
-        )
-        return _flatten(results) if chunked else results
-
-    def _submit_item(
-        self, options: _core.Options | None, fn: Callable[..., Any], args: tuple[Any, ...], chunked: bool
-    ) -> Future[Any]:
-        """Submits one call of map, or the calls of one chunk."""
-        if options is None:
-            if not chunked:
-                return self.submit(fn, *args)
-            if type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
-                return self.submit(functools.partial(_call_each, fn), args)
+        if options is None and type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
+            chunks = self._max_workers * 4 if buffersize == "auto" else buffersize
+            return _map_by_submit(self, fn, items, chunksize or 1, chunks, deadline)
         if not self._begun:
-            return self._submit_early(fn, args, None, chunked, options)
-        return self._client.submit(fn, args, None, chunked, options)
+            self._begin()
+        results: Iterator[_T] = _core.Results(
+            self._client,
+            weakref.ref(self),
+            options,
+            fn,
+            items,
+            chunksize or 0,
+            -1 if buffersize == "auto" else (buffersize or 0) * (chunksize or 1),
+            ordered,
+            deadline,
+        )
+        if not self._begun:  # whoever was at it may have failed, and that before these tasks came
+            self._begun = self._supervisor.begin(self)
+        return results
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -350,20 +353,21 @@ class View(Executor):
         """As `ProcessPoolExecutor.submit`, with the options."""
         pool = self._pool
         if not pool._begun:
-            return pool._submit_early(fn, args, kwargs, False, self._options)
-        return pool._client.submit(fn, args, kwargs, False, self._options)
+            return pool._submit_early(fn, args, kwargs, self._options)
+        return pool._client.submit(fn, args, kwargs, self._options)
 
     def map(
         self,
         fn: Callable[..., _T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
+        chunksize: int | None = None,
+        buffersize: int | Literal["auto"] | None = None,
+        ordered: bool = True,
     ) -> Iterator[_T]:
         """As `ProcessPoolExecutor.map`, with the options: a time limit among them holds for each item, whatever the
         chunks. (`timeout` here is how long to wait for results, as in the stdlib.)"""
-        return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize)
+        return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize, ordered)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> None:
         """Shuts the pool down. See `ProcessPoolExecutor.shutdown`."""
@@ -375,53 +379,38 @@ class View(Executor):
         self._pool.__exit__(kind, error, trace)
 
 
-def _results(
-    futures: collections.deque[Future[Any]],
-    executor: weakref.ref[ProcessPoolExecutor],
-    options: _core.Options | None,
-    fn: Callable[..., Any],
-    tasks: Iterator[tuple[Any, ...]],
-    chunked: bool,
+def _map_by_submit(
+    executor: ProcessPoolExecutor,
+    fn: Callable[..., _T],
+    items: Iterator[tuple[Any, ...]],
+    chunksize: int,
+    buffersize: int | None,
     deadline: float | None,
-) -> Iterator[Any]:
-    """Yields the results of the futures in order, submitting one more of `tasks` for each that is taken."""
-    try:
-        while futures:
-            owner = executor()
-            if owner is not None:
-                for args in itertools.islice(tasks, 1):
-                    futures.append(owner._submit_item(options, fn, args, chunked))
-            owner = None
-            yield _result_or_cancel(futures.popleft(), deadline)
-    finally:
-        for future in futures:
-            future.cancel()
+) -> Iterator[_T]:
+    """As the stdlib's map, each chunk a call of submit."""
+    chunks = iter(lambda: tuple(itertools.islice(items, chunksize)), ())
+    submit = functools.partial(executor.submit, functools.partial(_call_each, fn))
+    futures = collections.deque(map(submit, itertools.islice(chunks, buffersize)))
 
+    def results() -> Iterator[_T]:
+        try:
+            while futures:
+                if buffersize is not None:
+                    futures.extend(map(submit, itertools.islice(chunks, 1)))
+                yield from futures[0].result(None if deadline is None else deadline - time.monotonic())
+                futures.popleft()
+        finally:
+            for future in futures:
+                future.cancel()
 
-def _comes_of_ctrl_c(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error is not None
+    return results()
 
 
 def _call_each(fn: Callable[..., _T], chunk: tuple[tuple[Any, ...], ...]) -> list[_T]:
     return [fn(*args) for args in chunk]
 
 
-def _flatten(chunks: Iterator[list[_T]]) -> Iterator[_T]:
-    """Yields the results of each chunk; closing it closes what it reads from, which cancels what has not started."""
-    with contextlib.closing(chunks) as results:  # type: ignore[type-var]
-        for chunk in results:
-            chunk.reverse()
-            while chunk:  # let go of each as it is yielded
-                yield chunk.pop()
-
-
-def _result_or_cancel(future: Future[_T], deadline: float | None) -> _T:
-    try:
-        try:
-            return future.result(None if deadline is None else deadline - time.monotonic())
-        finally:
-            future.cancel()
-    finally:
-        del future  # a traceback holds this frame, which must not hold the future with its exception
+def _comes_of_ctrl_c(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None

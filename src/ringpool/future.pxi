@@ -14,6 +14,7 @@ cdef enum:
     FORM_PICKLE = 3   # value is the pickle of the result: bytes or a Payload
     FORM_REPORT = 4   # value is the pickle of an encode_error()
     FORM_OVERRUN = 5  # value is the Ending of a task that took too long
+    FORM_TRAY = 6     # of a Chunk: value is a tray of results: bytes or a Payload
 
 cdef uint64_t POS_QUEUED = <uint64_t>-1
 

@@ -83,6 +83,7 @@ cdef extern from "pool.h" nogil:
         uint64_t offset
         uint64_t bytes
         uint32_t kind
+        uint32_t items
         uint8_t *inline_bytes
     struct rp_pool:
         rp_segment segment
@@ -113,10 +114,19 @@ cdef extern from "pool.h" nogil:
     void rp_pool_start_clock(rp_pool *p)
     void rp_pool_stop_clock(rp_pool *p)
     bint rp_pool_take_interrupt(rp_pool *p, uint64_t task_id, uint64_t *why)
+    enum: RP_CHUNK_ITEMS
+    struct rp_tray:
+        uint32_t first
+        uint32_t ns
+    uint64_t rp_pool_tray_used(const rp_tray *tray)
+    void rp_pool_begin_chunk(rp_pool *p, uint64_t task_id, uint32_t n)
+    bint rp_pool_claim_item(rp_pool *p, uint32_t *item)
+    rp_tray *rp_pool_take_tray(rp_pool *p, uint64_t offset, uint32_t first)
+    void rp_pool_fill_tray(rp_tray *tray, uint64_t used)
     bint rp_pool_is_condemned(const rp_pool *p, uint64_t task_id)
     rp_result *rp_pool_try_result(rp_pool *p)
     int rp_pool_wait_space(rp_pool *p)
-    void rp_pool_publish_result(rp_pool *p)
+    void rp_pool_publish_result(rp_pool *p, bint last)
     int rp_pool_alloc(rp_pool *p, uint64_t bytes, uint64_t *offset)
     int rp_pool_wait_memory(rp_pool *p)
 
@@ -142,6 +152,10 @@ cdef extern from "pool.h" nogil:
     void rp_pool_name_successor(rp_pool *p, uint32_t w, uint32_t successor, uint64_t ticket)
     void rp_pool_dismiss(rp_pool *p, uint32_t w)
     uint32_t rp_pool_holder(const rp_pool *p, uint64_t task_id, uint64_t pos)
+    bint rp_pool_chunk(const rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end)
+    bint rp_pool_cut_chunk(rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *from_, uint32_t *end)
+    uint64_t rp_pool_chunk_of(const rp_pool *p, uint32_t w)
+    uint64_t rp_pool_lost_tray(const rp_pool *p, uint32_t w, uint64_t task_id)
     uint64_t rp_pool_timed_task(const rp_pool *p, uint32_t w, uint64_t *started_ns)
     bint rp_pool_interrupt(rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
     void rp_pool_condemn(rp_pool *p, uint32_t w, uint64_t task_id)

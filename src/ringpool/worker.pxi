@@ -3,6 +3,8 @@
 cdef enum:
     MAX_CALLABLES = 512  # kept decoded; beyond that all are forgotten and decoded again as they are named
     START_NS = 100000000  # what a worker may take to start: a bare "spawn" takes so much
+    TRAY_BYTES = 65536  # so few that what it brings is soon decoded, so many that a message costs little of it
+    PART_NS = 10000000  # 10 ms: results are sent after so long at the latest, when the item that is being run ends
     MEMORY_CHECK_NS = 1000000  # the least time between two looks at the memory in use, which take some microseconds
 
 
@@ -48,6 +50,10 @@ cdef class Worker:
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
     cdef bint ending     # an exception has been raised in the task that runs, or in the one before
     cdef bint forked     # this is a child that a task has forked
+    cdef rp_tray *tray   # collects the results of a chunk; NULL until there is one
+    cdef uint64_t tray_offset, tray_bytes, tray_used
+    cdef uint32_t tray_first, tray_items
+    cdef uint64_t tray_ns # when its first item was begun
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
@@ -110,7 +116,10 @@ cdef class Worker:
                     retiring = True
                     rp_pool_retire(&self.pool, RP_SOON, tell)
             RP_STEP(b"worker: taken")
-            self.execute(&task)
+            if task.kind & KIND_MASK == KIND_CHUNK:
+                self.execute_chunk(&task)
+            else:
+                self.execute(&task)
             RP_STEP(b"worker: answered")
             if rp_pool_is_condemned(&self.pool, task.task_id):
                 recycled = False  # its place is wanted by nobody yet: it goes at once
@@ -184,17 +193,7 @@ cdef class Worker:
                 rp_pool_start_clock(&self.pool)
             fn, args, kwargs = self.decode(task, kind)
             RP_STEP(b"worker: decoded")
-            if task.kind & KIND_CHUNK:
-                value = []
-                for each in args:
-                    if self.forked:
-                        sys.exit()
-                    if timed:
-                        rp_pool_start_clock(&self.pool)
-                    value.append(fn(*each))
-                each = None
-            else:
-                value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
+            value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
             RP_STEP(b"worker: called")
             fn = args = kwargs = None
             if self.forked:
@@ -211,7 +210,7 @@ cdef class Worker:
                 self.task_id = 0
                 if timed:
                     rp_pool_stop_clock(&self.pool)
-                rp_pool_publish_result(&self.pool)
+                rp_pool_publish_result(&self.pool, True)
                 return
             data = dumps(value)
             value = None
@@ -227,7 +226,7 @@ cdef class Worker:
             exc = error
         if timed:
             rp_pool_stop_clock(&self.pool)
-        fn = each = args = kwargs = value = None
+        fn = args = kwargs = value = None
         data = encode_error(exc)
         RP_STEP(b"worker: failed")
         # The frames of the task hold its arguments.
@@ -235,15 +234,205 @@ cdef class Worker:
         exc = None
         self.send_bytes(task.task_id, KIND_ERROR, data)
 
-    cdef tuple decode(self, rp_slot *task, int kind):
+    cdef object execute_chunk(self, rp_slot *task):
+        """Runs the items of one chunk and publishes their results, several at a time. Raises only what ends the worker."""
+        cdef const uint8_t *at
+        cdef const uint8_t *end
+        cdef const uint8_t *code
+        cdef uint64_t head
+        cdef uint32_t n = 0, item, size
+        cdef uint32_t done = 0
+        cdef bint timed = task.kind & KIND_TIMED
+        cdef bint whole
+        cdef Py_ssize_t put_bytes
+        self.ending = False
+        fn = failure = data = None
+        try:
+            at = self.payload(task)
+            end = at + task.bytes
+            if task.bytes >= 8:
+                memcpy(&n, at, 4)
+                memcpy(&size, at + 4, 4)
+            if n > RP_CHUNK_ITEMS or <uint64_t>size + 8 > task.bytes:
+                n = 0
+                raise RuntimeError(f"a chunk of {task.bytes} bytes cannot be what it says")
+            code = at + 8
+            at = code + size
+        except BaseException as error:
+            failure = encode_error(error)
+        rp_pool_begin_chunk(&self.pool, task.task_id, n)
+        self.begin_tray(0)
+        self.tray_ns = rp_os_now_ns()
+        while rp_pool_claim_item(&self.pool, &item):
+            if self.tray == NULL:
+                self.new_tray(TRAY_BYTES)
+            head = 0
+            if failure is None:
+                if end - at >= 8:
+                    memcpy(&head, at, 8)
+                    at += 8
+                    whole = head >> 8 <= <uint64_t>(end - at)
+                else:
+                    whole = False
+                if not whole:  # and so it is with all behind it
+                    head = 0
+                    failure = encode_error(RuntimeError(f"item {item} of a chunk is cut off"))
+            value = None
+            kind = KIND_VALUE
+            if failure is not None:
+                kind = KIND_ERROR
+                data = failure
+            elif head & 0xff == ITEM_UNSENT:
+                kind = KIND_UNSENT
+                data = b""
+            else:
+                self.task_id = task.task_id
+                try:
+                    if timed:
+                        rp_pool_start_clock(&self.pool)
+                    if fn is None:  # within the first item, to whose account it goes if it hangs or kills the worker
+                        fn = self.callable(task) if task.fn_id else pickle.loads(
+                            PyMemoryView_FromMemory(<char *>code, size, PyBUF_READ))
+                    if head & 0xff == ITEM_ARGS:
+                        args = get_whole(at, head >> 8)
+                    else:
+                        args = pickle.loads(PyMemoryView_FromMemory(<char *>at, head >> 8, PyBUF_READ))
+                    RP_STEP(b"worker: decoded item")
+                    value = fn(*<tuple>args)
+                    RP_STEP(b"worker: called item")
+                    args = None
+                    if self.forked:
+                        sys.exit()
+                    put_bytes = -1
+                    if self.tray != NULL:
+                        put_bytes = put(<unsigned char *>self.tray + self.tray_used + 8,
+                                        self.tray_bytes - self.tray_used - 8, value)
+                    if put_bytes < 0:
+                        kind = KIND_VALUE_PICKLE
+                        data = dumps(value)
+                    self.task_id = 0
+                except BaseException as error:
+                    self.task_id = 0
+                    if self.forked:
+                        raise
+                    if timed:
+                        rp_pool_stop_clock(&self.pool)
+                    args = None
+                    kind = KIND_ERROR
+                    data = encode_error(error)
+                    if fn is None and not self.ending:
+                        failure = data  # of every item
+                    # The frames of the task hold its arguments.
+                    error.__traceback__ = None
+                if timed:
+                    rp_pool_stop_clock(&self.pool)
+                value = None
+            at += head >> 8
+            if kind == KIND_VALUE:
+                self.count_in(kind, put_bytes)
+            else:
+                self.add_record(task.task_id, kind, data)
+                data = None
+            done += 1
+            if done < n and (done < 16 or done & 15 == 0) and rp_os_now_ns() - self.tray_ns >= PART_NS:
+                self.send_tray(task.task_id, KIND_PART)
+        fn = None
+        self.send_tray(task.task_id, KIND_LAST)
+
+    cdef void count_in(self, uint64_t kind, uint64_t n) noexcept:
+        """The next record is there: n bytes behind its head."""
+        cdef uint64_t head = n << 8 | kind
+        memcpy(<uint8_t *>self.tray + self.tray_used, &head, 8)
+        self.tray_used += 8 + n
+        self.tray_items += 1
+        rp_pool_fill_tray(self.tray, self.tray_used)
+
+    cdef add_record(self, uint64_t task_id, int kind, bytes data):
+        """Puts an encoded result into the tray, sending what is in it if need be."""
+        if not self.make_room(task_id, 8 + len(data)):
+            kind = KIND_ERROR
+            data = encode_error(MemoryError(
+                f"the result takes {len(data)} bytes, more than the {self.pool.arena_bytes} bytes of shared memory that "
+                "this pool has for the results of a worker"), "")
+            if not self.make_room(task_id, 8 + len(data)):
+                raise MemoryError()
+        memcpy(<uint8_t *>self.tray + self.tray_used + 8, PyBytes_AS_STRING(data), len(data))
+        self.count_in(kind, len(data))
+
+    cdef bint make_room(self, uint64_t task_id, uint64_t n) except -1:
+        """Sees to a tray with room for n bytes. False if there never is one."""
+        if self.tray != NULL and self.tray_used + n <= self.tray_bytes:
+            return True
+        if self.tray_items:
+            self.send_tray(task_id, KIND_PART)
+            if self.tray != NULL and self.tray_used + n <= self.tray_bytes:
+                return True
+        return self.new_tray(max(<uint64_t>TRAY_BYTES, sizeof(rp_tray) + n))
+
+    cdef bint new_tray(self, uint64_t n) except -1:
+        self.free_tray()
+        self.tray_offset = self.block(n)
+        if self.tray_offset == 0:
+            return False
+        self.tray_bytes = n
+        self.begin_tray(self.tray_first)
+        return True
+
+    cdef void begin_tray(self, uint32_t first) noexcept:
+        """The next result is that of item `first`."""
+        self.tray = rp_pool_take_tray(&self.pool, self.tray_offset, first)
+        self.tray_first = first
+        self.tray_used = sizeof(rp_tray)
+        self.tray_items = 0
+
+    cdef void free_tray(self) noexcept:
+        """Gives the block of an empty tray back."""
+        cdef uint64_t offset = self.tray_offset, n
+        if offset:
+            self.tray_offset = 0
+            self.begin_tray(self.tray_first)
+            rp_arena_free(&self.pool.arena, offset, &n)
+
+    cdef object send_tray(self, uint64_t task_id, uint32_t kind):
+        """Publishes the results in the tray, which is empty then."""
+        cdef rp_result *slot = self.reserve()
+        cdef uint64_t now = rp_os_now_ns(), offset
+        RP_STEP(b"worker: reserved for part")
+        slot.task_id = task_id
+        slot.kind = kind
+        slot.items = self.tray_items
+        slot.offset = 0
+        slot.bytes = 0
+        if self.tray_items:
+            self.tray.ns = <uint32_t>min(now - self.tray_ns, <uint64_t>0xffffffff)
+            slot.bytes = self.tray_used
+            if self.tray_used <= RP_RESULT_INLINE:
+                memcpy(slot.inline_bytes, self.tray, self.tray_used)
+            elif self.tray_used <= self.tray_bytes // 2 and rp_pool_alloc(&self.pool, self.tray_used, &offset) == 0:
+                # Results that are not read for long should not take up more than they need.
+                memcpy(rp_pool_block(&self.pool, self.pool.index + 1, offset, self.tray_used), self.tray, self.tray_used)
+                slot.offset = offset
+            else:
+                slot.offset = self.tray_offset
+                self.tray_offset = 0  # it is the parent's
+        rp_pool_publish_result(&self.pool, kind == KIND_LAST)
+        self.begin_tray(self.tray_first + self.tray_items)
+        self.tray_ns = now
+
+    cdef const uint8_t *payload(self, rp_slot *task) except NULL:
         cdef const uint8_t *at = task.inline_bytes
-        fn = self.callable(task) if task.fn_id else None
         if task.offset:
             at = rp_pool_block(&self.pool, 0, task.offset, task.bytes)
         elif task.bytes > RP_SLOT_INLINE:
             at = NULL
         if at == NULL:
             raise RuntimeError("a task names memory that is not its parent's")
+        return at
+
+    cdef tuple decode(self, rp_slot *task, int kind):
+        cdef const uint8_t *at
+        fn = self.callable(task) if task.fn_id else None
+        at = self.payload(task)
         if kind == KIND_ARGS:
             args = get_whole(at, task.bytes)
             return fn, args, None
@@ -315,7 +504,7 @@ cdef class Worker:
         slot.kind = kind
         slot.offset = offset
         slot.bytes = n
-        rp_pool_publish_result(&self.pool)
+        rp_pool_publish_result(&self.pool, True)
 
     cdef uint64_t block(self, uint64_t n) except? 0:
         """A block of this worker's arena, waiting for the parent to give some back if need be; 0 if there never is one."""
@@ -325,6 +514,9 @@ cdef class Worker:
             err = rp_pool_alloc(&self.pool, n, &offset)
             if err == 0:
                 return offset
+            if self.tray_offset and not self.tray_items:
+                self.free_tray()
+                continue
             if err != -ENOMEM or self.pool.arena.used_blocks == 0:
                 return 0
             with nogil:

@@ -155,7 +155,7 @@ static inline void run_task(struct rp_pool *p, const struct rp_slot *task)
 {
     check_argument(p, task);
     prepare_result(p, task->task_id);
-    rp_pool_publish_result(p);
+    rp_pool_publish_result(p, true);
 }
 
 /* A worker's life. Returns true if it left by itself, false if the pool has stopped. */

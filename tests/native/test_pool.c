@@ -95,7 +95,7 @@ static void two_mappings_of_a_pool_agree_on_every_part(void)
     CHECK_EQ(rp_pool_alloc(&w, 700, &offset), 0);
     *rp_pool_block(&w, 3, offset, 700) = 99;
     rp_pool_try_result(&w)->offset = offset;
-    rp_pool_publish_result(&w);
+    rp_pool_publish_result(&w, true);
     CHECK_EQ(((struct rp_result *)rp_ring_try_peek(&p.results[2]))->offset, offset);
     CHECK_EQ(*rp_pool_block(&p, 3, offset, 700), 99);
     CHECK_EQ(rp_pool_return_block(&p, 2, offset), 0);
@@ -490,7 +490,7 @@ static void a_result_wakes_the_leader_and_leaves_the_collector_alone(void)
     leader = put_to_sleep(wait_for_results, &parent.shared->results);
     rp_bell_announce(&parent.shared->service);
     (void)rp_pool_try_result(&worker);
-    rp_pool_publish_result(&worker);
+    rp_pool_publish_result(&worker, true);
     end_thread(leader);
     CHECK_EQ(rp_load_seq_cst(&parent.shared->service.word), RP_ASLEEP);
     close_by_hand();
@@ -559,7 +559,7 @@ static void asking_for_every_result_wakes_the_collector_once(void)
     rp_pool_set_collect(&parent, true); /* no news */
     CHECK(thread_sleeps(atomic_load(&waiter.thread)));
     (void)rp_pool_try_result(&worker);
-    rp_pool_publish_result(&worker);
+    rp_pool_publish_result(&worker, true);
     end_thread(thread);
     close_by_hand();
 }
@@ -571,7 +571,7 @@ static void a_ring_half_full_wakes_the_collector(void)
     thread = put_to_sleep(wait_for_service, &parent.shared->service);
     for (uint64_t n = 0; n < RP_RING_CAPACITY / 2 + 64; n++) {
         (void)rp_pool_try_result(&worker);
-        rp_pool_publish_result(&worker);
+        rp_pool_publish_result(&worker, true);
     }
     end_thread(thread);
     close_by_hand();
@@ -583,7 +583,7 @@ static void a_worker_that_waits_for_space_wakes_the_collector_and_is_woken_by_a_
     pthread_t thread;
     open_by_hand(1);
     while (rp_pool_try_result(&worker)) {
-        rp_pool_publish_result(&worker);
+        rp_pool_publish_result(&worker, true);
         n++;
     }
     CHECK_EQ(n, RP_RING_CAPACITY);
@@ -679,7 +679,7 @@ static void *publish_one_each_round(void *unused)
     for (uint64_t n = 1; n <= TIMES(30000u); n++) {
         start_together(&round_begun, n, &r);
         CHECK(rp_pool_try_result(&worker) != NULL);
-        rp_pool_publish_result(&worker);
+        rp_pool_publish_result(&worker, true);
         rp_store_release(&round_ended, n);
     }
     return unused;
@@ -746,6 +746,88 @@ static void a_sleeper_that_gets_up_by_itself_confuses_no_waker(void)
     }
     rp_pool_stop(&parent);
     end_thread(thread);
+    close_by_hand();
+}
+
+/* ---- chunks ---- */
+
+#define CHUNKS 30000u
+#define ITEMS 16u
+
+static _Atomic uint8_t hands[CHUNKS + 1][ITEMS]; /* through which each item of each chunk has gone */
+static rp_word chunks_done;
+
+static void *run_chunks(void *unused)
+{
+    struct rng r = rng_from(seed + 1);
+    for (uint64_t n = 1; n <= TIMES(CHUNKS); n++) {
+        uint32_t item, last = 0;
+        rp_pool_begin_chunk(&worker, n, ITEMS);
+        while (rp_pool_claim_item(&worker, &item)) {
+            CHECK(item == 0 || item == last + 1);
+            last = item;
+            atomic_fetch_add(&hands[n][item], 1);
+            for (uint64_t i = rng_below(&r, 8); i > 0; i--)
+                rp_pause();
+        }
+        rp_store_release(&chunks_done, n);
+    }
+    return unused;
+}
+
+/* Just when the worker goes on to the next item, or to the next chunk. */
+static void an_item_is_the_workers_or_is_taken_away_never_both(void)
+{
+    struct rng r = rng_from(seed);
+    uint64_t taken = 0, task;
+    pthread_t thread;
+    open_by_hand(1);
+    rp_store_relaxed(&chunks_done, 0u);
+    memset(hands, 0, sizeof hands);
+    thread = start_thread(run_chunks, NULL);
+    while (rp_load_acquire(&chunks_done) != TIMES(CHUNKS)) {
+        uint32_t from = (uint32_t)rng_below(&r, ITEMS), next, end;
+        task = rp_pool_chunk_of(&parent, 0);
+        if (task == 0)
+            continue;
+        if (rp_pool_chunk(&parent, 0, task, &next, &end))
+            CHECK(next <= end && end <= ITEMS);
+        if (rp_pool_cut_chunk(&parent, 0, task, &from, &end)) {
+            CHECK(from < end && end <= ITEMS);
+            for (taken += end - from; from < end; from++)
+                atomic_fetch_add(&hands[task][from], 1);
+        }
+    }
+    end_thread(thread);
+    for (uint64_t n = 1; n <= TIMES(CHUNKS); n++)
+        for (uint32_t i = 0; i < ITEMS; i++)
+            CHECK_EQ(hands[n][i], 1);
+    CHECK(taken > 0);
+    close_by_hand();
+}
+
+static void what_a_dead_worker_had_of_a_chunk_is_found(void)
+{
+    uint64_t offset, ids[2];
+    uint32_t item, next, end;
+    struct rp_tray *tray;
+    open_by_hand(1);
+    CHECK_EQ(rp_pool_alloc(&worker, 4096, &offset), 0);
+    rp_pool_begin_chunk(&worker, 7, 3);
+    tray = rp_pool_take_tray(&worker, offset, 0);
+    CHECK(rp_pool_claim_item(&worker, &item) && item == 0);
+    rp_pool_fill_tray(tray, 24);
+    CHECK(rp_pool_claim_item(&worker, &item) && item == 1);
+
+    CHECK_EQ(rp_pool_chunk_of(&parent, 0), 7);
+    CHECK(!rp_pool_chunk(&parent, 0, 8, &next, &end));
+    CHECK(rp_pool_chunk(&parent, 0, 7, &next, &end) && next == 2 && end == 3);
+    CHECK_EQ(rp_pool_lost_tray(&parent, 0, 8), 0);
+    CHECK_EQ(rp_pool_lost_tray(&parent, 0, 7), offset);
+    CHECK_EQ(rp_pool_tray_used((struct rp_tray *)rp_pool_block(&parent, 1, offset, 24)), 24);
+    (void)rp_pool_recover(&parent, 0, ids);
+    CHECK_EQ(rp_pool_chunk_of(&parent, 0), 0);
+    CHECK_EQ(rp_pool_lost_tray(&parent, 0, 7), 0);
     close_by_hand();
 }
 
@@ -885,7 +967,7 @@ static void a_worker_that_leaves_results_unread_wakes_the_collector(void)
     open_by_hand(1);
     thread = put_to_sleep(wait_for_service, &parent.shared->service);
     (void)rp_pool_try_result(&worker);
-    rp_pool_publish_result(&worker);
+    rp_pool_publish_result(&worker, true);
     rp_pool_leave(&worker);
     end_thread(thread);
     CHECK_EQ(rp_pool_wait_service(&parent), 0); /* and it does not fall asleep again over them */
@@ -938,6 +1020,8 @@ int main(int argc, char **argv)
     RUN(a_slot_given_back_late_wakes_the_collector_when_there_is_a_backlog);
     RUN(the_leader_misses_no_result_however_close);
     RUN(a_sleeper_that_gets_up_by_itself_confuses_no_waker);
+    RUN(an_item_is_the_workers_or_is_taken_away_never_both);
+    RUN(what_a_dead_worker_had_of_a_chunk_is_found);
     RUN(nobody_is_woken_while_enough_are_awake);
     RUN(the_woken_worker_wakes_the_next_if_work_is_left);
     RUN(sleepers_beyond_the_first_64_are_found);

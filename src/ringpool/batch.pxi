@@ -1,0 +1,558 @@
+# batch.pxi - the items of one map: encoded, sent to the workers in chunks, and their results in order.
+#
+# A *batch* is what one call of map calls its function with. Its items are encoded one after the other, and go in *chunks*:
+# one task each, of so many items as take a worker about a millisecond by what those before them took. Only a few chunks are
+# under way at a time, so the size follows the items. When nothing is left to send, a worker without work gets half of
+# what lies before a busy one.
+#
+# A Chunk is split wherever its items part: where results have arrived, where its worker died, where the parent took items
+# away. So a Chunk is done as a whole, as any future is, and the list of them says in what order the results are read.
+#
+# payload of a chunk := u32 items, u32 n, n bytes: the pickle of the function (n is 0 if the slot names it), then records
+# tray              := struct rp_tray, then records
+# record            := u64 (bytes << 8 | kind), the bytes
+
+cdef enum:                # kinds of an item's record; a result's are those of the codec
+    ITEM_UNSENT = 0       # it could not be encoded: no bytes
+    ITEM_ARGS = 1         # compact: the tuple of arguments
+    ITEM_ARGS_PICKLE = 2  # pickle of it
+    KIND_UNSENT = 7       # the result of ITEM_UNSENT
+
+cdef enum:
+    PAGE_BYTES = 65536    # of encoded items that are kept together; a chunk lies within one
+    AHEAD = 3             # chunks a worker that are under way
+    AUTO = -1             # a buffersize
+    GROWTH = 16           # a chunk has at most so many times the items of the one before
+
+cdef double CHUNK_NS = 1e6  # what a chunk is meant to take. Less costs more messages, more makes the ends uneven
+
+
+@cython.final
+cdef class Chunk(FutureBase):
+    """Consecutive items that went to the workers as one task, or what became of them."""
+
+    cdef Batch batch
+    cdef Chunk after     # the items that follow
+    cdef uint64_t index  # of its first item in the batch
+    cdef uint32_t base   # of its first item in its task: those before it have been split off
+    cdef uint32_t n      # items
+    cdef bytes page      # holds their records
+    cdef Py_ssize_t at   # where
+
+    cdef Chunk split(self, uint32_t k, Chunk rest):
+        """The items from the k-th on become those of `rest`, a new one, which follows this one."""
+        cdef const char *p = PyBytes_AS_STRING(self.page)
+        cdef Py_ssize_t at = self.at
+        cdef uint64_t head
+        cdef uint32_t i
+        for i in range(k):
+            memcpy(&head, p + at, 8)
+            at += 8 + (head >> 8)
+        rest.batch = self.batch
+        rest.index = self.index + k
+        rest.base = self.base + k
+        rest.n = self.n - k
+        rest.page = self.page
+        rest.at = at
+        rest.after = self.after
+        rest.pos = POS_QUEUED
+        rest.kind = self.kind
+        rest.fn = self.fn
+        rest.entry = self.entry
+        rest.options = self.options
+        rest.deaths = 0
+        self.after = rest
+        self.n = k
+        if self.batch.last is self:
+            self.batch.last = rest
+        return rest
+
+    cdef void encode(self) except *:
+        """Makes `value` what is sent: all its items are, and its task begins with them."""
+        cdef bytes function = self.batch.function
+        cdef const char *p = PyBytes_AS_STRING(self.page)
+        cdef Py_ssize_t at = self.at, n_function = len(function)
+        cdef uint64_t head
+        cdef uint32_t i, n = <uint32_t>n_function
+        cdef char *q
+        for i in range(self.n):
+            memcpy(&head, p + at, 8)
+            at += 8 + (head >> 8)
+        value = PyBytes_FromStringAndSize(NULL, 8 + n_function + at - self.at)
+        q = PyBytes_AS_STRING(value)
+        memcpy(q, &self.n, 4)
+        memcpy(q + 4, &n, 4)
+        memcpy(q + 8, PyBytes_AS_STRING(function), n_function)
+        memcpy(q + 8 + n_function, p + self.at, at - self.at)
+        self.value = value
+        self.base = 0
+
+
+@cython.final
+cdef class Batch:
+    """What one call of map calls, and what came of it."""
+
+    cdef Client client
+    cdef object fn
+    cdef FunctionEntry entry
+    cdef bytes function    # its pickle, if it goes with each chunk; else empty
+    cdef Options options
+    cdef dict unsent       # index -> why the item could not be encoded
+
+    # What has been encoded and not been sent.
+    cdef object pages      # of (bytes, items)
+    cdef bytes page        # the one that chunks are cut from
+    cdef Py_ssize_t at
+    cdef uint32_t left     # items in it
+    cdef unsigned char *scratch  # the one that is being filled
+    cdef Py_ssize_t used
+    cdef uint32_t filled   # items in it
+    cdef uint64_t unfed    # items in all of them
+    cdef uint64_t encoded  # items so far
+    cdef uint64_t fed      # so far
+
+    cdef bint cut_short    # some will not be sent
+
+    cdef uint32_t chunksize  # 0: by what items take
+    cdef uint32_t largest  # chunk of late: halved with each
+    cdef double item_ns    # running mean of what an item takes; 0: not known
+    cdef uint64_t under_way  # chunks that are not done
+    cdef Chunk first, last # ordered: not read yet; unordered: not done
+    cdef object done       # unordered: chunks that are done and not read
+    cdef FutureBase news   # done when one is added to them
+
+    def __cinit__(self):
+        self.scratch = <unsigned char *>PyMem_RawMalloc(PAGE_BYTES)
+        if self.scratch == NULL:
+            raise MemoryError()
+        self.function = b""
+        self.pages = deque()
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.scratch)
+
+    # ---- items ----
+
+    cdef add(self, tuple args):
+        """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
+        cdef uint64_t head
+        cdef Py_ssize_t n
+        if self.used + 256 > PAGE_BYTES:
+            self.turn_page()
+        n = put(self.scratch + self.used + 8, PAGE_BYTES - self.used - 8, args)
+        kind = ITEM_ARGS
+        if n < 0:
+            kind = ITEM_ARGS_PICKLE
+            try:
+                data = dumps(args)
+                if <uint64_t>len(data) + 4096 > self.client.pool.arena_bytes:
+                    raise MemoryError(
+                        f"the arguments take {len(data)} bytes, more than this pool's {self.client.pool.arena_bytes} "
+                        "bytes of shared memory for arguments can ever hold")
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                if self.unsent is None:
+                    self.unsent = {}
+                self.unsent[self.encoded] = error
+                kind = ITEM_UNSENT
+                data = b""
+            n = len(data)
+            if self.used + 8 + n > PAGE_BYTES:
+                self.turn_page()
+            head = <uint64_t>n << 8 | kind
+            if 8 + n > PAGE_BYTES:
+                self.pages.append((head.to_bytes(8, sys.byteorder) + data, 1))
+                self.count_in()
+                return
+            memcpy(self.scratch + self.used + 8, PyBytes_AS_STRING(data), n)
+        head = <uint64_t>n << 8 | <uint64_t>kind
+        memcpy(self.scratch + self.used, &head, 8)
+        self.used += 8 + n
+        self.filled += 1
+        self.count_in()
+        if self.filled == RP_CHUNK_ITEMS:
+            self.turn_page()
+
+    cdef void count_in(self) noexcept:
+        if self.unfed == 0:
+            self.client.unfed += 1
+        self.unfed += 1
+        self.encoded += 1
+
+    cdef turn_page(self):
+        cdef int collects
+        if self.filled:
+            collects = hold_gc()  # nobody else may turn it meanwhile
+            try:
+                self.pages.append((PyBytes_FromStringAndSize(<char *>self.scratch, self.used), self.filled))
+                self.used = 0
+                self.filled = 0
+            finally:
+                let_gc(collects)
+
+    # ---- chunks ----
+
+    cdef uint64_t size(self):
+        """How many items the next chunk should have."""
+        cdef uint64_t n
+        if self.chunksize:
+            return self.chunksize
+        if self.item_ns == 0:
+            return 1
+        n = <uint64_t>min(max(CHUNK_NS / self.item_ns, 1.0), <double>RP_CHUNK_ITEMS)
+        n = min(n, <uint64_t>GROWTH * max(self.largest, 1))
+        return min(n, self.unfed // (2 * self.client.n_workers) + 1)
+
+    cdef Chunk next_chunk(self):
+        """Makes the next chunk. The caller holds the garbage collector."""
+        cdef Chunk chunk
+        cdef uint64_t head, n = self.size()
+        cdef uint32_t k = 0
+        cdef Py_ssize_t at
+        cdef const char *p
+        if self.left == 0:
+            if not self.pages:
+                self.turn_page()
+            self.page, self.left = self.pages.popleft()
+            self.at = 0
+        chunk = Chunk()
+        chunk.batch = self
+        chunk.index = self.fed
+        chunk.fn = self.fn
+        chunk.entry = self.entry
+        chunk.options = self.options
+        chunk.pos = POS_QUEUED
+        chunk.kind = KIND_CHUNK
+        if self.options is not None and self.options.timeout_ns:
+            chunk.kind |= KIND_TIMED
+        chunk.page = self.page
+        chunk.at = self.at
+        p = PyBytes_AS_STRING(self.page)
+        at = self.at
+        while k < n and k < self.left:
+            memcpy(&head, p + at, 8)
+            at += 8 + (head >> 8)
+            k += 1
+        chunk.n = k
+        chunk.encode()
+        self.at = at
+        self.left -= k
+        self.fed += k
+        self.unfed -= k
+        if self.unfed == 0:
+            self.client.unfed -= 1
+        self.largest = max(self.largest // 2, k)
+        if self.left == 0:
+            self.page = None
+        if self.last is None:
+            self.first = chunk
+        else:
+            self.last.after = chunk
+        self.last = chunk
+        return chunk
+
+    cdef void measure(self, uint32_t n, uint32_t ns) noexcept:
+        cdef double each = max(<double>ns, 1.0) / n
+        self.item_ns = each if self.item_ns == 0 else (self.item_ns + each) / 2
+
+    cdef void end_of(self, Chunk chunk) noexcept:
+        """It is done."""
+        self.under_way -= 1
+        self.client.chunks -= 1
+        if self.client.chunks == 0:
+            self.client.update_collect()
+        if self.done is not None:
+            self.unlink(chunk)
+            self.done.append(chunk)
+            if self.news is not None:
+                self.news.settle(FORM_RESULT, None)
+                self.client.let_know(self.news, False)
+                self.news = None
+
+    cdef void unlink(self, Chunk chunk) noexcept:
+        """Takes it out of the list: it is not there to be read in order."""
+        cdef Chunk before = None, at = self.first
+        while at is not chunk:
+            if at is None:
+                return
+            before = at
+            at = at.after
+        if before is None:
+            self.first = chunk.after
+        else:
+            before.after = chunk.after
+        if self.last is chunk:
+            self.last = before
+        chunk.after = None
+
+    cdef void give_up(self) noexcept:
+        """What has not been sent never will be."""
+        if self.unfed:
+            self.unfed = 0
+            self.cut_short = True
+            self.client.unfed -= 1
+        self.pages.clear()
+        self.page = None
+        self.left = self.filled = 0
+        self.used = 0
+
+    cdef void drop(self) noexcept:
+        """Nobody reads on: what no worker has begun is not wanted."""
+        cdef Client client = self.client
+        cdef Chunk chunk
+        self.give_up()
+        if self in client.batches:
+            client.batches.remove(self)
+        while self.first is not None:
+            # One by one: a list of a million that were freed by its head would free the second within the first, and so on.
+            chunk = self.first
+            self.first = chunk.after
+            chunk.after = None
+            if chunk.state == PENDING:
+                client.withdraw(chunk)
+                if chunk.state == PENDING and client.cancel_running:
+                    client.end_task(chunk, WHY_CANCELLED, -1)
+        self.last = None
+        client.look_for_end()
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Results:
+    """The iterator that map returns.
+
+    Args:
+        client: The pool's.
+        owner: A weak reference to the executor: while it lives, more items are read.
+        options: None for the defaults.
+        fn: What to call.
+        items: An iterator of argument tuples.
+        chunksize: Items a chunk; 0: as many as take about a millisecond.
+        buffersize: How many items may have been read from `items` whose results are not being read. 0 for no limit; -1
+            for some times as many as are under way.
+        ordered: Whether the results come in the order of the items, or as they arrive.
+        deadline: By time.monotonic(), when the last result must have come; None for no limit.
+    """
+
+    cdef Batch batch
+    cdef object owner, items
+    cdef int64_t buffersize
+    cdef uint64_t released  # items whose results have been, or are being, read
+    cdef object deadline
+    cdef object failure   # why the function cannot be sent
+    cdef bint running     # __next__ is under way
+    # The tray that is being read:
+    cdef bytes tray
+    cdef Py_ssize_t at
+    cdef uint32_t left
+    cdef uint64_t index   # of its next item
+
+    def __init__(self, Client client, owner, Options options, fn, items, uint32_t chunksize, int64_t buffersize,
+                 bint ordered, deadline):
+        cdef Batch batch = Batch()
+        batch.client = client
+        batch.fn = fn
+        batch.options = options
+        batch.chunksize = 1 if options is not None and options.timeout_ns else min(chunksize, <uint32_t>RP_CHUNK_ITEMS)
+        batch.done = None if ordered else deque()
+        self.batch = batch
+        self.owner = owner
+        self.items = items
+        self.buffersize = buffersize
+        self.deadline = deadline
+        client.check()
+        try:
+            batch.entry = client.entry_of(fn)
+            if batch.entry is None:
+                batch.function = dumps(fn)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.failure = error
+        try:
+            if self.failure is None:
+                self.read(None)
+            else:
+                self.items = None if next(items, None) is None else iter(())
+        except BaseException:
+            self.end()
+            raise
+
+    cdef read(self, Chunk coming):
+        """Encodes more items, as many as there may be when that chunk is being read, and sends them."""
+        cdef Batch batch = self.batch
+        cdef uint64_t since = 0, end = <uint64_t>-1
+        if self.buffersize == AUTO:
+            end = self.released + <uint64_t>(4 * AHEAD) * batch.client.n_workers * max(batch.largest, 1)
+        elif self.buffersize:
+            end = self.released + self.buffersize
+        if coming is not None and self.buffersize:
+            end += coming.n
+        while self.items is not None and batch.encoded < end:
+            try:
+                args = next(self.items)
+            except StopIteration:
+                self.items = None
+                break
+            if batch.client.refusal is not None:
+                batch.client.check()
+            batch.add(<tuple>args)
+            args = None  # zip() uses a tuple again that nobody else holds
+            since += 1
+            if since >= 512:  # the workers must not wait for all of them
+                since = 0
+                batch.client.drain()
+                batch.client.feed(batch)
+        batch.client.feed(batch)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef const unsigned char *p
+        cdef uint64_t head
+        cdef Py_ssize_t n
+        cdef bytes tray  # held: what is decoded may run user code, which may close this
+        if self.running:
+            raise ValueError("the iterator is being read already")
+        if self.batch is None:
+            raise StopIteration
+        self.running = True
+        try:
+            if self.left == 0:
+                self.next_tray()
+            if self.batch is None:
+                raise StopIteration
+            tray = self.tray
+            p = <const unsigned char *>PyBytes_AS_STRING(tray) + self.at
+            n = PyBytes_GET_SIZE(tray) - self.at
+            if n < 8:
+                raise RuntimeError("a worker sent fewer results than it said")
+            memcpy(&head, p, 8)
+            if head >> 8 > <uint64_t>(n - 8):
+                raise RuntimeError("a worker sent a result that is cut off")
+            n = head >> 8
+            self.at += 8 + n
+            self.left -= 1
+            self.index += 1
+            if head & 0xff == KIND_VALUE:
+                return get_whole(p + 8, n)
+            return self.decode(head & 0xff, p + 8, n)
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            self.running = False
+
+    cdef decode(self, int kind, const unsigned char *p, Py_ssize_t n):
+        if kind == KIND_VALUE_PICKLE:
+            return pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))
+        if kind == KIND_ERROR:
+            raise decode_error(PyBytes_FromStringAndSize(<char *>p, n))
+        if kind == KIND_UNSENT and self.batch.unsent is not None and self.index - 1 in self.batch.unsent:
+            raise self.batch.unsent.pop(self.index - 1)
+        raise RuntimeError("a worker sent a result of an unknown kind")
+
+    cdef next_tray(self):
+        """Waits for the next chunk that has results, and takes them. At the end, there is no batch any more."""
+        cdef Batch batch = self.batch
+        cdef Chunk chunk
+        if self.failure is not None and self.items is not None:
+            raise self.failure
+        while self.left == 0:
+            if self.items is not None:
+                if self.owner() is None:
+                    self.items = None
+                else:
+                    self.read(batch.first if batch.done is None else None)
+            chunk = self.next_chunk()
+            if chunk is None:
+                self.end()
+                return
+            form = chunk.form
+            value = chunk.value
+            if chunk.state != FINISHED:
+                raise cancelled_error()
+            if form == FORM_TRAY:
+                self.tray = payload_bytes(value)
+                self.at = sizeof(rp_tray)
+                self.left = chunk.n
+                self.released += chunk.n
+                self.index = chunk.index
+            elif form == FORM_ERROR:
+                raise value
+            elif form == FORM_OVERRUN:
+                raise (<Ending>value).exception()
+            else:
+                raise RuntimeError("a worker sent a result of an unknown kind")
+
+    cdef Chunk next_chunk(self):
+        cdef Batch batch = self.batch
+        cdef Chunk chunk
+        cdef FutureBase news
+        if batch.client.chunks:
+            batch.client.drain()
+        if batch.done is None:
+            chunk = batch.first
+            if chunk is None:
+                return self.nothing_left()
+            self.wait(chunk)
+            batch.first = chunk.after
+            if batch.first is None:
+                batch.last = None
+            chunk.after = None
+            return chunk
+        while not batch.done:
+            if batch.under_way == 0 and batch.unfed == 0:
+                return self.nothing_left()
+            news = FutureBase()
+            news.client = batch.client
+            batch.news = news
+            if not batch.done:
+                self.wait(news)
+        return batch.done.popleft()
+
+    cdef Chunk nothing_left(self):
+        if self.batch.unfed:  # for want of memory
+            self.batch.client.feed(self.batch)
+            return self.next_chunk()
+        if self.batch.cut_short:
+            raise cancelled_error()
+        return None
+
+    cdef wait(self, FutureBase future):
+        if future.state >= CANCELLED:
+            return
+        timeout = None
+        if self.deadline is not None:
+            import time
+
+            timeout = self.deadline - time.monotonic()
+        future.check_here()
+        future.client.wait_for(future, timeout)
+        if future.state < CANCELLED:
+            raise TimeoutError()
+
+    def close(self):
+        """Cancels what has not started; the iterator is at its end.
+
+        Raises:
+            ValueError: It is being read.
+        """
+        if self.running:
+            raise ValueError("the iterator is being read")
+        self.end()
+
+    cdef end(self):
+        cdef Batch batch = self.batch
+        self.batch = None
+        self.items = None
+        self.tray = None
+        self.left = 0
+        if batch is not None:
+            batch.drop()
+
+    def __dealloc__(self):
+        if self.batch is not None:
+            self.batch.drop()
