@@ -344,6 +344,12 @@ def items(pool: Pool) -> None:
         pool.died += 1
 
 
+def many(pool: Pool) -> None:
+    """Calls in chunks with futures of their own; a death costs the one that ran."""
+    futures = pool.executor.submit_many(tasks.square, zip(range(100), strict=True), chunksize=25)
+    pool.settle((f, i * i) for i, f in enumerate(futures))
+
+
 def errors(pool: Pool) -> None:
     texts = ["short", "long" * 10_000]
     pool.settle([(pool.submit(tasks.fail, text), LookupError(text)) for text in texts])
@@ -486,6 +492,13 @@ WORKLOADS = {
             *cases((*CLAIM, "chunk: over", "chunk: claimed", "worker: decoded item", "worker: called item"), costs=1),
             *cases(("chunk: begun", "chunk: tray", "chunk: filled", "worker: reserved for part"), costs=0),
             *cases(("publish: filled", *ANSWERED), costs=0),
+        ],
+    ),
+    "many": Workload(
+        many,
+        [
+            *cases(("chunk: claimed", "worker: called item"), costs=1),
+            *cases(("chunk: begun", "chunk: filled", "worker: reserved for part", *ANSWERED), costs=0),
         ],
     ),
     "errors": Workload(errors, cases(("worker: failed", *BYTES, "publish: filled"))),

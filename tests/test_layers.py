@@ -20,6 +20,7 @@ PYTHON_LAYERS = [
     "supervisor",  # the thread that watches the workers, and what is done when one dies
     "zygote",  # makes workers by fork, from a process that was forked before there were threads
     "worker",  # what a worker process runs
+    "progress",  # tells how far a map has come
     "machine",  # how many processors and how much memory may be used
     "future",  # the class of the futures
     "functions",  # which functions travel by name, which by value

@@ -1,10 +1,11 @@
 """Types of the compiled core. Users import from `ringpool`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
 from ringpool.future import Future
+from ringpool.progress import Meter
 
 class FutureBase: ...
 
@@ -61,6 +62,13 @@ class Client:
         kwargs: dict[str, Any] | None,
         options: Options | None = None,
     ) -> Future[Any]: ...
+    def submit_many(
+        self,
+        fn: Callable[..., Any],
+        calls: Iterable[Iterable[Any]],
+        chunksize: int,
+        options: Options | None = None,
+    ) -> list[Future[Any]]: ...
     def serve(self) -> None: ...
     def tell_news(self) -> None: ...
     def end(self) -> None: ...
@@ -89,6 +97,7 @@ class Results(Iterator[Any]):
         buffersize: int,
         ordered: bool,
         deadline: float | None,
+        meter: Meter | None,
     ) -> None: ...
     def __next__(self) -> Any: ...
     def close(self) -> None: ...

@@ -43,6 +43,7 @@ from collections import OrderedDict, deque
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from pickle import Pickler
+from time import monotonic
 
 from ringpool import functions
 

@@ -5,6 +5,8 @@
 # under way at a time, so the size follows the items. When nothing is left to send, a worker without work gets half of
 # what lies before a busy one.
 #
+# The results of a batch are read through an iterator (map), or each through a future of its own (submit_many).
+#
 # A Chunk is split wherever its items part: where results have arrived, where its worker died, where the parent took items
 # away. So a Chunk is done as a whole, as any future is, and the list of them says in what order the results are read.
 #
@@ -68,29 +70,50 @@ cdef class Chunk(FutureBase):
         return rest
 
     cdef void encode(self) except *:
-        """Makes `value` what is sent: all its items are, and its task begins with them."""
+        """Makes `value` what is sent: all its items are, and its task begins with them. One that has been cancelled goes
+        as one that could not be encoded."""
         cdef bytes function = self.batch.function
-        cdef const char *p = PyBytes_AS_STRING(self.page)
-        cdef Py_ssize_t at = self.at, n_function = len(function)
-        cdef uint64_t head
+        cdef const char *p = PyBytes_AS_STRING(self.page) + self.at
+        cdef Py_ssize_t used = 0, n_function = len(function)
+        cdef uint64_t head, skipped = ITEM_UNSENT
         cdef uint32_t i, n = <uint32_t>n_function
         cdef char *q
         for i in range(self.n):
-            memcpy(&head, p + at, 8)
-            at += 8 + (head >> 8)
-        value = PyBytes_FromStringAndSize(NULL, 8 + n_function + at - self.at)
+            memcpy(&head, p + used, 8)
+            used += 8 + (head >> 8)
+        value = PyBytes_FromStringAndSize(NULL, 8 + n_function + used)
         q = PyBytes_AS_STRING(value)
         memcpy(q, &self.n, 4)
         memcpy(q + 4, &n, 4)
         memcpy(q + 8, PyBytes_AS_STRING(function), n_function)
-        memcpy(q + 8 + n_function, p + self.at, at - self.at)
+        q += 8 + n_function
+        if not self.batch.gaps:
+            memcpy(q, p, used)
+        else:
+            for i in range(self.n):
+                memcpy(&head, p, 8)
+                if self.batch.wanted(self.index + i):
+                    memcpy(q, p, 8 + (head >> 8))
+                    q += 8 + (head >> 8)
+                else:
+                    memcpy(q, &skipped, 8)
+                    q += 8
+                p += 8 + (head >> 8)
+            value = value[:q - PyBytes_AS_STRING(value)]
         self.value = value
         self.base = 0
 
 
 @cython.final
 cdef class Batch:
-    """What one call of map calls, and what came of it."""
+    """What one call of map or submit_many calls, and what came of it.
+
+    Args:
+        client: The pool's.
+        options: None for the defaults.
+        fn: What to call.
+        chunksize: Items a chunk; 0: as many as take about a millisecond.
+    """
 
     cdef Client client
     cdef object fn
@@ -120,6 +143,10 @@ cdef class Batch:
     cdef Chunk first, last # ordered: not read yet; unordered: not done
     cdef object done       # unordered: chunks that are done and not read
     cdef FutureBase news   # done when one is added to them
+    cdef list futures      # of submit_many: of the items; None for one whose chunk is done
+    cdef bint gaps         # some items have been cancelled on their own
+    cdef uint64_t finished # items of chunks that are done
+    cdef uint64_t counted  # items of which it has been said that they are done
 
     def __cinit__(self):
         self.scratch = <unsigned char *>PyMem_RawMalloc(PAGE_BYTES)
@@ -128,10 +155,41 @@ cdef class Batch:
         self.function = b""
         self.pages = deque()
 
+    def __init__(self, Client client, Options options, fn, uint32_t chunksize):
+        self.client = client
+        self.options = options
+        self.fn = fn
+        self.chunksize = 1 if options is not None and options.timeout_ns else min(chunksize, <uint32_t>RP_CHUNK_ITEMS)
+
+    cdef load(self):
+        """Encodes the function.
+
+        Returns:
+            Why it cannot be sent, or None.
+        """
+        try:
+            self.entry = self.client.entry_of(self.fn)
+            if self.entry is None:
+                self.function = dumps(self.fn)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return error
+        return None
+
     def __dealloc__(self):
         PyMem_RawFree(self.scratch)
 
     # ---- items ----
+
+    cdef put_in(self, tuple args):
+        """Encodes one item and now and then sends what there is: the workers must not wait for all of them."""
+        if self.client.refusal is not None:
+            self.client.check()
+        self.add(args)
+        if self.encoded % 512 == 0:
+            self.client.drain()
+            self.client.feed(self)
 
     cdef add(self, tuple args):
         """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
@@ -259,16 +317,110 @@ cdef class Batch:
     cdef void end_of(self, Chunk chunk) noexcept:
         """It is done."""
         self.under_way -= 1
+        self.finished += chunk.n
         self.client.chunks -= 1
         if self.client.chunks == 0:
             self.client.update_collect()
-        if self.done is not None:
+        if self.futures is not None:
+            self.unlink(chunk)
+            self.hand_out(chunk)
+        elif self.done is not None:
             self.unlink(chunk)
             self.done.append(chunk)
             if self.news is not None:
                 self.news.settle(FORM_RESULT, None)
                 self.client.let_know(self.news, False)
                 self.news = None
+
+    cdef void hand_out(self, Chunk chunk) noexcept:
+        """Settles the futures of its items."""
+        cdef FutureBase future
+        cdef uint64_t i
+        cdef const unsigned char *p
+        cdef Py_ssize_t at = sizeof(rp_tray), left
+        cdef uint64_t head
+        cdef int form
+        cdef bint results = chunk.state == FINISHED and chunk.form == FORM_TRAY
+        # Nobody else can come by these results, nor by their futures, before they are out: no garbage is collected now.
+        cdef int collects = hold_gc()
+        tray = b""
+        failure = None
+        if results:
+            try:
+                tray = payload_bytes(chunk.value)
+            except MemoryError as error:
+                failure = error
+        for i in range(chunk.index, chunk.index + chunk.n):
+            future = <FutureBase>self.futures[i]
+            self.futures[i] = None
+            form = chunk.form
+            value = chunk.value
+            if chunk.state != FINISHED:
+                form = FORM_NONE
+            elif failure is not None:
+                form = FORM_ERROR
+                value = failure
+            elif results:
+                p = <const unsigned char *>PyBytes_AS_STRING(tray) + at
+                left = PyBytes_GET_SIZE(tray) - at
+                try:
+                    head = record_head(p, left)
+                    at += 8 + (head >> 8)
+                    value = self.record(i, head & 0xff, p + 8, head >> 8, &form)
+                except Exception as error:
+                    value = error
+                    form = FORM_ERROR
+            if future.state == PENDING:
+                self.client.settle_item(future, form, value)
+        chunk.value = None
+        future = None
+        let_gc(collects)
+
+    cdef record(self, uint64_t index, int kind, const unsigned char *p, Py_ssize_t n, int *form):
+        """The value of a result, and its form."""
+        if kind == KIND_VALUE:
+            form[0] = FORM_RESULT
+            return get_whole(p, n)
+        if kind == KIND_VALUE_PICKLE or kind == KIND_ERROR:
+            form[0] = FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
+            return PyBytes_FromStringAndSize(<char *>p, n)
+        if kind == KIND_UNSENT and self.unsent is not None and index in self.unsent:
+            form[0] = FORM_ERROR
+            return self.unsent.pop(index)
+        if kind == KIND_UNSENT and self.gaps:
+            form[0] = FORM_NONE
+            return None
+        raise RuntimeError("a worker sent a result of an unknown kind")
+
+    cdef uint64_t count_done(self):
+        """The items that are done, also those of chunks that are not."""
+        cdef Client client = self.client
+        cdef uint64_t n = self.finished, task_id
+        cdef uint32_t w, next = 0, end = 0
+        cdef PyObject *found
+        cdef Chunk chunk
+        if not client.open:
+            return n
+        for w in range(client.pool.n_workers):
+            task_id = rp_pool_chunk_of(&client.pool, w)
+            found = client.find(task_id) if task_id else NULL
+            if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch is not self:
+                continue
+            chunk = <Chunk>found
+            if rp_pool_chunk(&client.pool, w, task_id, &next, &end) and next > chunk.base + 1:
+                n += min(next - 1 - chunk.base, chunk.n)  # all that have been begun but one
+        self.counted = max(self.counted, n)
+        return self.counted
+
+    cdef bint wanted(self, uint64_t index) noexcept:
+        return (<FutureBase>self.futures[index]).state == PENDING
+
+    cdef Chunk chunk_of(self, uint64_t index):
+        """The chunk under way that the item is in, or None."""
+        cdef Chunk chunk = self.first
+        while chunk is not None and not chunk.index <= index < chunk.index + chunk.n:
+            chunk = chunk.after
+        return chunk
 
     cdef void unlink(self, Chunk chunk) noexcept:
         """Takes it out of the list: it is not there to be read in order."""
@@ -286,8 +438,10 @@ cdef class Batch:
             self.last = before
         chunk.after = None
 
-    cdef void give_up(self) noexcept:
-        """What has not been sent never will be."""
+    cdef void give_up(self, object error=None) noexcept:
+        """What has not been sent never will be: its futures are cancelled, or raise the error."""
+        cdef FutureBase future
+        cdef uint64_t i
         if self.unfed:
             self.unfed = 0
             self.cut_short = True
@@ -296,6 +450,12 @@ cdef class Batch:
         self.page = None
         self.left = self.filled = 0
         self.used = 0
+        if self.futures is not None:
+            for i in range(self.fed, len(self.futures)):
+                future = <FutureBase>self.futures[i]
+                self.futures[i] = None
+                if future is not None and future.state == PENDING:
+                    self.client.settle_item(future, FORM_NONE if error is None else FORM_ERROR, error)
 
     cdef void drop(self) noexcept:
         """Nobody reads on: what no worker has begun is not wanted."""
@@ -317,6 +477,17 @@ cdef class Batch:
         client.look_for_end()
 
 
+cdef uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0:
+    """The first word of a record, of whose tray n bytes are left."""
+    cdef uint64_t head
+    if n < 8:
+        raise RuntimeError("a worker sent fewer results than it said")
+    memcpy(&head, p, 8)
+    if head >> 8 > <uint64_t>(n - 8):
+        raise RuntimeError("a worker sent a result that is cut off")
+    return head
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Results:
@@ -333,6 +504,7 @@ cdef class Results:
             for some times as many as are under way.
         ordered: Whether the results come in the order of the items, or as they arrive.
         deadline: By time.monotonic(), when the last result must have come; None for no limit.
+        meter: Is shown how many items are done, or None.
     """
 
     cdef Batch batch
@@ -340,6 +512,7 @@ cdef class Results:
     cdef int64_t buffersize
     cdef uint64_t released  # items whose results have been, or are being, read
     cdef object deadline
+    cdef object meter
     cdef object failure   # why the function cannot be sent
     cdef bint running     # __next__ is under way
     # The tray that is being read:
@@ -349,27 +522,17 @@ cdef class Results:
     cdef uint64_t index   # of its next item
 
     def __init__(self, Client client, owner, Options options, fn, items, uint32_t chunksize, int64_t buffersize,
-                 bint ordered, deadline):
-        cdef Batch batch = Batch()
-        batch.client = client
-        batch.fn = fn
-        batch.options = options
-        batch.chunksize = 1 if options is not None and options.timeout_ns else min(chunksize, <uint32_t>RP_CHUNK_ITEMS)
+                 bint ordered, deadline, meter):
+        cdef Batch batch = Batch(client, options, fn, chunksize)
         batch.done = None if ordered else deque()
         self.batch = batch
         self.owner = owner
         self.items = items
         self.buffersize = buffersize
         self.deadline = deadline
+        self.meter = meter
         client.check()
-        try:
-            batch.entry = client.entry_of(fn)
-            if batch.entry is None:
-                batch.function = dumps(fn)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            self.failure = error
+        self.failure = batch.load()
         try:
             if self.failure is None:
                 self.read(None)
@@ -382,7 +545,7 @@ cdef class Results:
     cdef read(self, Chunk coming):
         """Encodes more items, as many as there may be when that chunk is being read, and sends them."""
         cdef Batch batch = self.batch
-        cdef uint64_t since = 0, end = <uint64_t>-1
+        cdef uint64_t end = <uint64_t>-1
         if self.buffersize == AUTO:
             end = self.released + <uint64_t>(4 * AHEAD) * batch.client.n_workers * max(batch.largest, 1)
         elif self.buffersize:
@@ -395,15 +558,10 @@ cdef class Results:
             except StopIteration:
                 self.items = None
                 break
-            if batch.client.refusal is not None:
-                batch.client.check()
-            batch.add(<tuple>args)
+            batch.put_in(<tuple>args)
             args = None  # zip() uses a tuple again that nobody else holds
-            since += 1
-            if since >= 512:  # the workers must not wait for all of them
-                since = 0
-                batch.client.drain()
-                batch.client.feed(batch)
+            if self.meter is not None and batch.encoded % 512 == 0:
+                self.meter.show(batch.count_done())
         batch.client.feed(batch)
 
     def __iter__(self):
@@ -427,11 +585,7 @@ cdef class Results:
             tray = self.tray
             p = <const unsigned char *>PyBytes_AS_STRING(tray) + self.at
             n = PyBytes_GET_SIZE(tray) - self.at
-            if n < 8:
-                raise RuntimeError("a worker sent fewer results than it said")
-            memcpy(&head, p, 8)
-            if head >> 8 > <uint64_t>(n - 8):
-                raise RuntimeError("a worker sent a result that is cut off")
+            head = record_head(p, n)
             n = head >> 8
             self.at += 8 + n
             self.left -= 1
@@ -446,13 +600,11 @@ cdef class Results:
             self.running = False
 
     cdef decode(self, int kind, const unsigned char *p, Py_ssize_t n):
+        cdef int form = FORM_NONE
         if kind == KIND_VALUE_PICKLE:
             return pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))
-        if kind == KIND_ERROR:
-            raise decode_error(PyBytes_FromStringAndSize(<char *>p, n))
-        if kind == KIND_UNSENT and self.batch.unsent is not None and self.index - 1 in self.batch.unsent:
-            raise self.batch.unsent.pop(self.index - 1)
-        raise RuntimeError("a worker sent a result of an unknown kind")
+        value = self.batch.record(self.index - 1, kind, p, n, &form)
+        raise decode_error(value) if form == FORM_REPORT else value
 
     cdef next_tray(self):
         """Waits for the next chunk that has results, and takes them. At the end, there is no batch any more."""
@@ -461,6 +613,8 @@ cdef class Results:
         if self.failure is not None and self.items is not None:
             raise self.failure
         while self.left == 0:
+            if self.meter is not None:
+                self.meter.show(batch.count_done())
             if self.items is not None:
                 if self.owner() is None:
                     self.items = None
@@ -468,6 +622,8 @@ cdef class Results:
                     self.read(batch.first if batch.done is None else None)
             chunk = self.next_chunk()
             if chunk is None:
+                if self.meter is not None:
+                    self.meter.finish(batch.finished)
                 self.end()
                 return
             form = chunk.form
@@ -522,15 +678,19 @@ cdef class Results:
         return None
 
     cdef wait(self, FutureBase future):
+        cdef Client client = future.client
         if future.state >= CANCELLED:
             return
-        timeout = None
-        if self.deadline is not None:
-            import time
-
-            timeout = self.deadline - time.monotonic()
         future.check_here()
-        future.client.wait_for(future, timeout)
+        while future.state < CANCELLED:
+            left = None
+            if self.deadline is not None:
+                left = self.deadline - monotonic()
+            if self.meter is None or (left is not None and left <= self.meter.every_s):
+                client.wait_for(future, left)
+                break
+            client.wait_for(future, self.meter.every_s)
+            self.meter.show(self.batch.count_done())
         if future.state < CANCELLED:
             raise TimeoutError()
 
@@ -552,6 +712,10 @@ cdef class Results:
         self.left = 0
         if batch is not None:
             batch.drop()
+        if self.meter is not None:
+            meter = self.meter
+            self.meter = None
+            meter.close()
 
     def __dealloc__(self):
         if self.batch is not None:

@@ -369,6 +369,21 @@ cdef class Client:
         if type(future) is Chunk:
             (<Chunk>future).batch.end_of(<Chunk>future)
 
+    cdef void settle_item(self, FutureBase item, int form, object value) noexcept:
+        """Settles the pending future of an item of a batch and lets everybody know who waits; with FORM_NONE, as
+        cancelled. Runs no user code."""
+        if item.watched:
+            self.watched -= 1
+            self.update_collect()
+        item.item_of = None
+        item.client = None
+        item.ending = None
+        if form == FORM_NONE:
+            item.settle_cancelled()
+        else:
+            item.settle(form, value)
+        self.let_know(item, item.watched or item.callbacks is not None)
+
     cdef void let_know(self, FutureBase future, bint tell) noexcept:
         """Wakes the threads in result(), and has the collector tell those who watch if `tell` says so."""
         cdef Waiter *waiter
@@ -671,6 +686,47 @@ cdef class Client:
             return self.look_up(fn)
         return None
 
+    def submit_many(self, fn, calls, uint32_t chunksize, Options options=None):
+        """Submits the calls of one function together.
+
+        Args:
+            fn: What to call.
+            calls: Gives for each the positional arguments.
+            chunksize: Calls that go to a worker together; 0: as many as take about a millisecond.
+            options: None for the defaults.
+
+        Returns:
+            A list of Futures.
+
+        Raises:
+            BrokenProcessPool, RuntimeError: The pool takes no more tasks.
+        """
+        cdef Batch batch = Batch(self, options, fn, chunksize)
+        cdef FutureBase future
+        cdef list futures = []
+        self.check()
+        failure = batch.load()
+        batch.futures = []
+        try:
+            for args in calls:
+                args = tuple(args)
+                future = new_future()
+                future.pos = POS_QUEUED
+                futures.append(future)
+                if failure is not None:
+                    self.refuse(future, failure)
+                    continue
+                future.client = self
+                future.item_of = batch
+                future.task_id = batch.encoded
+                batch.futures.append(future)
+                batch.put_in(args)
+            self.feed(batch)
+        except BaseException:
+            batch.drop()
+            raise
+        return futures
+
     cdef feed(self, Batch batch):
         """Sends chunks, if not enough of them are under way."""
         cdef int collects
@@ -757,6 +813,89 @@ cdef class Client:
             rest.settle_cancelled()
             rest.batch.end_of(rest)
 
+    cdef int dispatch(self, Chunk rest) except -1:
+        """Sends what has been cut off a chunk. The caller has seen that free_entry is there, and that no garbage is
+        collected."""
+        try:
+            rest.encode()
+            self.send(rest, True)
+        except MemoryError as error:
+            self.started(rest)
+            rest.settle(FORM_ERROR, error)
+            rest.batch.end_of(rest)
+        self.pump()
+        return 0
+
+    # ---- an item of submit_many ----
+
+    cdef bint item_begun(self, FutureBase item) noexcept:
+        cdef Chunk chunk = item.item_of.chunk_of(item.task_id)
+        cdef uint32_t next, end
+        cdef uint32_t w
+        if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.open:
+            return False
+        w = rp_pool_holder(&self.pool, chunk.task_id, chunk.pos)
+        return (w != self.pool.n_workers and rp_pool_chunk(&self.pool, w, chunk.task_id, &next, &end)
+                and item.task_id - chunk.index + chunk.base < next)
+
+    cdef bint try_cancel_item(self, FutureBase item) noexcept:
+        """Takes one item back that has not been begun. The others of its chunk go another way."""
+        cdef Batch batch = item.item_of
+        cdef Chunk chunk = batch.chunk_of(item.task_id)
+        cdef Chunk rest
+        cdef int collects = hold_gc()
+        try:
+            if item.task_id >= batch.fed:
+                batch.gaps = True
+                self.settle_item(item, FORM_NONE, None)
+            elif chunk is None or self.item_begun(item):
+                return False
+            elif chunk.pos == POS_QUEUED or rp_board_try_cancel(&self.pool.board, chunk.pos):
+                batch.gaps = True
+                self.settle_item(item, FORM_NONE, None)
+                try:
+                    if chunk.pos == POS_QUEUED:
+                        chunk.encode()
+                    else:
+                        self.send_anew(chunk)
+                except MemoryError as error:
+                    self.fail(chunk, error)
+                self.pump()
+            else:
+                try:
+                    if self.free_entry == NO_ENTRY:
+                        self.grow_table()
+                    rest = self.cut(chunk, <uint32_t>(item.task_id - chunk.index))
+                except MemoryError:
+                    return False
+                if rest is None:
+                    return False
+                if rest.index == item.task_id:
+                    batch.gaps = True
+                    self.settle_item(item, FORM_NONE, None)
+                self.dispatch(rest)
+            return item.state != PENDING
+        finally:
+            let_gc(collects)
+
+    cdef Chunk isolate(self, FutureBase item):
+        """The chunk that ends with this item, which has been begun. None if the item is done, or is not begun after all."""
+        cdef Batch batch = item.item_of
+        cdef Chunk chunk, rest
+        cdef int collects = hold_gc()
+        try:
+            chunk = batch.chunk_of(item.task_id) if batch is not None else None
+            if chunk is None or not self.item_begun(item):
+                return None
+            if self.free_entry == NO_ENTRY:
+                self.grow_table()
+            rest = self.cut(chunk, <uint32_t>(item.task_id - chunk.index) + 1)
+            if rest is not None:
+                self.dispatch(rest)
+            return chunk if item.task_id + 1 == chunk.index + chunk.n else None
+        finally:
+            let_gc(collects)
+
     cdef void share_out(self) noexcept:
         """Gives workers that have nothing to do half of what lies before a busy one."""
         cdef uint32_t w, next = 0, end = 0, most, of
@@ -785,14 +924,7 @@ cdef class Client:
                     return
             except MemoryError:
                 return
-            try:
-                rest.encode()
-                self.send(rest)
-            except MemoryError as error:
-                self.started(rest)
-                rest.settle(FORM_ERROR, error)
-                rest.batch.end_of(rest)
-            self.pump()
+            self.dispatch(rest)
 
     cdef void hand_over(self, Chunk chunk, Chunk rest) noexcept:
         """The task of `chunk` is that of `rest` from now on, which has been split off."""
@@ -828,6 +960,7 @@ cdef class Client:
         cdef rp_tray tray
         cdef const uint8_t *at = r.inline_bytes
         cdef Chunk rest = None
+        cdef uint32_t n
         cdef int form = FORM_TRAY
         cdef int collects = hold_gc()
         value = b""
@@ -849,8 +982,12 @@ cdef class Client:
                     if value[sizeof(rp_tray)] == KIND_ERROR:
                         value = value[sizeof(rp_tray) + 8:]
                         form = FORM_REPORT
+            n = r.items
             if kind == KIND_PART:
                 rest = Chunk()
+            elif chunk.ending is not None and n > 1:  # it is the last item that was to end
+                rest = Chunk()
+                n -= 1
         except Exception as error:
             value = error
             form = FORM_ERROR
@@ -858,7 +995,9 @@ cdef class Client:
         if rest is None:
             self.conclude(chunk, form, value)
         else:
-            self.part(chunk, rest, r.items, value)
+            self.part(chunk, rest, n, value)
+            if kind == KIND_LAST:
+                self.conclude(rest, FORM_ERROR, None)
         let_gc(collects)
         chunk.fn = None
         chunk.entry = None
@@ -875,8 +1014,6 @@ cdef class Client:
         cdef const uint8_t *at = rp_pool_block(&self.pool, w + 1, offset, sizeof(rp_tray)) if offset else NULL
         cdef Chunk rest
         cdef rp_tray tray
-        if chunk.ending is not None:
-            return chunk
         if at != NULL:
             memcpy(&tray, at, sizeof(rp_tray))
             used = rp_pool_tray_used(<const rp_tray *>at)
@@ -894,6 +1031,8 @@ cdef class Client:
                     rest = Chunk()
                     self.part(chunk, rest, n, results)
                     chunk = rest
+        if chunk.ending is not None and chunk.n:
+            return chunk
         if not rp_pool_chunk(&self.pool, w, chunk.task_id, &next, &end):
             next = chunk.base + 1  # it died as it took the chunk: so that this cannot go on for ever, the first pays
         if chunk.n == 0:
@@ -1259,6 +1398,8 @@ cdef class Client:
         task calls is for the caller to drop."""
         if not self.open:
             return False
+        if future.item_of is not None:
+            return self.try_cancel_item(future)
         if future.pos != POS_QUEUED:
             if not rp_board_try_cancel(&self.pool.board, future.pos):
                 return False
@@ -1297,12 +1438,20 @@ cdef class Client:
                     self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
         future = None
 
-    cdef give_up_unfed(self):
+    cdef give_up_unfed(self, error=None):
         """The items that have not been sent never will be."""
         while self.batches:
-            (<Batch>self.batches.pop()).give_up()
+            (<Batch>self.batches.pop()).give_up(error)
 
     # ---- ending a task that runs ----
+
+    cdef bint end_item(self, FutureBase item, int why) except -1:
+        """end_task() for an item of submit_many."""
+        cdef Chunk chunk = self.isolate(item)
+        if chunk is None or not self.end_task(chunk, why, -1):
+            return False
+        item.ending = chunk.ending
+        return True
 
     cdef bint end_task(self, FutureBase future, int why, int64_t grace_ns) except -1:
         """Begins to end a pending task that runs.
@@ -1488,7 +1637,7 @@ cdef class Client:
     def fail_all(self, error):
         """Ends every pending future with an exception."""
         cdef uint32_t i
-        self.give_up_unfed()
+        self.give_up_unfed(error)
         for i in range(self.table_size):
             if self.table[i].future != NULL:
                 future = <object>self.table[i].future  # perhaps nobody else holds it

@@ -29,7 +29,7 @@ import multiprocessing
 import signal
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from types import TracebackType
@@ -37,6 +37,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from ringpool import _core, machine
 from ringpool.future import Future
+from ringpool.progress import Meter, Progress
 from ringpool.supervisor import ABORT_GRACE_S, GRACE_S, Supervisor
 
 _P = ParamSpec("_P")
@@ -173,6 +174,32 @@ class ProcessPoolExecutor(Executor):
             return self._submit_early(fn, args, kwargs)
         return self._client.submit(fn, args, kwargs)
 
+    def submit_many(
+        self, fn: Callable[..., _T], args: Iterable[Iterable[Any]], *, chunksize: int | None = None
+    ) -> list[Future[_T]]:
+        """Schedules ``fn(*each)`` for each of `args`, at a fraction of the cost of as many calls of `submit`.
+
+        The calls go to the workers in chunks, as the items of `map` do. Each has a future of its own for all that: it
+        raises what its call raised, it can be cancelled alone, and a worker that dies costs only the call that it was
+        running.
+
+        Args:
+            fn: What to call.
+            args: Read at once: for each call, the positional arguments.
+            chunksize: As in `map`.
+
+        Returns:
+            The futures, in the order of `args`. One whose arguments cannot be pickled raises that error.
+
+        Raises:
+            BrokenProcessPool: The pool is broken.
+            RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
+            TypeError: One of `args` is not iterable. As after any error in reading them, what has not started is
+                cancelled.
+            ValueError: chunksize is less than 1.
+        """
+        return self._submit_many(None, fn, args, chunksize)
+
     def map(
         self,
         fn: Callable[..., _T],
@@ -181,6 +208,7 @@ class ProcessPoolExecutor(Executor):
         chunksize: int | None = None,
         buffersize: int | Literal["auto"] | None = None,
         ordered: bool = True,
+        progress: Progress = None,
     ) -> Iterator[_T]:
         """Calls ``fn`` with the items of the iterables, as `map` does, in the workers.
 
@@ -195,6 +223,10 @@ class ProcessPoolExecutor(Executor):
             buffersize: How many items (with a chunksize, chunks) may have been read whose results have not; further
                 ones are read as results are. "auto" for some times as many as are under way, None for no limit.
             ordered: Whether the results come in the order of the items, or as they are there.
+            progress: True for a bar on the standard error stream, or in the notebook, by `tqdm` (``pip install
+                ringpool[progress]``). Or a function that is called with the number of items that are done and that of
+                all, None if that is not known: while the iterator, or this call, reads and waits, some ten times a
+                second, and when the last result has been read. What it raises, they raise.
 
         Returns:
             An iterator of the results. What an item raises, it raises at that item's place, and is then at its end; so
@@ -204,9 +236,10 @@ class ProcessPoolExecutor(Executor):
         Raises:
             TimeoutError: From the iterator: a result was not there in time.
             ValueError: chunksize or buffersize is less than 1.
-            TypeError: buffersize is neither an integer nor "auto".
+            TypeError: buffersize is neither an integer nor "auto"; progress is neither a bool nor callable.
+            ImportError: A bar is wanted, and tqdm is not installed.
         """
-        return self._map(None, fn, iterables, timeout, chunksize, buffersize, ordered)
+        return self._map(None, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
 
     def options(
         self, *, timeout: float | None = None, grace: float = GRACE_S, retries: int = 0, name: str | None = None
@@ -257,21 +290,20 @@ class ProcessPoolExecutor(Executor):
         chunksize: int | None,
         buffersize: int | Literal["auto"] | None,
         ordered: bool,
+        progress: Progress,
     ) -> Iterator[_T]:
         if buffersize is not None and buffersize != "auto":
             if not isinstance(buffersize, int):
                 raise TypeError("buffersize must be an integer or None")
             if buffersize < 1:
                 raise ValueError("buffersize must be None or > 0")
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if chunksize is None and self._counts_tasks:
-            chunksize = 1
+        chunksize = self._chunksize(chunksize)
         deadline = None if timeout is None else timeout + time.monotonic()
+        meter = None if progress is None or progress is False else Meter(progress, _length(iterables))
         items = zip(*iterables, strict=False)
-        if options is None and type(self).submit is not ProcessPoolExecutor.submit:  # a subclass sees every task
+        if options is None and self._sees_every_task():
             chunks = self._max_workers * 4 if buffersize == "auto" else buffersize
-            return _map_by_submit(self, fn, items, chunksize or 1, chunks, deadline)
+            return _map_by_submit(self, fn, items, chunksize or 1, chunks, deadline, meter)
         if not self._begun:
             self._begin()
         results: Iterator[_T] = _core.Results(
@@ -280,14 +312,38 @@ class ProcessPoolExecutor(Executor):
             options,
             fn,
             items,
-            chunksize or 0,
+            chunksize,
             -1 if buffersize == "auto" else (buffersize or 0) * (chunksize or 1),
             ordered,
             deadline,
+            meter,
         )
         if not self._begun:  # whoever was at it may have failed, and that before these tasks came
             self._begun = self._supervisor.begin(self)
         return results
+
+    def _submit_many(
+        self, options: _core.Options | None, fn: Callable[..., _T], args: Iterable[Iterable[Any]], chunksize: int | None
+    ) -> list[Future[_T]]:
+        chunksize = self._chunksize(chunksize)
+        if options is None and self._sees_every_task():
+            return [self.submit(fn, *each) for each in args]
+        if not self._begun:
+            self._begin()
+        futures = self._client.submit_many(fn, args, chunksize, options)
+        if not self._begun:  # as in _map
+            self._begun = self._supervisor.begin(self)
+        return futures
+
+    def _chunksize(self, chunksize: int | None) -> int:
+        """As the core takes it: 0 for one that follows the items."""
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        return chunksize or (1 if self._counts_tasks else 0)
+
+    def _sees_every_task(self) -> bool:
+        """Whether a subclass overrides `submit`: then all goes through it."""
+        return type(self).submit is not ProcessPoolExecutor.submit
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -364,10 +420,17 @@ class View(Executor):
         chunksize: int | None = None,
         buffersize: int | Literal["auto"] | None = None,
         ordered: bool = True,
+        progress: Progress = None,
     ) -> Iterator[_T]:
         """As `ProcessPoolExecutor.map`, with the options: a time limit among them holds for each item, whatever the
         chunks. (`timeout` here is how long to wait for results, as in the stdlib.)"""
-        return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize, ordered)
+        return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
+
+    def submit_many(
+        self, fn: Callable[..., _T], args: Iterable[Iterable[Any]], *, chunksize: int | None = None
+    ) -> list[Future[_T]]:
+        """As `ProcessPoolExecutor.submit_many`, with the options for each call."""
+        return self._pool._submit_many(self._options, fn, args, chunksize)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> None:
         """Shuts the pool down. See `ProcessPoolExecutor.shutdown`."""
@@ -386,6 +449,7 @@ def _map_by_submit(
     chunksize: int,
     buffersize: int | None,
     deadline: float | None,
+    meter: Meter | None,
 ) -> Iterator[_T]:
     """As the stdlib's map, each chunk a call of submit."""
     chunks = iter(lambda: tuple(itertools.islice(items, chunksize)), ())
@@ -393,21 +457,36 @@ def _map_by_submit(
     futures = collections.deque(map(submit, itertools.islice(chunks, buffersize)))
 
     def results() -> Iterator[_T]:
+        done = 0
         try:
             while futures:
                 if buffersize is not None:
                     futures.extend(map(submit, itertools.islice(chunks, 1)))
-                yield from futures[0].result(None if deadline is None else deadline - time.monotonic())
+                values = futures[0].result(None if deadline is None else deadline - time.monotonic())
+                done += len(values)
+                if meter is not None:
+                    meter.show(done)
+                yield from values
                 futures.popleft()
+            if meter is not None:
+                meter.finish(done)
         finally:
             for future in futures:
                 future.cancel()
+            if meter is not None:
+                meter.close()
 
     return results()
 
 
 def _call_each(fn: Callable[..., _T], chunk: tuple[tuple[Any, ...], ...]) -> list[_T]:
     return [fn(*args) for args in chunk]
+
+
+def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """How many items they give together, if they all say."""
+    lengths = [len(each) for each in iterables if isinstance(each, Sized)]
+    return min(lengths, default=0) if len(lengths) == len(iterables) else None
 
 
 def _comes_of_ctrl_c(error: BaseException | None) -> bool:

@@ -127,6 +127,7 @@ cdef class FutureBase:
     cdef uint32_t deaths      # workers that died while they ran it
     cdef Options options      # while pending; None for the defaults
     cdef Ending ending        # while pending; None unless it is to end though it runs
+    cdef Batch item_of        # while pending, of an item of submit_many: task_id says which, and it is no task itself
     cdef bint watched
     cdef bint told            # _state may show the end
 
@@ -308,6 +309,8 @@ cdef class FutureBase:
         return self.value if self.form == FORM_ERROR else None
 
     cdef bint claimed(self):
+        if self.item_of is not None:
+            return self.client.item_begun(self)
         return (self.client is not None and self.pos != POS_QUEUED and self.client.open
                 and rp_board_claimed(&self.client.pool.board, self.pos))
 
@@ -360,7 +363,11 @@ cdef class FutureBase:
         if not (client.cancel_running if running is None else running):
             return self.ending is not None and self.ending.why == WHY_CANCELLED
         self.sync()
-        return self.state == PENDING and client.end_task(self, WHY_CANCELLED, -1)
+        if self.state != PENDING:
+            return False
+        if self.item_of is not None:
+            return client.end_item(self, WHY_CANCELLED)
+        return client.end_task(self, WHY_CANCELLED, -1)
 
     cdef bint try_cancel(self):
         if self.state != PENDING:
