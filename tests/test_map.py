@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import itertools
 import multiprocessing
@@ -32,6 +33,12 @@ def pool(n: int = 2, method: str = "fork", **options) -> ringpool.ProcessPoolExe
 def runs(folder: Path) -> collections.Counter[int]:
     """How many times each item has been run."""
     return collections.Counter(int(path.name.partition(".")[0]) for path in folder.iterdir())
+
+
+def ready(executor: ringpool.ProcessPoolExecutor) -> list[int]:
+    """The processes of workers that have started. (Three that fail to, in a row, break the pool, as they should.)"""
+    started = executor._client.worker_started
+    return [p.pid for p in executor._supervisor.processes if started(int(p.name.rpartition("-")[2]))]
 
 
 # ---- the results ----
@@ -211,8 +218,9 @@ def test_workers_killed_at_random_cost_no_result(seed):
 
         def kill():
             while not stop.wait(rng.uniform(0.005, 0.03)):
-                for process in executor._supervisor.processes[:1]:
-                    os.kill(process.pid, signal.SIGKILL)
+                for pid in ready(executor)[:1]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
@@ -281,6 +289,25 @@ def test_no_more_items_are_read_ahead_than_the_buffer_holds(buffersize, ordered)
         for read in range(1, 2000):
             next(results)
             assert taken <= read + 2 * buffersize
+        results.close()
+
+
+def test_of_a_chunk_that_comes_in_parts_the_first_counts_for_the_whole():
+    """Each item takes so long that its result is sent at once."""
+    taken = 0
+
+    def items():
+        nonlocal taken
+        for i in range(100):
+            taken += 1
+            yield i
+
+    with pool(1) as executor:
+        seconds = itertools.repeat(0.02)
+        results = executor.map(tasks.sleep_if, items(), seconds, buffersize=2, chunksize=3, timeout=WAIT_S)
+        for read in range(30):
+            assert taken == 6 + (read + 2) // 3 * 3
+            assert next(results) == read
         results.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import os
 import random
@@ -12,7 +13,7 @@ import threading
 
 import pytest
 import tasks_map as tasks
-from test_map import WAIT_S, each_chunksize, pool, runs
+from test_map import WAIT_S, each_chunksize, pool, ready, runs
 from waiting import wait_until
 
 import ringpool
@@ -233,10 +234,11 @@ def test_workers_killed_at_random_cost_one_call_each(seed):
         futures = executor.submit_many(tasks.sleep_at_random, zip(range(2000)))
         kills = 0
         while not all(future.done() for future in futures):
-            pids = [process.pid for process in executor._supervisor.processes]
+            pids = ready(executor)
             if pids and kills < 20:
-                os.kill(rng.choice(pids), signal.SIGKILL)
-                kills += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rng.choice(pids), signal.SIGKILL)
+                    kills += 1
             threading.Event().wait(0.02)
         outcomes = [outcome(future) for future in futures]
     lost = [i for i, got in enumerate(outcomes) if got is ringpool.WorkerDied]

@@ -546,12 +546,14 @@ cdef class Results:
         """Encodes more items, as many as there may be when that chunk is being read, and sends them."""
         cdef Batch batch = self.batch
         cdef uint64_t end = <uint64_t>-1
-        if self.buffersize == AUTO:
-            end = self.released + <uint64_t>(4 * AHEAD) * batch.client.n_workers * max(batch.largest, 1)
-        elif self.buffersize:
-            end = self.released + self.buffersize
-        if coming is not None and self.buffersize:
-            end += coming.n
+        if self.buffersize:
+            end = self.released + (coming.n if coming is not None else 0)
+            if batch.chunksize > 1 and end % batch.chunksize:  # in the middle of a chunk, of which a part has come
+                end += batch.chunksize - end % batch.chunksize
+            if self.buffersize == AUTO:
+                end += <uint64_t>(4 * AHEAD) * batch.client.n_workers * max(batch.largest, 1)
+            else:
+                end += self.buffersize
         while self.items is not None and batch.encoded < end:
             try:
                 args = next(self.items)

@@ -1017,7 +1017,8 @@ cdef class Client:
         if at != NULL:
             memcpy(&tray, at, sizeof(rp_tray))
             used = rp_pool_tray_used(<const rp_tray *>at)
-            if tray.first == chunk.base and rp_pool_block(&self.pool, w + 1, offset, used) != NULL:
+            if (tray.first == chunk.base and used >= sizeof(rp_tray)
+                    and rp_pool_block(&self.pool, w + 1, offset, used) != NULL):
                 results = PyBytes_FromStringAndSize(<char *>at, used)
                 at = <const uint8_t *>PyBytes_AS_STRING(results)
                 offset = sizeof(rp_tray)
