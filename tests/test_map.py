@@ -269,6 +269,13 @@ def test_a_chunksize_is_honoured(tmp_path):
         assert list(results) == list(range(100))
 
 
+def test_sizes_may_be_as_large_as_one_likes():
+    with pool(1) as executor:
+        for buffersize in (None, 10**30):
+            results = executor.map(tasks.square, range(5), chunksize=10**30, buffersize=buffersize, timeout=WAIT_S)
+            assert list(results) == [0, 1, 4, 9, 16]
+
+
 # ---- lazily ----
 
 

@@ -155,11 +155,13 @@ cdef class Batch:
         self.function = b""
         self.pages = deque()
 
-    def __init__(self, Client client, Options options, fn, uint32_t chunksize):
+    def __init__(self, Client client, Options options, fn, uint64_t chunksize):
         self.client = client
         self.options = options
         self.fn = fn
-        self.chunksize = 1 if options is not None and options.timeout_ns else min(chunksize, <uint32_t>RP_CHUNK_ITEMS)
+        self.chunksize = <uint32_t>min(chunksize, <uint64_t>RP_CHUNK_ITEMS)
+        if options is not None and options.timeout_ns:
+            self.chunksize = 1
 
     cdef load(self):
         """Encodes the function.
@@ -521,7 +523,7 @@ cdef class Results:
     cdef uint32_t left
     cdef uint64_t index   # of its next item
 
-    def __init__(self, Client client, owner, Options options, fn, items, uint32_t chunksize, int64_t buffersize,
+    def __init__(self, Client client, owner, Options options, fn, items, uint64_t chunksize, int64_t buffersize,
                  bint ordered, deadline, meter):
         cdef Batch batch = Batch(client, options, fn, chunksize)
         batch.done = None if ordered else deque()

@@ -686,7 +686,7 @@ cdef class Client:
             return self.look_up(fn)
         return None
 
-    def submit_many(self, fn, calls, uint32_t chunksize, Options options=None):
+    def submit_many(self, fn, calls, uint64_t chunksize, Options options=None):
         """Submits the calls of one function together.
 
         Args:

@@ -44,6 +44,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _MAX_WORKERS = 1024
+_ENDLESS = 1 << 62  # items: more than anybody has, and few enough for the core
 
 
 class ProcessPoolExecutor(Executor):
@@ -313,7 +314,7 @@ class ProcessPoolExecutor(Executor):
             fn,
             items,
             chunksize,
-            -1 if buffersize == "auto" else (buffersize or 0) * (chunksize or 1),
+            -1 if buffersize == "auto" else min((buffersize or 0) * (chunksize or 1), _ENDLESS),
             ordered,
             deadline,
             meter,
@@ -339,7 +340,7 @@ class ProcessPoolExecutor(Executor):
         """As the core takes it: 0 for one that follows the items."""
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        return chunksize or (1 if self._counts_tasks else 0)
+        return min(chunksize, _ENDLESS) if chunksize else int(self._counts_tasks)
 
     def _sees_every_task(self) -> bool:
         """Whether a subclass overrides `submit`: then all goes through it."""
