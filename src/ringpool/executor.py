@@ -178,7 +178,7 @@ class ProcessPoolExecutor(Executor):
     def submit_many(
         self, fn: Callable[..., _T], args: Iterable[Iterable[Any]], *, chunksize: int | None = None
     ) -> list[Future[_T]]:
-        """Schedules ``fn(*each)`` for each of `args`, at a fraction of the cost of as many calls of `submit`.
+        """Schedules ``fn(*each)`` for each of `args`, for less than as many calls of `submit` cost.
 
         The calls go to the workers in chunks, as the items of `map` do. Each has a future of its own for all that: it
         raises what its call raised, it can be cancelled alone, and a worker that dies costs only the call that it was
