@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,26 @@ def wait_or_die_once(path: str, gate: str, x: int) -> int:
 def sleep_if(x: int, seconds: float) -> int:
     time.sleep(seconds)
     return x
+
+
+def never_end() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(10)
+
+
+def sleep_or_wait_on(bad: int, gate: str, x: int) -> int:
+    time.sleep(0.02)
+    if x == bad:
+        wait_for(gate)
+    return x
+
+
+def stop_iteration_on(bad: int, x: int) -> int:
+    if x == bad:
+        raise StopIteration("of the item")
+    return x
+
+
+def make_echo() -> Callable[[Any], Any]:
+    return echo

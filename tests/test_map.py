@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import contextlib
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -133,6 +134,16 @@ def test_an_item_that_fails_costs_no_result_before_it(fn, error, chunksize):
             next(results)
         assert list(results) == []
         assert executor.submit(tasks.square, 3).result(WAIT_S) == 9
+
+
+@each_chunksize
+def test_a_stop_iteration_of_an_item_does_not_end_the_results_in_silence(chunksize):
+    with pool() as executor:
+        results = executor.map(functools.partial(tasks.stop_iteration_on, 3), range(10), chunksize=chunksize)
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(RuntimeError, match="raised StopIteration") as info:
+            next(results)
+        assert isinstance(info.value.__cause__, StopIteration)
 
 
 @each_chunksize
@@ -318,6 +329,26 @@ def test_of_a_chunk_that_comes_in_parts_the_first_counts_for_the_whole():
         results.close()
 
 
+def test_long_items_are_there_one_by_one_though_they_went_together(tmp_path):
+    """While one waits, all before it in its chunk are there."""
+    with pool(1) as executor:
+        fn = functools.partial(tasks.sleep_or_wait_on, 30, str(tmp_path / "gate"))
+        results = executor.map(fn, range(40), chunksize=40, timeout=WAIT_S)
+        assert list(itertools.islice(results, 30)) == list(range(30))
+        (tmp_path / "gate").touch()
+        assert list(results) == list(range(30, 40))
+
+
+def test_slow_items_do_not_keep_the_workers_waiting(tmp_path):
+    def items():
+        for i in range(5):
+            yield i
+            wait_until(lambda i=i: i in runs(tmp_path), "the item that has been given")
+
+    with pool(2) as executor:
+        assert list(executor.map(functools.partial(tasks.note, str(tmp_path)), items())) == list(range(5))
+
+
 def test_leaving_the_iterator_cancels_what_has_not_started(tmp_path):
     (tmp_path / "runs").mkdir()
     fn = functools.partial(tasks.note_and_wait_on, str(tmp_path / "runs"), 0, str(tmp_path / "gate"), 0.0)
@@ -477,6 +508,26 @@ def _close():
     with pytest.raises(ValueError, match="being read"):
         Closes.results.close()
     return "closed"
+
+
+def test_an_iterator_that_is_garbage_together_with_its_function_is_collected():
+    class Loop:
+        def __call__(self, x):
+            return x
+
+        def __reduce__(self):
+            return tasks.make_echo, ()
+
+    def leave(executor):
+        loop = Loop()
+        loop.results = executor.map(loop, range(10))
+        next(loop.results)
+
+    with pool(1) as executor:
+        for _ in range(20):
+            leave(executor)
+            gc.collect()
+        assert executor.submit(tasks.square, 3).result(WAIT_S) == 9
 
 
 def test_a_result_that_closes_the_iterator_as_it_is_decoded_is_told_not_to():

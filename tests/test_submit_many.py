@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import threading
+import weakref
 
 import pytest
 import tasks_map as tasks
@@ -207,6 +208,20 @@ def test_a_call_that_runs_can_be_ended_alone(grace, tmp_path):
     assert runs(tmp_path / "runs") == dict.fromkeys(range(100), 1)
 
 
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_call_that_has_run_for_long_is_ended_though_others_lie_behind_it(n, tmp_path):
+    """So long that its result comes as a part of its chunk, before the end of it."""
+    (tmp_path / "runs").mkdir()
+    fn = functools.partial(tasks.note_and_wait_on, str(tmp_path / "runs"), n - 1, str(tmp_path / "never"), 0.0)
+    with pool(1) as executor:
+        futures = executor.submit_many(fn, zip(range(8)), chunksize=8)
+        wait_until(lambda: n - 1 in runs(tmp_path / "runs"), "the call that does not end")
+        threading.Event().wait(0.05)
+        assert futures[n - 1].cancel(running=True)
+        want = [concurrent.futures.CancelledError if i == n - 1 else i for i in range(8)]
+        assert [outcome(future) for future in futures] == want
+
+
 def test_a_limit_of_time_holds_for_each_call():
     with pool() as executor:
         view = executor.options(timeout=0.2, grace=10)
@@ -216,6 +231,16 @@ def test_a_limit_of_time_holds_for_each_call():
 
 
 # ---- deaths, and the end of the pool ----
+
+
+def test_every_call_may_end_in_a_death():
+    """So nothing is drained that would have the next ones sent."""
+    with pool(1) as executor:
+        futures = executor.submit_many(os._exit, [(3,)] * 8, chunksize=1)
+        assert [outcome(future) for future in futures] == [ringpool.WorkerDied] * 8
+        view = executor.options(timeout=0.05, grace=0)
+        futures = view.submit_many(tasks.never_end, [()] * 5)
+        assert [outcome(future) for future in futures] == [ringpool.TaskTimeout] * 5
 
 
 @each_chunksize
@@ -296,6 +321,66 @@ def test_a_subclass_sees_every_call():
 
 
 # ---- code of the user's in between ----
+
+
+@pytest.mark.parametrize("wait", [True, False])
+@pytest.mark.parametrize("cancel", [True, False])
+def test_arguments_may_shut_the_pool_down_as_they_are_encoded(wait, cancel):
+    class Closes:
+        def __reduce__(self):
+            executor.shutdown(wait=wait, cancel_futures=cancel)
+            return int, (9,)
+
+    for place in (0, 700):
+        with pool(1) as executor:
+            args = [(i,) for i in range(700)]
+            args.insert(place, (Closes(),))
+            with pytest.raises(RuntimeError, match="shutdown"):
+                executor.submit_many(tasks.echo, args)
+
+
+@pytest.mark.parametrize("chunksize", [None, 100])
+def test_what_gives_the_arguments_may_end_the_pool(chunksize):
+    def gives(end):
+        yield (2,)
+        yield (3,)
+        end()
+
+    with pool(1) as executor:
+        futures = executor.submit_many(tasks.square, gives(executor.shutdown), chunksize=chunksize)
+        assert [outcome(future) for future in futures] == [4, 9]
+    with pool(1, on_worker_death="break") as executor:
+        broken = concurrent.futures.process.BrokenProcessPool
+        futures = executor.submit_many(
+            tasks.square, gives(lambda: executor.submit(os._exit, 1).exception()), chunksize=chunksize
+        )
+        for got, want in zip([outcome(future) for future in futures], [4, 9], strict=True):
+            assert got == want or issubclass(got, broken)
+
+
+def test_what_a_dropped_future_runs_sees_the_others_done():
+    got = []
+    with pool(1) as executor:
+        futures = executor.submit_many(tasks.square, zip(range(10)), chunksize=10)
+        others = futures[1:]
+        watch = weakref.ref(futures[0], lambda _: got.append(others[0].result(WAIT_S)))
+        futures.clear()
+        assert others[-1].result(WAIT_S) == 81
+        wait_until(lambda: got == [1], "the callback")
+        assert watch() is None
+
+
+def test_slow_arguments_do_not_keep_the_workers_waiting(tmp_path):
+    """The pool runs each call before the next has been given."""
+
+    def gives():
+        for i in range(5):
+            yield (i,)
+            wait_until(lambda i=i: i in runs(tmp_path), "the call that has been given")
+
+    with pool(2) as executor:
+        futures = executor.submit_many(functools.partial(tasks.note, str(tmp_path)), gives())
+        assert [future.result(WAIT_S) for future in futures] == list(range(5))
 
 
 def test_callbacks_may_submit_more():

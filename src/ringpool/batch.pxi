@@ -105,6 +105,7 @@ cdef class Chunk(FutureBase):
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Batch:
     """What one call of map or submit_many calls, and what came of it.
 
@@ -134,7 +135,9 @@ cdef class Batch:
     cdef uint64_t encoded  # items so far
     cdef uint64_t fed      # so far
 
+    cdef bint reading      # more are being read
     cdef bint cut_short    # some will not be sent
+    cdef object failure    # why, if they have not been cancelled
 
     cdef uint32_t chunksize  # 0: by what items take
     cdef uint32_t largest  # chunk of late: halved with each
@@ -192,6 +195,8 @@ cdef class Batch:
         if self.encoded % 512 == 0:
             self.client.drain()
             self.client.feed(self)
+        elif self.under_way < self.client.n_workers and self.has_chunk():  # of items that come slowly each goes at once
+            self.client.feed(self)
 
     cdef add(self, tuple args):
         """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
@@ -217,6 +222,7 @@ cdef class Batch:
                 self.unsent[self.encoded] = error
                 kind = ITEM_UNSENT
                 data = b""
+            self.client.check()  # user code has run
             n = len(data)
             if self.used + 8 + n > PAGE_BYTES:
                 self.turn_page()
@@ -234,11 +240,13 @@ cdef class Batch:
         if self.filled == RP_CHUNK_ITEMS:
             self.turn_page()
 
-    cdef void count_in(self) noexcept:
+    cdef int count_in(self) except -1:
         if self.unfed == 0:
+            self.client.batches.append(self)
             self.client.unfed += 1
         self.unfed += 1
         self.encoded += 1
+        return 0
 
     cdef turn_page(self):
         cdef int collects
@@ -263,6 +271,10 @@ cdef class Batch:
         n = <uint64_t>min(max(CHUNK_NS / self.item_ns, 1.0), <double>RP_CHUNK_ITEMS)
         n = min(n, <uint64_t>GROWTH * max(self.largest, 1))
         return min(n, self.unfed // (2 * self.client.n_workers) + 1)
+
+    cdef bint has_chunk(self) noexcept:
+        """Whether there is one to send: with a chunksize, a whole one while more items are being read."""
+        return self.unfed >= (self.chunksize if self.reading and not self.client.closing and self.chunksize else 1)
 
     cdef Chunk next_chunk(self):
         """Makes the next chunk. The caller holds the garbage collector."""
@@ -302,6 +314,7 @@ cdef class Batch:
         self.unfed -= k
         if self.unfed == 0:
             self.client.unfed -= 1
+            self.client.batches.remove(self)
         self.largest = max(self.largest // 2, k)
         if self.left == 0:
             self.page = None
@@ -350,10 +363,13 @@ cdef class Batch:
         if results:
             try:
                 tray = payload_bytes(chunk.value)
-            except MemoryError as error:
+            except Exception as error:
                 failure = error
         for i in range(chunk.index, chunk.index + chunk.n):
             future = <FutureBase>self.futures[i]
+            if future is None:
+                continue
+            self.client.kept.append(future)  # to drop it may run user code, and the others are not settled
             self.futures[i] = None
             form = chunk.form
             value = chunk.value
@@ -369,6 +385,7 @@ cdef class Batch:
                     head = record_head(p, left)
                     at += 8 + (head >> 8)
                     value = self.record(i, head & 0xff, p + 8, head >> 8, &form)
+                    self.client.kept.append(value)
                 except Exception as error:
                     value = error
                     form = FORM_ERROR
@@ -415,7 +432,8 @@ cdef class Batch:
         return self.counted
 
     cdef bint wanted(self, uint64_t index) noexcept:
-        return (<FutureBase>self.futures[index]).state == PENDING
+        cdef FutureBase future = <FutureBase>self.futures[index]
+        return future is not None and future.state == PENDING
 
     cdef Chunk chunk_of(self, uint64_t index):
         """The chunk under way that the item is in, or None."""
@@ -447,7 +465,10 @@ cdef class Batch:
         if self.unfed:
             self.unfed = 0
             self.cut_short = True
+            self.failure = error
             self.client.unfed -= 1
+            if self.client.batches is not None and self in self.client.batches:  # None: both are garbage
+                self.client.batches.remove(self)
         self.pages.clear()
         self.page = None
         self.left = self.filled = 0
@@ -455,8 +476,11 @@ cdef class Batch:
         if self.futures is not None:
             for i in range(self.fed, len(self.futures)):
                 future = <FutureBase>self.futures[i]
+                if future is None:
+                    continue
+                self.client.kept.append(future)
                 self.futures[i] = None
-                if future is not None and future.state == PENDING:
+                if future.state == PENDING:
                     self.client.settle_item(future, FORM_NONE if error is None else FORM_ERROR, error)
 
     cdef void drop(self) noexcept:
@@ -464,8 +488,6 @@ cdef class Batch:
         cdef Client client = self.client
         cdef Chunk chunk
         self.give_up()
-        if self in client.batches:
-            client.batches.remove(self)
         while self.first is not None:
             # One by one: a list of a million that were freed by its head would free the second within the first, and so on.
             chunk = self.first
@@ -556,6 +578,7 @@ cdef class Results:
                 end += <uint64_t>(4 * AHEAD) * batch.client.n_workers * max(batch.largest, 1)
             else:
                 end += self.buffersize
+        batch.reading = True
         while self.items is not None and batch.encoded < end:
             try:
                 args = next(self.items)
@@ -566,6 +589,7 @@ cdef class Results:
             args = None  # zip() uses a tuple again that nobody else holds
             if self.meter is not None and batch.encoded % 512 == 0:
                 self.meter.show(batch.count_done())
+        batch.reading = False
         batch.client.feed(batch)
 
     def __iter__(self):
@@ -596,7 +620,10 @@ cdef class Results:
             self.index += 1
             if head & 0xff == KIND_VALUE:
                 return get_whole(p + 8, n)
-            return self.decode(head & 0xff, p + 8, n)
+            try:
+                return self.decode(head & 0xff, p + 8, n)
+            except StopIteration as error:  # the item's, not this iterator's
+                raise RuntimeError("an item raised StopIteration") from error
         except BaseException:
             self.end()
             raise
@@ -678,7 +705,7 @@ cdef class Results:
             self.batch.client.feed(self.batch)
             return self.next_chunk()
         if self.batch.cut_short:
-            raise cancelled_error()
+            raise cancelled_error() if self.batch.failure is None else self.batch.failure
         return None
 
     cdef wait(self, FutureBase future):

@@ -162,6 +162,7 @@ cdef class Client:
     cdef list batches             # those with items that have not been sent
     cdef uint64_t unfed           # how many these are
     cdef uint64_t chunks          # of all batches, that are not done
+    cdef list kept                # futures of items that are done, until they may be dropped
     cdef bint starved             # the arena is full; blocks come back as results do
     cdef object news              # done futures whose watchers have not been told
     cdef Payload_p payloads       # those that lie in arenas: borrowed
@@ -192,6 +193,7 @@ cdef class Client:
         self.queue = deque()
         self.endings = deque()
         self.batches = []
+        self.kept = []
         self.functions = {}
         self.dynamic = OrderedDict()
         self.news = deque()
@@ -356,6 +358,13 @@ cdef class Client:
         """The part of finish that runs no user code."""
         cdef Ending ending = future.ending
         self.remove(future)
+        self.settle_as(future, form, value, ending)
+        future.ending = None
+        self.let_know(future, future.watched or future.callbacks is not None)
+        if type(future) is Chunk:
+            (<Chunk>future).batch.end_of(<Chunk>future)
+
+    cdef void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept:
         if ending is None:
             future.settle(form, value)
         elif ending.why == WHY_CANCELLED:
@@ -364,10 +373,6 @@ cdef class Client:
             ending.form = form
             ending.value = value
             future.settle(FORM_OVERRUN, ending)
-        future.ending = None
-        self.let_know(future, future.watched or future.callbacks is not None)
-        if type(future) is Chunk:
-            (<Chunk>future).batch.end_of(<Chunk>future)
 
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept:
         """Settles the pending future of an item of a batch and lets everybody know who waits; with FORM_NONE, as
@@ -707,6 +712,7 @@ cdef class Client:
         self.check()
         failure = batch.load()
         batch.futures = []
+        batch.reading = True
         try:
             for args in calls:
                 args = tuple(args)
@@ -721,6 +727,7 @@ cdef class Client:
                 future.task_id = batch.encoded
                 batch.futures.append(future)
                 batch.put_in(args)
+            batch.reading = False
             self.feed(batch)
         except BaseException:
             batch.drop()
@@ -730,19 +737,18 @@ cdef class Client:
     cdef feed(self, Batch batch):
         """Sends chunks, if not enough of them are under way."""
         cdef int collects
-        if batch.unfed and batch not in self.batches:
-            self.batches.append(batch)
-        while batch.unfed and batch.under_way < <uint64_t>AHEAD * self.n_workers:
-            if self.free_entry == NO_ENTRY:
-                self.grow_table()
-            collects = hold_gc()
-            try:
-                self.send(batch.next_chunk())
-            finally:
-                let_gc(collects)
-        if batch.unfed == 0 and batch in self.batches:
-            self.batches.remove(batch)
-        self.pump()
+        while True:
+            while self.open and batch.has_chunk() and batch.under_way < <uint64_t>AHEAD * self.n_workers:
+                if self.free_entry == NO_ENTRY:
+                    self.grow_table()
+                collects = hold_gc()
+                try:
+                    self.send(batch.next_chunk())
+                finally:
+                    let_gc(collects)
+            self.pump()
+            if not (self.open and batch.has_chunk() and batch.under_way == 0):  # else none of them could be sent
+                break
         if self.outstanding + self.queued > self.n_started and self.n_started < self.n_workers:
             self.ask_for_workers()
 
@@ -780,7 +786,7 @@ cdef class Client:
         Returns:
             They, as a chunk that is nowhere yet; None if there are none.
         """
-        cdef uint32_t begin = chunk.base + k, end = 0
+        cdef uint32_t begin = chunk.base + k, end = 0, looks = 1000
         cdef uint32_t w
         cdef Chunk rest
         cdef int collects = hold_gc()
@@ -792,6 +798,9 @@ cdef class Client:
         if not self.open or chunk.state != PENDING or chunk.pos == POS_QUEUED:
             return None
         w = rp_pool_holder(&self.pool, chunk.task_id, chunk.pos)
+        while w != self.pool.n_workers and looks and rp_pool_chunk_of(&self.pool, w) != chunk.task_id:
+            looks -= 1  # it has the task, and begins it within nanoseconds if it is not held up
+            rp_pause()
         if w == self.pool.n_workers or not rp_pool_cut_chunk(&self.pool, w, chunk.task_id, &begin, &end):
             return None
         if begin < chunk.base or end != chunk.base + chunk.n:
@@ -885,7 +894,7 @@ cdef class Client:
         cdef int collects = hold_gc()
         try:
             chunk = batch.chunk_of(item.task_id) if batch is not None else None
-            if chunk is None or not self.item_begun(item):
+            if chunk is None or (chunk.n > 1 and not self.item_begun(item)):
                 return None
             if self.free_entry == NO_ENTRY:
                 self.grow_table()
@@ -947,11 +956,12 @@ cdef class Client:
         chunk.ending = None
         Py_DECREF(chunk)
 
-    cdef void part(self, Chunk chunk, Chunk rest, uint32_t n, object value) noexcept:
+    cdef void part(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=FORM_TRAY,
+                   Ending ending=None) noexcept:
         """The results of the first n items have arrived, and more are to come, those of `rest`."""
         chunk.split(n, rest)
         self.hand_over(chunk, rest)
-        chunk.settle(FORM_TRAY, value)
+        self.settle_as(chunk, form, value, ending)
         self.let_know(chunk, False)
         chunk.batch.end_of(chunk)
 
@@ -959,8 +969,9 @@ cdef class Client:
         """Takes in results of a chunk. Nothing in *r is believed."""
         cdef rp_tray tray
         cdef const uint8_t *at = r.inline_bytes
-        cdef Chunk rest = None
-        cdef uint32_t n
+        cdef Chunk rest = None, last = None
+        cdef Ending ending = None
+        cdef uint32_t n = r.items
         cdef int form = FORM_TRAY
         cdef int collects = hold_gc()
         value = b""
@@ -982,22 +993,27 @@ cdef class Client:
                     if value[sizeof(rp_tray)] == KIND_ERROR:
                         value = value[sizeof(rp_tray) + 8:]
                         form = FORM_REPORT
-            n = r.items
+            if chunk.ending is not None and n and n == chunk.n:
+                ending = chunk.ending  # of the last item
+                last = Chunk() if n > 1 else chunk
             if kind == KIND_PART:
                 rest = Chunk()
-            elif chunk.ending is not None and n > 1:  # it is the last item that was to end
-                rest = Chunk()
-                n -= 1
         except Exception as error:
-            value = error
-            form = FORM_ERROR
-            rest = None
-        if rest is None:
-            self.conclude(chunk, form, value)
+            self.conclude(chunk, FORM_ERROR, error)
         else:
-            self.part(chunk, rest, n, value)
+            if last is not None and last is not chunk:
+                self.part(chunk, last, n - 1, value)
+                form = FORM_ERROR  # it was cancelled, for only that ends one item of many
+                value = None
+                n = 1
+            if last is None:
+                last = chunk
             if kind == KIND_LAST:
-                self.conclude(rest, FORM_ERROR, None)
+                self.conclude(last, form, value)
+            else:
+                if ending is not None:
+                    last.ending = None  # not of the rest, in which there may be no item
+                self.part(last, rest, n, value, form, ending)
         let_gc(collects)
         chunk.fn = None
         chunk.entry = None
@@ -1075,14 +1091,21 @@ cdef class Client:
             return
         for w in range(self.pool.n_workers):
             total += self.drain_worker(w)
+        if self.unfed and self.open:
+            self.feed_all()
         if total and self.open:
             rp_pool_note_drained(&self.pool, total)
             if self.queue:
                 self.pump()
-            if self.unfed:
-                self.feed_all()
             if self.chunks and self.outstanding < self.n_workers:
                 self.share_out()
+        self.drop_kept()
+
+    cdef void drop_kept(self) noexcept:
+        """Lets go of futures that perhaps nobody else holds: may run user code."""
+        kept = self.kept
+        if kept:
+            self.kept = []
 
     cdef uint64_t drain_worker(self, uint32_t w) noexcept:
         cdef rp_ring *ring = &self.pool.results[w]
@@ -1372,6 +1395,7 @@ cdef class Client:
             except BaseException:  # even the logging fails
                 pass
             future = None
+        self.drop_kept()
 
     def stop(self):
         """Tells the workers to leave."""
@@ -1613,6 +1637,8 @@ cdef class Client:
 
     def rouse(self):
         """After funerals: wakes whoever the dead should have woken."""
+        if self.unfed:
+            self.feed_all()
         self.pump()
         rp_pool_rouse_after_death(&self.pool, self.outstanding)
 

@@ -241,7 +241,8 @@ cdef class Worker:
         cdef const uint8_t *code
         cdef uint64_t head
         cdef uint32_t n = 0, item, size
-        cdef uint32_t done = 0
+        cdef uint32_t done = 0, look = 1
+        cdef uint64_t now, looked
         cdef bint timed = task.kind & KIND_TIMED
         cdef bint whole
         cdef Py_ssize_t put_bytes
@@ -262,7 +263,7 @@ cdef class Worker:
             failure = encode_error(error)
         rp_pool_begin_chunk(&self.pool, task.task_id, n)
         self.begin_tray(0)
-        self.tray_ns = rp_os_now_ns()
+        self.tray_ns = looked = rp_os_now_ns()
         while rp_pool_claim_item(&self.pool, &item):
             if self.tray == NULL:
                 self.new_tray(TRAY_BYTES)
@@ -334,8 +335,12 @@ cdef class Worker:
                 self.add_record(task.task_id, kind, data)
                 data = None
             done += 1
-            if done < n and (done < 16 or done & 15 == 0) and rp_os_now_ns() - self.tray_ns >= PART_NS:
-                self.send_tray(task.task_id, KIND_PART)
+            if done == look and done < n:
+                now = rp_os_now_ns()
+                look += 1 if done < 16 or now - looked > PART_NS // 16 else 16  # seldom while items are short
+                looked = now
+                if now - self.tray_ns >= PART_NS:
+                    self.send_tray(task.task_id, KIND_PART)
         fn = None
         self.send_tray(task.task_id, KIND_LAST)
 
