@@ -532,10 +532,15 @@ bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why)
 void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n)
 {
     struct rp_worker_entry *e = me(p);
-    p->chunks++;
+    uint64_t word = rp_load_relaxed(&e->range), end;
     rp_store_relaxed(&e->chunk, 0u);
     RP_STEP("chunk: over");
-    rp_store_release(&e->range, (uint64_t)p->chunks << 32 | n);
+    do {
+        end = word & 0xffffu;
+        if ((word >> 16 & 0xffffu) <= end || end > n) /* nothing has been taken beforehand */
+            end = n;
+    } while (!rp_cas_seq_cst(&e->range, &word, ((word >> 32) + 1u) << 32 | end)); /* release: who sees it sees no chunk */
+    RP_STEP("chunk: opened");
     rp_store_release(&e->chunk, task_id); /* release: who sees the task sees its range */
     RP_STEP("chunk: begun");
 }
@@ -903,22 +908,34 @@ bool rp_pool_chunk(const struct rp_pool *p, uint32_t w, uint64_t task_id, uint32
     return rp_load_acquire(&e->chunk) == task_id; /* it is cleared before `range` becomes the next one's */
 }
 
-bool rp_pool_cut_chunk(struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *from, uint32_t *end)
+bool rp_pool_cut_chunk(struct rp_pool *p, uint64_t task_id, uint64_t pos, uint32_t *from, uint32_t *end)
 {
-    struct rp_worker_entry *e = &p->entries[w];
-    uint64_t word = rp_load_seq_cst(&e->range), next;
-    if (rp_load_acquire(&e->chunk) != task_id) /* the word is of this chunk or an earlier one, which then has changed */
+    uint32_t w = rp_pool_holder(p, task_id, pos);
+    struct rp_worker_entry *e;
+    uint64_t word, next, stop;
+    bool begun;
+    if (w == p->n_workers || *from >= *end)
         return false;
+    e = &p->entries[w];
+    /* The worker has the task in its hands, so `range` is used up, or of this chunk. Should it be of a later one, `chunk`
+     * says so, or the task is in nobody's hands any more. */
+    word = rp_load_seq_cst(&e->range);
     do {
+        begun = rp_load_acquire(&e->chunk) == task_id;
+        if (!begun && rp_pool_holder(p, task_id, pos) != w)
+            return false;
         next = word >> 16 & 0xffffu;
-        *end = word & 0xffffu;
-        if (*from < next)
-            *from = (uint32_t)next;
-        if (*from >= *end)
-            return false;
-        if (rp_load_acquire(&e->chunk) != task_id)
-            return false;
-    } while (!rp_cas_seq_cst(&e->range, &word, (word & ~0xffffull) | *from));
+        stop = word & 0xffffu;
+        if (!begun && next >= stop)
+            next = RP_BEFOREHAND;
+        else {
+            *end = (uint32_t)stop;
+            if (*from < next)
+                *from = (uint32_t)next;
+            if (*from >= stop)
+                return false;
+        }
+    } while (!rp_cas_seq_cst(&e->range, &word, word >> 32 << 32 | next << 16 | *from));
     return true;
 }
 

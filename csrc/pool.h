@@ -46,10 +46,12 @@
  * no task but that one.
  *
  * Chunks. A task may hold many items. The worker claims them one by one from its `range`, and the parent may take away
- * those that it has not come to, both by compare-and-swap: so an idle worker gets what lies before a busy one. Results are
- * collected in a *tray*, a block of the worker's arena, and published when it is full, or after a while, or at the end. The
- * worker counts a result into its tray when it is whole; so when it dies, the parent finds what was done (the tray), the
- * one item that was being run, if any (claimed and not in the tray), and what was not begun.
+ * those that it has not come to, both by compare-and-swap: so an idle worker gets what lies before a busy one. From a
+ * worker that has taken the task and not begun its chunk, it takes them beforehand: it leaves in the range, which is used
+ * up then, where that chunk is to end, and the worker opens the chunk by a compare-and-swap, too. Results are collected in
+ * a *tray*, a block of the worker's arena, and published when it is full, or after a while, or at the end. The worker
+ * counts a result into its tray when it is whole; so when it dies, the parent finds what was done (the tray), the one item
+ * that was being run, if any (claimed and not in the tray), and what was not begun.
  *
  * Recycling. A worker that is to leave says so (`retiring`) while it still works. Its successor is started in another
  * place, initialises itself, and is PARKED until its turn: until the first has taken its last task and hands over, or is
@@ -130,13 +132,14 @@ struct rp_worker_entry {
     rp_word turn; /* the worker with this ticket may take tasks */
 
     /* Writers: the worker; of `range` also the parent, by compare-and-swap, when it takes items away. See "Chunks". */
-    _Alignas(RP_LINE) rp_word range; /* count of its chunks << 32 | first item not begun << 16 | end of its items */
+    _Alignas(RP_LINE) rp_word range; /* count of its chunks << 32 | first item not begun, or RP_BEFOREHAND << 16 | end */
     rp_word chunk;                   /* id of the task that `range` and `tray` are about, or 0 */
     rp_word tray;                    /* offset of the block with results that have not been published, or 0 */
 };
 RP_ASSERT_SIZE(struct rp_worker_entry, 5 * RP_LINE);
 
 #define RP_CHUNK_ITEMS 0xffffu /* the most items of a chunk */
+#define RP_BEFOREHAND 0xffffu  /* in front of a smaller end: that will be the end of the worker's next chunk */
 
 struct rp_tray { /* followed by the results */
     rp_word used;   /* bytes, this header included */
@@ -186,7 +189,6 @@ struct rp_pool { /* one process's hold */
 
     /* worker */
     bool woken;        /* it is the one that `waking` names */
-    uint32_t chunks;   /* begun so far; the lower bits are enough to tell two of them apart */
     bool watched;      /* the guard has been told to look, and must be told to stop */
     rp_word unwatched; /* 1: the guard has found the worker asleep and looks no more until it is poked */
     uint64_t requests; /* for memory, counted */
@@ -254,7 +256,7 @@ void rp_pool_stop_clock(struct rp_pool *p);
 /* Is an exception to be raised in this task? Gives which, and tells the parent that it is raised. */
 bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why);
 
-/* Begins a chunk of n items, at most RP_CHUNK_ITEMS; claims the next of them, false if none is left; ends it. */
+/* Begins a chunk of n items, at most RP_CHUNK_ITEMS; claims the next of those that the parent has left, false if none is. */
 void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n);
 bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item);
 
@@ -336,9 +338,10 @@ uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos)
 /* The items [*next, *end) of the chunk have not been begun. False if worker w is not at that chunk, or at its first step. */
 bool rp_pool_chunk(const struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end);
 
-/* Takes the items from `from` on away from worker w, as far as it has not begun them: [*from, *end) are then the
- * parent's. False if there are none. */
-bool rp_pool_cut_chunk(struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *from, uint32_t *end);
+/* Takes the items from *from on of a chunk, published at `pos` and claimed, away from its worker, as far as that has not
+ * begun them: [*from, *end) are then the parent's. *end: where the caller knows the chunk to end; another one comes back
+ * only if the worker has written wildly. False if there are none. */
+bool rp_pool_cut_chunk(struct rp_pool *p, uint64_t task_id, uint64_t pos, uint32_t *from, uint32_t *end);
 
 /* The chunk that worker w is at, or 0. */
 uint64_t rp_pool_chunk_of(const struct rp_pool *p, uint32_t w);

@@ -53,6 +53,7 @@ RETURNS = ("returns: seen", "returns: freed", "returns: released", "returns: com
 BYTES = ("worker: block", "worker: block filled", "worker: reserved for bytes")
 CHUNK = (
     "chunk: over",
+    "chunk: opened",
     "chunk: begun",
     "chunk: tray",
     "chunk: claimed",
@@ -350,6 +351,22 @@ def many(pool: Pool) -> None:
     pool.settle((f, i * i) for i, f in enumerate(futures))
 
 
+def taken(pool: Pool) -> None:
+    """Calls are cancelled that the worker has taken and not come to; then others before them, and the first."""
+    futures = pool.executor.submit_many(tasks.square, zip(range(10), strict=True), chunksize=10)
+    with Words(pool.client) as words:
+
+        def is_at_it() -> bool:
+            word = words.worker(0)
+            return word["current"] not in (0, word["chunk"])
+
+        pool.await_(lambda: is_at_it() or futures[0].done(), "the worker that has taken the calls")
+        for i in (7, 3, 8, 0):
+            cancelled = futures[i].cancel()
+            assert cancelled or not is_at_it(), f"call {i} cannot be cancelled: {words.worker(0)}"
+    pool.settle((f, i * i) for i, f in enumerate(futures) if not f.cancelled())
+
+
 def errors(pool: Pool) -> None:
     texts = ["short", "long" * 10_000]
     pool.settle([(pool.submit(tasks.fail, text), LookupError(text)) for text in texts])
@@ -489,7 +506,8 @@ WORKLOADS = {
     "items": Workload(
         items,
         [
-            *cases((*CLAIM, "chunk: over", "chunk: claimed", "worker: decoded item", "worker: called item"), costs=1),
+            *cases((*CLAIM, "chunk: over", "chunk: opened", "chunk: claimed"), costs=1),
+            *cases(("worker: decoded item", "worker: called item"), costs=1),
             *cases(("chunk: begun", "chunk: tray", "chunk: filled", "worker: reserved for part"), costs=0),
             *cases(("publish: filled", *ANSWERED), costs=0),
         ],
@@ -500,6 +518,13 @@ WORKLOADS = {
             *cases(("chunk: claimed", "worker: called item"), costs=1),
             *cases(("chunk: begun", "chunk: filled", "worker: reserved for part", *ANSWERED), costs=0),
         ],
+    ),
+    "taken": Workload(
+        taken,
+        cases(("chunk: over", "chunk: opened", "chunk: begun", "chunk: claimed")),
+        n=1,
+        hold="worker: taken",
+        hold_s=0.02,
     ),
     "errors": Workload(errors, cases(("worker: failed", *BYTES, "publish: filled"))),
     "cancelled": Workload(cancelled, cases(("hint: behind", "hint: pushed")), n=1),

@@ -156,6 +156,7 @@ def test_a_worker_and_its_successor_are_who_they_should_be():
                 "method": "fork",
                 "stdin": "",
             }
+            wait_until(lambda: ready(executor, 1), "the supervisor")  # the worker may be faster than who has made it
             assert [(p.pid, p.name, p.exitcode) for p in active_children()] == [(pid, "ringpool-worker-0", None)]
             process = active_children()[0]
             lose_worker(executor, 5)

@@ -116,6 +116,9 @@ CHUNKS_MUTANTS = {
     "CHUNKS_ARE_NOT_COUNTED": ("the_account_is_right", {"NI": 2, "CHUNKS": 2, "STEALS": 1}),
     "CLAIMED_IS_FORGOTTEN": ("no_item_lost", {"NI": 2, "NW": 1, "DEATHS": 1}),
     "CHUNK_STAYS": ("the_account_is_right", {"NI": 2, "CHUNKS": 2, "STEALS": 1}),
+    "OPENED_BY_A_STORE": ("runs_once", {"NI": 2, "STEALS": 1}),
+    "HANDS_ARE_NOT_LOOKED_AT": ("the_account_is_right", {"NI": 2, "CHUNKS": 2, "STEALS": 1}),
+    "RANGE_IS_INHERITED": ("the_account_is_right", {"NI": 2, "DEATHS": 1, "STEALS": 1}),
     "NEW_TRAY_KEEPS_ITS_COUNT": ("result_at_its_place", {"NI": 2, "NW": 1, "DEATHS": 1}),
     "BURIAL_DOES_NOT_READ": ("what_was_done_is_not_lost", {"NI": 2, "NW": 1, "DEATHS": 1}),
 }

@@ -786,8 +786,7 @@ cdef class Client:
         Returns:
             They, as a chunk that is nowhere yet; None if there are none.
         """
-        cdef uint32_t begin = chunk.base + k, end = 0, looks = 1000
-        cdef uint32_t w
+        cdef uint32_t begin = chunk.base + k, end = chunk.base + chunk.n
         cdef Chunk rest
         cdef int collects = hold_gc()
         try:
@@ -797,14 +796,10 @@ cdef class Client:
         # From here on nothing is created, and so nobody else comes in between.
         if not self.open or chunk.state != PENDING or chunk.pos == POS_QUEUED:
             return None
-        w = rp_pool_holder(&self.pool, chunk.task_id, chunk.pos)
-        while w != self.pool.n_workers and looks and rp_pool_chunk_of(&self.pool, w) != chunk.task_id:
-            looks -= 1  # it has the task, and begins it within nanoseconds if it is not held up
-            rp_pause()
-        if w == self.pool.n_workers or not rp_pool_cut_chunk(&self.pool, w, chunk.task_id, &begin, &end):
+        if not rp_pool_cut_chunk(&self.pool, chunk.task_id, chunk.pos, &begin, &end):
             return None
         if begin < chunk.base or end != chunk.base + chunk.n:
-            self.fail(chunk, RuntimeError(f"worker {w} has spoilt the account of its items"))
+            self.fail(chunk, RuntimeError("a worker has spoilt the account of its items"))
             return None
         return chunk.split(begin - chunk.base, rest)
 
@@ -824,7 +819,7 @@ cdef class Client:
 
     cdef int dispatch(self, Chunk rest) except -1:
         """Sends what has been cut off a chunk. The caller has seen that free_entry is there, and that no garbage is
-        collected."""
+        collected; and pumps."""
         try:
             rest.encode()
             self.send(rest, True)
@@ -832,7 +827,6 @@ cdef class Client:
             self.started(rest)
             rest.settle(FORM_ERROR, error)
             rest.batch.end_of(rest)
-        self.pump()
         return 0
 
     # ---- an item of submit_many ----
@@ -883,6 +877,7 @@ cdef class Client:
                     batch.gaps = True
                     self.settle_item(item, FORM_NONE, None)
                 self.dispatch(rest)
+                self.pump()
             return item.state != PENDING
         finally:
             let_gc(collects)
@@ -901,6 +896,7 @@ cdef class Client:
             rest = self.cut(chunk, <uint32_t>(item.task_id - chunk.index) + 1)
             if rest is not None:
                 self.dispatch(rest)
+                self.pump()
             return chunk if item.task_id + 1 == chunk.index + chunk.n else None
         finally:
             let_gc(collects)
@@ -934,6 +930,7 @@ cdef class Client:
             except MemoryError:
                 return
             self.dispatch(rest)
+            self.pump()
 
     cdef void hand_over(self, Chunk chunk, Chunk rest) noexcept:
         """The task of `chunk` is that of `rest` from now on, which has been split off."""
@@ -1059,11 +1056,9 @@ cdef class Client:
             self.send_anew(chunk)
             return None
         if chunk.n > 1:
-            rest = chunk.split(1, Chunk())
-            rest.encode()
             if self.free_entry == NO_ENTRY:
                 self.grow_table()
-            self.send(rest, True)
+            self.dispatch(chunk.split(1, Chunk()))
         return chunk
 
     cdef send_anew(self, FutureBase future):
@@ -1622,13 +1617,17 @@ cdef class Client:
 
     cdef lose(self, uint32_t w, FutureBase future, list lost):
         """Worker w has died with this task. Of a chunk, that is one item at most."""
+        cdef uint64_t task_id = future.task_id
+        cdef PyObject *found
         cdef int collects
         if type(future) is Chunk:
             collects = hold_gc()
             try:
                 future = self.salvage(w, <Chunk>future)
             except MemoryError as error:
-                self.fail(future, error)
+                found = self.find(task_id)  # what has not been salvaged
+                if found != NULL:
+                    self.fail(<FutureBase>found, error)
                 return
             finally:
                 let_gc(collects)
@@ -1653,7 +1652,10 @@ cdef class Client:
         if future.deaths >= future.options.retries:
             return False
         future.deaths += 1
-        self.send_anew(future)
+        try:
+            self.send_anew(future)
+        except MemoryError:
+            return False
         return True
 
     def fail(self, FutureBase future, error):

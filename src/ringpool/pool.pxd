@@ -153,7 +153,7 @@ cdef extern from "pool.h" nogil:
     void rp_pool_dismiss(rp_pool *p, uint32_t w)
     uint32_t rp_pool_holder(const rp_pool *p, uint64_t task_id, uint64_t pos)
     bint rp_pool_chunk(const rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end)
-    bint rp_pool_cut_chunk(rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *from_, uint32_t *end)
+    bint rp_pool_cut_chunk(rp_pool *p, uint64_t task_id, uint64_t pos, uint32_t *from_, uint32_t *end)
     uint64_t rp_pool_chunk_of(const rp_pool *p, uint32_t w)
     uint64_t rp_pool_lost_tray(const rp_pool *p, uint32_t w, uint64_t task_id)
     uint64_t rp_pool_timed_task(const rp_pool *p, uint32_t w, uint64_t *started_ns)

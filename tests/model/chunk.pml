@@ -48,6 +48,7 @@ hidden byte no_item_lost;
 /* ---- what all see ---- */
 
 #define NONE 255
+#define BEFOREHAND 254
 
 byte slot[NT];    /* of the board, for each task */
 byte owner[NT];
@@ -62,7 +63,7 @@ byte wanted[NT];
 byte current[NW] = NONE;
 byte chunk[NW] = NONE;
 byte count[NW];   /* these three are one word, `range` */
-byte next[NW];
+byte next[NW];    /* BEFOREHAND: the next chunk ends at `end` */
 byte end[NW];
 byte first[NW];   /* the tray */
 byte used[NW];
@@ -116,9 +117,22 @@ again:
        chunk[w] = NONE;
        STEP(w);
 #endif
+#ifdef MUTANT_OPENED_BY_A_STORE
+       if
+       :: next[w] == BEFOREHAND && end[w] < n -> n = end[w]
+       :: else
+       fi;
+       STEP(w);
+#endif
        d_step {
 #ifndef MUTANT_CHUNKS_ARE_NOT_COUNTED
         count[w] = (count[w] + 1) % 4;
+#endif
+#ifndef MUTANT_OPENED_BY_A_STORE
+        if
+        :: next[w] == BEFOREHAND && end[w] < n -> n = end[w]
+        :: else
+        fi;
 #endif
         next[w] = 0; end[w] = n
        }
@@ -354,7 +368,9 @@ inline bury(w)
         fi;
         current[w] = NONE;
         chunk[w] = NONE;
+#ifndef MUTANT_RANGE_IS_INHERITED
         count[w] = 0; next[w] = 0; end[w] = 0;
+#endif
         first[w] = 0; used[w] = 0;
         t = 0; m = 0;
         dead[w] = 0
@@ -368,7 +384,7 @@ inline bury(w)
 init
 {
     byte t, at, k, j, m, h, i, word_count, word_next, word_end, what;
-    bit last;
+    bit last, begun_it, before;
     atomic {
         do
         :: i < NW -> current[i] = NONE; chunk[i] = NONE; i++
@@ -432,8 +448,19 @@ init
        };
        d_step { word_count = count[h]; word_next = next[h]; word_end = end[h] }
 retry:
+       begun_it = chunk[h] == t;
+#ifndef MUTANT_HANDS_ARE_NOT_LOOKED_AT
        if
-       :: chunk[h] != t -> goto over
+       :: !begun_it && !(slot[t] == CLAIMED && owner[t] == h) && current[h] != t -> goto over
+       :: else
+       fi;
+#endif
+       if
+       :: !begun_it && word_next >= word_end -> before = 1
+       :: else -> before = 0
+       fi;
+       if
+       :: before -> goto swap
        :: else
        fi;
 #ifndef MUTANT_CUT_TAKES_WHAT_IS_BEGUN
@@ -446,12 +473,16 @@ retry:
        :: at >= word_end -> goto over
        :: else
        fi;
+swap:
 #ifdef MUTANT_CUT_STORES
        end[h] = at;
 #else
        atomic {
            if
-           :: count[h] == word_count && next[h] == word_next && end[h] == word_end -> end[h] = at
+           :: count[h] == word_count && next[h] == word_next && end[h] == word_end ->
+              end[h] = at;
+              next[h] = (before -> BEFOREHAND : next[h]);
+              word_end = (before -> base[t] + left[t] : word_end)
            :: else -> word_count = count[h]; word_next = next[h]; word_end = end[h]; goto retry
            fi
        };
@@ -470,7 +501,7 @@ retry:
            fi;
            send(m)
        };
-over:  atomic { t = 0; i = 0; at = 0; h = 0; m = 0; what = 0; word_count = 0; word_next = 0; word_end = 0 }
+over:  atomic { t = 0; i = 0; at = 0; h = 0; m = 0; what = 0; begun_it = 0; before = 0; word_count = 0; word_next = 0; word_end = 0 }
     od;
     stopped = 1
 }
