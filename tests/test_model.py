@@ -98,7 +98,7 @@ CHUNKS_SMALL = {
     "a death, and items are taken over": {"NI": 2, "DEATHS": 1, "STEALS": 1},
 }
 CHUNKS_LARGE = {
-    "an item is cancelled, and items are taken over": {"NI": 3, "STEALS": 1, "CANCELS": 1},
+    "an item is cancelled, and items are taken over": {"NI": 2, "STEALS": 1, "CANCELS": 1},
     "items are taken over twice": {"NI": 3, "STEALS": 2},
     "two items are cancelled": {"NI": 3, "CANCELS": 2},
     "a death, and an item is cancelled": {"NI": 3, "DEATHS": 1, "CANCELS": 1},

@@ -11,6 +11,7 @@ import random
 import signal
 import threading
 import weakref
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import tasks_map as tasks
@@ -289,6 +290,40 @@ def test_shutdown_may_cancel_what_has_not_started(at_gate):
     executor.shutdown()
     assert [outcome(future) for future in futures[:4]] == [0, 1, 2, 3]
     assert told == [futures[99]]
+
+
+class ShortOfMemory:
+    """A client whose n-th allocation at a burial fails."""
+
+    def __init__(self, client, nth: int) -> None:
+        self.client = client
+        self.nth = nth
+
+    def __getattr__(self, name: str):
+        return getattr(self.client, name)
+
+    def bury(self, w: int):
+        testcapi = pytest.importorskip("_testcapi")
+        bury, nth = self.client.bury, self.nth
+        testcapi.set_nomemory(nth, nth + 1)
+        try:
+            return bury(w)
+        finally:
+            testcapi.remove_mem_hooks()
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_a_burial_for_which_memory_is_wanting_loses_no_call(nth):
+    pytest.importorskip("_testcapi")
+    fn = functools.partial(tasks.die_on, 5)
+    with pool(1) as executor:
+        wait_until(lambda: executor.submit(int).result(WAIT_S) == 0 and ready(executor), "the worker")
+        executor._supervisor.client = ShortOfMemory(executor._client, nth)
+        futures = executor.submit_many(fn, zip(range(10)), chunksize=10)
+        outcomes = [outcome(future) for future in futures]
+    assert outcomes[:5] == [0, 1, 2, 3, 4] or set(outcomes) == {MemoryError}
+    lost = {MemoryError, ringpool.WorkerDied, BrokenProcessPool}
+    assert all(found in lost or (i > 5 and found == i) for i, found in enumerate(outcomes[5:], 5))
 
 
 def test_workers_that_are_killed_fail_what_they_ran_and_the_rest_is_cancelled(at_gate):

@@ -350,10 +350,10 @@ cdef class Batch:
     cdef void hand_out(self, Chunk chunk) noexcept:
         """Settles the futures of its items."""
         cdef FutureBase future
-        cdef uint64_t i
-        cdef const unsigned char *p
-        cdef Py_ssize_t at = sizeof(rp_tray), left
-        cdef uint64_t head
+        cdef Py_ssize_t begin = chunk.index, end = chunk.index + chunk.n, i
+        cdef const unsigned char *p = NULL
+        cdef Py_ssize_t at = sizeof(rp_tray)
+        cdef uint64_t head = 0
         cdef int form
         cdef bint results = chunk.state == FINISHED and chunk.form == FORM_TRAY
         # Nobody else can come by these results, nor by their futures, before they are out: no garbage is collected now.
@@ -365,12 +365,17 @@ cdef class Batch:
                 tray = payload_bytes(chunk.value)
             except Exception as error:
                 failure = error
-        for i in range(chunk.index, chunk.index + chunk.n):
+        for i in range(begin, end):
+            if results and failure is None:
+                p = <const unsigned char *>PyBytes_AS_STRING(tray) + at
+                try:
+                    head = record_head(p, PyBytes_GET_SIZE(tray) - at)
+                    at += 8 + (head >> 8)
+                except Exception as error:
+                    failure = error
             future = <FutureBase>self.futures[i]
-            if future is None:
+            if future is None or future.state != PENDING:
                 continue
-            self.client.kept.append(future)  # to drop it may run user code, and the others are not settled
-            self.futures[i] = None
             form = chunk.form
             value = chunk.value
             if chunk.state != FINISHED:
@@ -379,21 +384,25 @@ cdef class Batch:
                 form = FORM_ERROR
                 value = failure
             elif results:
-                p = <const unsigned char *>PyBytes_AS_STRING(tray) + at
-                left = PyBytes_GET_SIZE(tray) - at
                 try:
-                    head = record_head(p, left)
-                    at += 8 + (head >> 8)
                     value = self.record(i, head & 0xff, p + 8, head >> 8, &form)
-                    self.client.kept.append(value)
                 except Exception as error:
                     value = error
                     form = FORM_ERROR
-            if future.state == PENDING:
-                self.client.settle_item(future, form, value)
+            self.client.settle_item(future, form, value)
         chunk.value = None
-        future = None
+        self.let_go(begin, end)
         let_gc(collects)
+
+    cdef void let_go(self, Py_ssize_t begin, Py_ssize_t end) noexcept:
+        """These items are done. Their futures are dropped later: that may run user code."""
+        cdef Py_ssize_t i
+        try:
+            self.client.kept.append(self.futures[begin:end])
+        except MemoryError:  # then with the batch
+            return
+        for i in range(begin, end):
+            self.futures[i] = None
 
     cdef record(self, uint64_t index, int kind, const unsigned char *p, Py_ssize_t n, int *form):
         """The value of a result, and its form."""
@@ -461,7 +470,7 @@ cdef class Batch:
     cdef void give_up(self, object error=None) noexcept:
         """What has not been sent never will be: its futures are cancelled, or raise the error."""
         cdef FutureBase future
-        cdef uint64_t i
+        cdef Py_ssize_t i
         if self.unfed:
             self.unfed = 0
             self.cut_short = True
@@ -476,12 +485,9 @@ cdef class Batch:
         if self.futures is not None:
             for i in range(self.fed, len(self.futures)):
                 future = <FutureBase>self.futures[i]
-                if future is None:
-                    continue
-                self.client.kept.append(future)
-                self.futures[i] = None
-                if future.state == PENDING:
+                if future is not None and future.state == PENDING:
                     self.client.settle_item(future, FORM_NONE if error is None else FORM_ERROR, error)
+            self.let_go(self.fed, len(self.futures))
 
     cdef void drop(self) noexcept:
         """Nobody reads on: what no worker has begun is not wanted."""

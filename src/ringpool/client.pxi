@@ -162,7 +162,7 @@ cdef class Client:
     cdef list batches             # those with items that have not been sent
     cdef uint64_t unfed           # how many these are
     cdef uint64_t chunks          # of all batches, that are not done
-    cdef list kept                # futures of items that are done, until they may be dropped
+    cdef list kept                # lists of the futures of items that are done, until they may be dropped
     cdef bint starved             # the arena is full; blocks come back as results do
     cdef object news              # done futures whose watchers have not been told
     cdef Payload_p payloads       # those that lie in arenas: borrowed
@@ -310,7 +310,7 @@ cdef class Client:
             self.timed += future.options.timeout_ns != 0
 
     cdef inline PyObject *find(self, uint64_t task_id) noexcept:
-        cdef uint32_t i = <uint32_t>(task_id & 0xffffffff)
+        cdef uint32_t i = <uint32_t>task_id
         if i < self.table_size and self.table[i].generation == task_id >> 32:
             return self.table[i].future
         return NULL
@@ -319,7 +319,7 @@ cdef class Client:
         """Takes a pending task off the books: its entry, its block, its place in the counts. The caller holds a
         reference of its own, settles the future in the same breath, and last of all drops what the task calls: that
         may run somebody's __del__, which may ask the future or use the pool."""
-        cdef uint32_t i = <uint32_t>(future.task_id & 0xffffffff)
+        cdef uint32_t i = <uint32_t>future.task_id
         self.table[i].future = NULL
         self.table[i].generation += 1
         if self.table[i].generation == 0:
@@ -672,7 +672,7 @@ cdef class Client:
         cdef FunctionEntry entry = FunctionEntry()
         cdef uint64_t n = len(data)
         cdef uint64_t block = 0
-        if n > 0xffffffff or not self.open or rp_arena_alloc(&self.pool.arena, n, &block):
+        if n >> 32 or not self.open or rp_arena_alloc(&self.pool.arena, n, &block):
             return None
         memcpy(rp_pool_block(&self.pool, 0, block, n), PyBytes_AS_STRING(data), n)
         entry.client = self
@@ -934,7 +934,7 @@ cdef class Client:
 
     cdef void hand_over(self, Chunk chunk, Chunk rest) noexcept:
         """The task of `chunk` is that of `rest` from now on, which has been split off."""
-        cdef uint32_t i = <uint32_t>(chunk.task_id & 0xffffffff)
+        cdef uint32_t i = <uint32_t>chunk.task_id
         self.started(rest)
         Py_INCREF(rest)
         self.table[i].future = <PyObject *>rest

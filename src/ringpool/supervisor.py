@@ -339,10 +339,33 @@ class Supervisor:
     def _collect(self) -> None:
         try:
             self.client.serve()
+        except BaseException as error:
+            self._fail(error)
         finally:
             self.client.alarm()  # the pool has stopped, perhaps when there was no worker left to end
 
     def _watch(self) -> None:
+        try:
+            self._watch_workers()
+        except BaseException as error:
+            self._fail(error)
+            for place in self._places.values():
+                place.process.kill()
+                place.process.join()
+                place.close()
+            self._places.clear()
+        self._threads[0].join()
+        self._let_go()
+        self.client.end()
+
+    def _fail(self, error: BaseException) -> None:
+        """One of the two threads has failed, most likely for want of memory. Nobody shall wait for it."""
+        self._break_off("one of its threads has failed", error)
+        self.client.tell_news()
+        self.client.stop()
+
+    def _watch_workers(self) -> None:
+        """Returns when the pool has stopped and the last worker is buried."""
         self._replace()  # more workers may have been asked for since the first were started
         while self._places or not self.client.stopped:
             places = list(self._places.values())
@@ -358,9 +381,6 @@ class Supervisor:
                 if place.process.sentinel in ready or place.pidfd in ready:
                     self._bury(place)
             self._replace()
-        self._threads[0].join()
-        self._let_go()
-        self.client.end()
 
     def _enforce(self) -> float | None:
         """Ends what is to end now. Returns after how many seconds there may be more to do; None if not before an

@@ -455,25 +455,20 @@ retry:
        :: else
        fi;
 #endif
-       if
-       :: !begun_it && word_next >= word_end -> before = 1
-       :: else -> before = 0
-       fi;
-       if
-       :: before -> goto swap
-       :: else
-       fi;
+       atomic {
+           if
+           :: !begun_it && word_next >= word_end -> before = 1
+           :: else ->
+              before = 0;
 #ifndef MUTANT_CUT_TAKES_WHAT_IS_BEGUN
-       if
-       :: at < word_next -> at = word_next
-       :: else
-       fi;
+              at = (at < word_next -> word_next : at);
 #endif
-       if
-       :: at >= word_end -> goto over
-       :: else
-       fi;
-swap:
+              if
+              :: at >= word_end -> goto over
+              :: else
+              fi
+           fi
+       };
 #ifdef MUTANT_CUT_STORES
        end[h] = at;
 #else
