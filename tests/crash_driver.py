@@ -57,7 +57,7 @@ CHUNK = (
     "chunk: begun",
     "chunk: tray",
     "chunk: claimed",
-    "worker: decoded item",
+    "worker: decoded",
     "worker: called item",
     "chunk: filled",
     "worker: reserved for part",
@@ -507,7 +507,7 @@ WORKLOADS = {
         items,
         [
             *cases((*CLAIM, "chunk: over", "chunk: opened", "chunk: claimed"), costs=1),
-            *cases(("worker: decoded item", "worker: called item"), costs=1),
+            *cases(("worker: decoded", "worker: called item"), costs=1),
             *cases(("chunk: begun", "chunk: tray", "chunk: filled", "worker: reserved for part"), costs=0),
             *cases(("publish: filled", *ANSWERED), costs=0),
         ],

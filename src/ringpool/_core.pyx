@@ -22,7 +22,7 @@ from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_CheckExact, PyLong_FromLongLong
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from cpython.object cimport PyObject, PyObject_Call, PyTypeObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.errno cimport EINTR, ENOMEM
@@ -59,6 +59,7 @@ cdef extern from "Python.h":
     void PyOS_AfterFork_Parent()
     void PyOS_AfterFork_Child()
     object PyUnicode_FromKindAndData(int kind, const void *data, Py_ssize_t n)
+    object PyObject_Vectorcall(object fn, PyObject *const *args, size_t n, PyObject *names)
 
 # Before 3.12, any creation of an object may collect garbage, and so run somebody's __del__. Later, only Python code does.
 cdef extern from *:

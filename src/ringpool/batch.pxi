@@ -14,10 +14,8 @@
 # tray              := struct rp_tray, then records
 # record            := u64 (bytes << 8 | kind), the bytes
 
-cdef enum:                # kinds of an item's record; a result's are those of the codec
-    ITEM_UNSENT = 0       # it could not be encoded: no bytes
-    ITEM_ARGS = 1         # compact: the tuple of arguments
-    ITEM_ARGS_PICKLE = 2  # pickle of it
+cdef enum:                # kinds of an item's record, beside those of the codec
+    ITEM_UNSENT = 0       # it could not be encoded: no bytes. Else KIND_ARGS or KIND_ARGS_PICKLE
     KIND_UNSENT = 7       # the result of ITEM_UNSENT
 
 cdef enum:
@@ -205,9 +203,9 @@ cdef class Batch:
         if self.used + 256 > PAGE_BYTES:
             self.turn_page()
         n = put(self.scratch + self.used + 8, PAGE_BYTES - self.used - 8, args)
-        kind = ITEM_ARGS
+        kind = KIND_ARGS
         if n < 0:
-            kind = ITEM_ARGS_PICKLE
+            kind = KIND_ARGS_PICKLE
             try:
                 data = dumps(args)
                 if <uint64_t>len(data) + 4096 > self.client.pool.arena_bytes:

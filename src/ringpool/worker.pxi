@@ -1,6 +1,7 @@
 # worker.pxi - the worker's side of a pool.
 
 cdef enum:
+    FEW = 8  # arguments that are passed on without a tuple
     MAX_CALLABLES = 512  # kept decoded; beyond that all are forgotten and decoded again as they are named
     START_NS = 100000000  # what a worker may take to start: a bare "spawn" takes so much
     TRAY_BYTES = 65536  # so few that what it brings is soon decoded, so many that a message costs little of it
@@ -191,11 +192,10 @@ cdef class Worker:
         try:
             if timed:
                 rp_pool_start_clock(&self.pool)
-            fn, args, kwargs = self.decode(task, kind)
-            RP_STEP(b"worker: decoded")
-            value = PyObject_Call(fn, args, kwargs) if kwargs else fn(*args)
+            fn = self.callable(task) if task.fn_id else None
+            value = self.call(fn, kind, self.payload(task), task.bytes)
             RP_STEP(b"worker: called")
-            fn = args = kwargs = None
+            fn = None
             if self.forked:
                 sys.exit()
             slot = self.reserve()
@@ -226,7 +226,7 @@ cdef class Worker:
             exc = error
         if timed:
             rp_pool_stop_clock(&self.pool)
-        fn = args = kwargs = value = None
+        fn = value = None
         data = encode_error(exc)
         RP_STEP(b"worker: failed")
         # The frames of the task hold its arguments.
@@ -294,14 +294,8 @@ cdef class Worker:
                     if fn is None:  # within the first item, to whose account it goes if it hangs or kills the worker
                         fn = self.callable(task) if task.fn_id else pickle.loads(
                             PyMemoryView_FromMemory(<char *>code, size, PyBUF_READ))
-                    if head & 0xff == ITEM_ARGS:
-                        args = get_whole(at, head >> 8)
-                    else:
-                        args = pickle.loads(PyMemoryView_FromMemory(<char *>at, head >> 8, PyBUF_READ))
-                    RP_STEP(b"worker: decoded item")
-                    value = fn(*<tuple>args)
+                    value = self.call(fn, <int>(head & 0xff), at, head >> 8)
                     RP_STEP(b"worker: called item")
-                    args = None
                     if self.forked:
                         sys.exit()
                     put_bytes = -1
@@ -318,7 +312,6 @@ cdef class Worker:
                         raise
                     if timed:
                         rp_pool_stop_clock(&self.pool)
-                    args = None
                     kind = KIND_ERROR
                     data = encode_error(error)
                     if fn is None and not self.ending:
@@ -434,22 +427,40 @@ cdef class Worker:
             raise RuntimeError("a task names memory that is not its parent's")
         return at
 
-    cdef tuple decode(self, rp_slot *task, int kind):
-        cdef const uint8_t *at
-        fn = self.callable(task) if task.fn_id else None
-        at = self.payload(task)
+    cdef object call(self, object fn, int kind, const uint8_t *p, Py_ssize_t n):
+        """Calls fn with arguments that n bytes hold, or what is named there."""
+        cdef PyObject *few[FEW]
+        cdef const uint8_t *at = p + 2
+        cdef uint32_t k = 0
+        if kind == KIND_ARGS and n >= 2 and p[0] == TAG_TUPLE and p[1] <= FEW:
+            try:
+                while k < p[1]:
+                    arg = get(&at, p + n, 1)
+                    Py_INCREF(arg)
+                    few[k] = <PyObject *>arg
+                    k += 1
+                if at != p + n:
+                    raise ValueError("bytes are left over behind the arguments of a task")
+                arg = None
+                RP_STEP(b"worker: decoded")
+                return PyObject_Vectorcall(fn, few, k, NULL)
+            finally:
+                while k:
+                    k -= 1
+                    Py_DECREF(<object>few[k])
+        kwargs = {}
         if kind == KIND_ARGS:
-            args = get_whole(at, task.bytes)
-            return fn, args, None
-        data = pickle.loads(PyMemoryView_FromMemory(<char *>at, task.bytes, PyBUF_READ))
-        if kind == KIND_ARGS_PICKLE:
-            return fn, data, None
-        if kind == KIND_KWARGS_PICKLE:
-            args, kwargs = data
-            return fn, args, kwargs
-        if kind == KIND_CALL_PICKLE:
-            return data
-        raise RuntimeError(f"a task of an unknown kind {kind}")
+            args = get_whole(p, n)
+        else:
+            args = pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))
+            if kind == KIND_KWARGS_PICKLE:
+                args, kwargs = args
+            elif kind == KIND_CALL_PICKLE:
+                fn, args, kwargs = args
+            elif kind != KIND_ARGS_PICKLE:
+                raise RuntimeError(f"a task of an unknown kind {kind}")
+        RP_STEP(b"worker: decoded")
+        return fn(*args, **kwargs)
 
     cdef object callable(self, rp_slot *task):
         """The function that a task names. One that goes by name is looked up at each call, so a name that this process
