@@ -7,9 +7,13 @@
  * region needs repair: the next owner starts with an empty one.
  *
  * The region is sparse: pages nobody touched cost nothing, and the lowest free block is split first, so reuse is warm.
+ * What has been touched is known by *grains*. When more of it is idle than is to be kept warm, a block that becomes free
+ * gives grains back to the system, the highest first: a page that is touched for the first time costs as much as ten that
+ * are copied.
  *
  * Invariants, checked by rp_arena_check(): the blocks (free and used) tile the region; no two free buddies stand beside
- * each other; used_bytes is the sum of the used blocks; every free block is on the list of its order, and only those.
+ * each other; used_bytes is the sum of the used blocks; every free block is on the list of its order, and only those; what
+ * used blocks cover has been touched.
  */
 #ifndef RP_ARENA_H
 #define RP_ARENA_H
@@ -18,6 +22,7 @@
 
 #define RP_UNIT_SHIFT 9u /* 512 bytes: the least that does not fit into a slot, twice over */
 #define RP_ORDERS 32u
+#define RP_GRAIN_SHIFT 16u
 #define RP_NIL UINT32_MAX
 
 struct rp_arena {
@@ -27,15 +32,21 @@ struct rp_arena {
     uint32_t top;             /* the order of the whole region */
     uint64_t used_bytes;      /* in whole blocks */
     uint64_t used_blocks;
+    uint64_t resident;        /* grains that have been touched, in bytes: the most that the system has given */
+    uint64_t busy;            /* of these, what used blocks cover */
+    uint64_t keep;            /* of these, how much may be idle */
+    uint8_t *memory;          /* the region, where it is mapped; NULL: nothing is given back */
     uint32_t free[RP_ORDERS]; /* first free block of each order, in units, or RP_NIL */
+    uint64_t *touched;        /* a bit a grain */
     uint8_t *tag;             /* per unit: 0 inside a block; order + 1 at a free start; RP_USED | order + 1 at a used one */
-    uint32_t *next, *prev;    /* per unit: the free list, at free starts */
+    uint32_t *next, *prev;    /* per unit: the free list, at free starts; next at a used one: grains that it covers */
     void *records;
     uint64_t records_bytes;
 };
 
-/* The region [base, base + bytes) of the segment; bytes is a power of two, at least one unit. */
-int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes);
+/* The region [base, base + bytes) of the segment, mapped at `memory`; bytes is a power of two, at least one unit. Of what
+ * it has touched, `keep` bytes stay with it when they are idle. */
+int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *memory, uint64_t keep);
 void rp_arena_destroy(struct rp_arena *a);
 
 /* 0; -ENOMEM: not now; -E2BIG: never, even in an empty arena. The offset counts from the start of the segment. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define RP_HUGE (2u << 20)
+#define RP_KEEP (128u << 20) /* what an arena keeps warm, at most; arbitrary */
 #define RP_ARENA_MIN (1u << 20)
 
 /* Spinning. To wake a processor that has gone idle takes 30 to 70 us, so a wait spins about as long before it sleeps: at
@@ -85,6 +86,7 @@ static int take_hold(struct rp_pool *p, uint32_t arena)
 {
     struct layout l = lay_out(p->n_workers, p->arena_bytes);
     uint8_t *base = p->segment.base;
+    uint64_t at;
     p->shared = (void *)(base + l.shared);
     rp_board_init(&p->board, base + l.board, RP_BOARD_CAPACITY);
     p->entries = (void *)(base + l.entries);
@@ -102,7 +104,8 @@ static int take_hold(struct rp_pool *p, uint32_t arena)
         rp_ring_init(&p->returns[w], base + l.returns + w * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE),
                      RP_RETURNS_CAPACITY, 4);
     }
-    return rp_arena_init(&p->arena, l.arenas + arena * p->arena_bytes, p->arena_bytes);
+    at = l.arenas + arena * p->arena_bytes;
+    return rp_arena_init(&p->arena, at, p->arena_bytes, base + at, p->arena_bytes / 8 < RP_KEEP ? p->arena_bytes / 8 : RP_KEEP);
 }
 
 static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
@@ -1009,6 +1012,8 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_bell_cancel(&e->bell);
     rp_ring_reset(&p->results[w]);
     rp_ring_reset(&p->returns[w]);
+    /* Its successor does not know what it had touched. */
+    (void)rp_os_punch(p->segment.base + p->arenas + (w + 1) * p->arena_bytes, p->arena_bytes);
     return n;
 }
 

@@ -361,8 +361,9 @@ bool rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t
 void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id);
 uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w); /* as far as it has been noted; 0: not at all */
 
-/* After the death of worker w, when its results have been read: gives the ids of the tasks it may have held (it held one
- * at most; its entry and the board can each name it), and makes its place ready for a successor. Returns how many. */
+/* After the death of worker w, when its results have been read and copied: gives the ids of the tasks it may have held (it
+ * held one at most; its entry and the board can each name it), and makes its place ready for a successor, whose arena is
+ * empty. Returns how many. */
 uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2]);
 
 /* After recoveries: wakes whoever the dead should have woken. */

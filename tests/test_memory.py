@@ -240,6 +240,44 @@ def test_two_threads_that_read_one_result_get_the_same_object():
             assert len(found) == 4 and all(value is found[0] for value in found)
 
 
+# ---- pages ----
+
+
+def resident(executor: ProcessPoolExecutor) -> int:
+    """Bytes that the system has given for the pool's shared memory."""
+    return os.fstat(executor._client.memfd).st_blocks * 512
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_the_memory_of_large_payloads_is_given_back_but_for_what_is_kept_warm(monkeypatch, method):
+    monkeypatch.setattr(machine, "usable_memory", lambda: 64 * MIB)
+    keep = 8 * MIB  # of each arena
+    with pool(1, method) as executor:
+        executor.submit(int).result(LIMIT)
+        before = resident(executor)
+        for _ in range(3):
+            future = executor.submit(tasks.echo, bytes(30 * MIB))
+            assert future.result(LIMIT) == (bytes(30 * MIB),)
+            assert resident(executor) >= before + 30 * MIB  # the worker does not know that it has been read
+            del future
+            assert len(executor.submit(bytes, 1000).result(LIMIT)) == 1000  # needs a block: the worker learns of it
+            assert resident(executor) <= before + 2 * keep + MIB
+        assert resident(executor) >= before + keep  # and some is warm
+
+
+def test_what_a_dead_worker_had_touched_is_given_back(monkeypatch):
+    monkeypatch.setattr(machine, "usable_memory", lambda: 256 * MIB)
+    with pool(1) as executor:
+        executor.submit(int).result(LIMIT)
+        before = resident(executor)
+        assert len(executor.submit(bytes, 20 * MIB).result(LIMIT)) == 20 * MIB
+        assert resident(executor) >= before + 20 * MIB
+        with pytest.raises(WorkerDied):
+            executor.submit(os._exit, 3).result(LIMIT)
+        assert executor.submit(int).result(LIMIT) == 0
+        assert resident(executor) <= before + MIB
+
+
 # ---- an arena that is too small for all ----
 
 

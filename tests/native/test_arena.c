@@ -2,6 +2,9 @@
 #include "arena.h"
 #include "check.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #define UNIT (1u << RP_UNIT_SHIFT)
 #define BASE 0x40000000u /* no memory is behind it: the allocator touches only its own records */
 #define UNITS 256u
@@ -11,16 +14,16 @@ static uint64_t seed;
 static void a_region_that_is_no_power_of_two_is_refused(void)
 {
     struct rp_arena a;
-    CHECK_EQ(rp_arena_init(&a, BASE, 0), -EINVAL);
-    CHECK_EQ(rp_arena_init(&a, BASE, UNIT / 2), -EINVAL);
-    CHECK_EQ(rp_arena_init(&a, BASE, 3 * UNIT), -EINVAL);
-    CHECK_EQ(rp_arena_init(&a, BASE, 1ull << 63), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 0, NULL, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNIT / 2, NULL, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 3 * UNIT, NULL, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 1ull << 63, NULL, 0), -EINVAL);
 }
 
 static void a_new_arena_is_one_free_block(void)
 {
     struct rp_arena a;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
     CHECK_EQ(rp_arena_check(&a), 0);
     CHECK_EQ(a.used_blocks, 0);
     CHECK_EQ(a.used_bytes, 0);
@@ -32,7 +35,7 @@ static void one_block_takes_the_whole_region(void)
 {
     struct rp_arena a;
     uint64_t offset, other, bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
     for (int round = 0; round < 3; round++) {
         CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT - (round == 1 ? UNIT : 0), &offset), 0);
         CHECK_EQ(offset, BASE);
@@ -50,7 +53,7 @@ static void the_smallest_arena_holds_one_unit(void)
 {
     struct rp_arena a;
     uint64_t offset, other, bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNIT, NULL, 0), 0);
     CHECK_EQ(rp_arena_alloc(&a, 0, &offset), 0);
     CHECK_EQ(rp_arena_alloc(&a, 0, &other), -ENOMEM);
     CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
@@ -63,7 +66,7 @@ static void too_big_is_told_from_not_now(void)
 {
     struct rp_arena a;
     uint64_t offset = 77, bytes, half;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
     CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT + 1, &offset), -E2BIG);
     CHECK_EQ(rp_arena_alloc(&a, UINT64_MAX, &offset), -E2BIG);
     CHECK_EQ(offset, 77);
@@ -90,7 +93,7 @@ static void an_offset_that_is_no_block_is_refused(void)
 {
     struct rp_arena a;
     uint64_t offset, bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
     check_free_refused(&a, BASE); /* free */
     CHECK_EQ(rp_arena_alloc(&a, 4 * UNIT, &offset), 0);
     check_free_refused(&a, 0);
@@ -107,7 +110,7 @@ static void an_offset_that_is_no_block_is_refused(void)
     CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
     check_free_refused(&a, offset); /* twice */
     rp_arena_destroy(&a);
-    CHECK_EQ(rp_arena_init(&a, BASE, 4096 * UNIT), 0); /* the records end with a page: a step over them is seen */
+    CHECK_EQ(rp_arena_init(&a, BASE, 4096 * UNIT, NULL, 0), 0); /* the records end with a page: a step over them is seen */
     check_free_refused(&a, BASE + 4096 * UNIT);
     rp_arena_destroy(&a);
 }
@@ -118,7 +121,7 @@ static void neighbours_join_in_whatever_order_they_are_freed(void)
     struct rng r = rng_from(seed);
     struct rp_arena a;
     uint64_t offsets[64], bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, 64 * UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, 64 * UNIT, NULL, 0), 0);
     for (int round = 0; round < 50; round++) {
         for (int i = 0; i < 64; i++)
             CHECK_EQ(rp_arena_alloc(&a, UNIT, &offsets[i]), 0);
@@ -213,7 +216,7 @@ static void random_use_keeps_every_invariant(void)
     struct rng r = rng_from(seed);
     struct rp_arena a;
     uint64_t greed = 2;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
     for (uint64_t step = 0; step < TIMES(100000u); step++) {
         if (step % 500 == 0)
             greed = 1 + rng_below(&r, 4); /* fills up and empties in turn */
@@ -234,12 +237,115 @@ static void random_use_keeps_every_invariant(void)
     rp_arena_destroy(&a);
 }
 
+#define REGION (8u << 20)
+#define KEEP (1u << 20)
+
+/* The last byte of each page of a block. */
+static void fill(uint8_t *block, uint64_t bytes, uint8_t with)
+{
+    for (uint64_t at = 0; at < bytes; at += 4096)
+        block[at + 4096 < bytes ? at + 4095 : bytes - 1] = with;
+}
+
+static void check_filled(const uint8_t *block, uint64_t bytes, uint8_t with)
+{
+    for (uint64_t at = 0; at < bytes; at += 4096)
+        CHECK_EQ(block[at + 4096 < bytes ? at + 4095 : bytes - 1], with);
+}
+
+static uint64_t given(int fd) /* by the system */
+{
+    struct stat st;
+    CHECK_EQ(fstat(fd, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+static void what_is_idle_is_given_back_and_nothing_else(void)
+{
+    struct rng r = rng_from(seed);
+    struct rp_arena a;
+    struct {
+        uint64_t offset, bytes;
+        uint8_t with;
+    } blocks[512], *b;
+    uint32_t n = 0, returned = 0, greed = 2;
+    uint64_t bytes, before;
+    uint8_t *memory;
+    int fd;
+    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
+    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, KEEP), 0);
+    for (uint64_t step = 0; step < TIMES(20000u); step++) {
+        if (step % 200 == 0)
+            greed = 1 + (uint32_t)rng_below(&r, 4);
+        if (rng_below(&r, 5) < greed && n < 512) {
+            b = &blocks[n];
+            b->bytes = 1 + (rng_next(&r) & ((2ull << rng_below(&r, 21)) - 1));
+            if (rp_arena_alloc(&a, b->bytes, &b->offset))
+                continue;
+            b->with = (uint8_t)(1 + rng_below(&r, 255));
+            fill(memory + (b->offset - BASE), b->bytes, b->with);
+            n++;
+        } else if (n) {
+            uint32_t i = (uint32_t)rng_below(&r, n);
+            check_filled(memory + (blocks[i].offset - BASE), blocks[i].bytes, blocks[i].with);
+            before = a.resident;
+            CHECK_EQ(rp_arena_free(&a, blocks[i].offset, &bytes), 0);
+            returned += a.resident < before;
+            blocks[i] = blocks[--n];
+        }
+        CHECK_EQ(rp_arena_check(&a), 0);
+        if (step % 16 == 0)
+            CHECK(given(fd) <= a.resident);
+    }
+    CHECK(returned > 10);
+    while (n) {
+        n--;
+        check_filled(memory + (blocks[n].offset - BASE), blocks[n].bytes, blocks[n].with);
+        CHECK_EQ(rp_arena_free(&a, blocks[n].offset, &bytes), 0);
+    }
+    CHECK_EQ(rp_arena_check(&a), 0);
+    CHECK_EQ(a.busy, 0);
+    CHECK(a.resident <= KEEP);
+    CHECK(given(fd) <= KEEP);
+    rp_arena_destroy(&a);
+    rp_os_unmap(memory, REGION);
+    CHECK_EQ(close(fd), 0);
+}
+
+static void a_block_that_comes_again_is_warm(void)
+{
+    struct rp_arena a;
+    uint64_t offset, bytes, resident;
+    uint8_t *memory;
+    int fd;
+    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
+    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, KEEP), 0);
+    for (int i = 0; i < 5; i++) {
+        CHECK_EQ(rp_arena_alloc(&a, KEEP, &offset), 0);
+        fill(memory + (offset - BASE), KEEP, 1);
+        resident = given(fd);
+        CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+        CHECK_EQ(given(fd), resident);
+    }
+    CHECK_EQ(rp_arena_alloc(&a, 4 * KEEP, &offset), 0);
+    fill(memory + (offset - BASE), 4 * KEEP, 1);
+    CHECK_EQ(given(fd), 4 * KEEP);
+    CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+    CHECK_EQ(given(fd), KEEP - KEEP / 4); /* and some room to the next time */
+    CHECK_EQ(memory[0] | memory[4095], 1); /* the lowest, which is split first */
+    rp_arena_destroy(&a);
+    rp_os_unmap(memory, REGION);
+    CHECK_EQ(close(fd), 0);
+}
+
 /* The checker itself must see what it is there for. */
 static void the_check_notices_each_broken_invariant(void)
 {
     struct rp_arena a;
     uint64_t one, two;
-    CHECK_EQ(rp_arena_init(&a, BASE, 4 * UNIT), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, 4 * UNIT, NULL, 0), 0);
     CHECK_EQ(rp_arena_alloc(&a, UNIT, &one), 0);
     CHECK_EQ(rp_arena_alloc(&a, UNIT, &two), 0);
     CHECK_EQ(rp_arena_check(&a), 0);
@@ -252,6 +358,12 @@ static void the_check_notices_each_broken_invariant(void)
     CHECK_EQ(rp_arena_check(&a), 2);
     a.tag[0] = a.tag[1] = 0x81;
     CHECK_EQ(rp_arena_check(&a), 0);
+    a.touched[0] = 0;
+    CHECK_EQ(rp_arena_check(&a), 5);
+    a.touched[0] = 1;
+    a.busy++;
+    CHECK_EQ(rp_arena_check(&a), 3);
+    a.busy--;
     a.free[1] = RP_NIL;
     CHECK_EQ(rp_arena_check(&a), 4);
     rp_arena_destroy(&a);
@@ -269,6 +381,8 @@ int main(int argc, char **argv)
     RUN(an_offset_that_is_no_block_is_refused);
     RUN(neighbours_join_in_whatever_order_they_are_freed);
     RUN(random_use_keeps_every_invariant);
+    RUN(what_is_idle_is_given_back_and_nothing_else);
+    RUN(a_block_that_comes_again_is_warm);
     RUN(the_check_notices_each_broken_invariant);
     return 0;
 }

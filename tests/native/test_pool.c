@@ -755,6 +755,7 @@ static void a_sleeper_that_gets_up_by_itself_confuses_no_waker(void)
 #define ITEMS 16u
 
 static _Atomic uint8_t hands[CHUNKS + 1][ITEMS]; /* through which each item of each chunk has gone */
+static uint8_t ends[CHUNKS + 1];                     /* of the chunks, as the parent knows */
 static rp_word chunks_done;
 
 static void *run_chunks(void *unused)
@@ -762,6 +763,9 @@ static void *run_chunks(void *unused)
     struct rng r = rng_from(seed + 1);
     for (uint64_t n = 1; n <= TIMES(CHUNKS); n++) {
         uint32_t item, last = 0;
+        rp_store_release(&worker.entries[0].current, n);
+        for (uint64_t i = rng_below(&r, 40); i > 0; i--)
+            rp_pause();
         rp_pool_begin_chunk(&worker, n, ITEMS);
         while (rp_pool_claim_item(&worker, &item)) {
             CHECK(item == 0 || item == last + 1);
@@ -770,30 +774,35 @@ static void *run_chunks(void *unused)
             for (uint64_t i = rng_below(&r, 8); i > 0; i--)
                 rp_pause();
         }
+        rp_store_seq_cst(&worker.entries[0].current, 0u);
         rp_store_release(&chunks_done, n);
     }
     return unused;
 }
 
-/* Just when the worker goes on to the next item, or to the next chunk. */
+/* Just when the worker goes on to the next item, or to the next chunk, which it may have taken and not begun. */
 static void an_item_is_the_workers_or_is_taken_away_never_both(void)
 {
     struct rng r = rng_from(seed);
-    uint64_t taken = 0, task;
+    uint64_t taken = 0, beforehand = 0, task;
     pthread_t thread;
     open_by_hand(1);
     rp_store_relaxed(&chunks_done, 0u);
     memset(hands, 0, sizeof hands);
+    memset(ends, ITEMS, sizeof ends);
     thread = start_thread(run_chunks, NULL);
     while (rp_load_acquire(&chunks_done) != TIMES(CHUNKS)) {
         uint32_t from = (uint32_t)rng_below(&r, ITEMS), next, end;
-        task = rp_pool_chunk_of(&parent, 0);
+        task = rp_load_acquire(&parent.entries[0].current);
         if (task == 0)
             continue;
         if (rp_pool_chunk(&parent, 0, task, &next, &end))
-            CHECK(next <= end && end <= ITEMS);
-        if (rp_pool_cut_chunk(&parent, 0, task, &from, &end)) {
-            CHECK(from < end && end <= ITEMS);
+            CHECK((next <= end && end == ends[task]) || rp_load_seq_cst(&parent.entries[0].current) != task);
+        end = ends[task];
+        if (rp_pool_cut_chunk(&parent, task, 0, &from, &end)) {
+            CHECK(from < end && end == ends[task]);
+            beforehand += rp_pool_chunk_of(&parent, 0) != task;
+            ends[task] = (uint8_t)from;
             for (taken += end - from; from < end; from++)
                 atomic_fetch_add(&hands[task][from], 1);
         }
@@ -802,7 +811,7 @@ static void an_item_is_the_workers_or_is_taken_away_never_both(void)
     for (uint64_t n = 1; n <= TIMES(CHUNKS); n++)
         for (uint32_t i = 0; i < ITEMS; i++)
             CHECK_EQ(hands[n][i], 1);
-    CHECK(taken > 0);
+    CHECK(taken > 0 && beforehand > 0);
     close_by_hand();
 }
 
