@@ -50,7 +50,7 @@ CLAIM = ("claim: claimed", "claim: passed", "worker: claimed", "take: copied", "
 RUN = ("worker: taken", "worker: decoded", "worker: called", "worker: reserved", "publish: filled")
 ANSWERED = ("publish: published", "publish: cleared", "worker: answered")
 RETURNS = ("returns: seen", "returns: freed", "returns: released", "returns: committed")
-BYTES = ("worker: block", "worker: block filled", "worker: reserved for bytes")
+BYTES = ("worker: block", "worker: block filled", "worker: reserved for block")
 CHUNK = (
     "chunk: over",
     "chunk: opened",

@@ -19,9 +19,9 @@ from ringpool._core import decode_compact, decode_error, encode_compact, encode_
 
 LIMIT = 30.0  # s; for what should take milliseconds
 SLOT = 200  # bytes of a task's slot, and encode_compact's default
-ROOM = 4096  # the most that encode_compact allows
+ROOM = 4096  # for most values that are made up here
 DEPTH = 8  # of nested containers
-MUTABLES = 16  # lists and dicts in a value
+MUTABLES = 16  # lists, dicts and bytearrays in a value
 
 # ---- values ----
 
@@ -33,10 +33,11 @@ texts = st.one_of(
     st.text(st.characters(min_codepoint=0x100, max_codepoint=0xFFFF), max_size=40),
     st.text(st.characters(min_codepoint=0x10000), max_size=40),
 )
-atoms = st.none() | st.booleans() | ints | st.floats() | texts | st.binary(max_size=60)
+hashables = st.none() | st.booleans() | ints | st.floats() | texts | st.binary(max_size=60)
+atoms = hashables | st.binary(max_size=20).map(bytearray)
 
 
-keys = st.recursive(atoms, lambda inner: st.lists(inner, max_size=2).map(tuple), max_leaves=4)
+keys = st.recursive(hashables, lambda inner: st.lists(inner, max_size=2).map(tuple), max_leaves=4)
 
 
 def containers(values):
@@ -66,7 +67,7 @@ def depth(value: object) -> int:
 
 
 def mutables(value: object) -> int:
-    return (type(value) in (list, dict)) + sum(map(mutables, parts(value)))
+    return (type(value) in (list, dict, bytearray)) + sum(map(mutables, parts(value)))
 
 
 def size(value: object) -> int:
@@ -75,11 +76,14 @@ def size(value: object) -> int:
         return 1
     if isinstance(value, int | float):
         return 9
+    if isinstance(value, bytearray):
+        return 9 + len(value)
     if isinstance(value, bytes):
-        return 3 + len(value)
+        return (3 if len(value) < 0x10000 else 9) + len(value)
     if isinstance(value, str):
         most = max(map(ord, value), default=0)
-        return 4 + len(value) * (1 if most < 0x100 else 2 if most < 0x10000 else 4)
+        width = 1 if most < 0x100 else 2 if most < 0x10000 else 4
+        return (4 if len(value) < 0x10000 else 10) + len(value) * width
     return 2 + sum(map(size, parts(value)))
 
 
@@ -145,9 +149,15 @@ def test_the_default_room_is_that_of_a_slot():
     assert encode_compact(b"x" * (SLOT - 2)) is None
 
 
-def test_no_more_room_than_the_buffer_has_is_ever_used():
-    assert len(encode_compact(b"x" * (ROOM - 3), 1 << 40)) == ROOM
-    assert encode_compact(b"x" * (ROOM - 2), 1 << 40) is None
+@pytest.mark.parametrize("n", [0xFFFF, 0x10000, 0x10001, 1_000_000])
+@pytest.mark.parametrize("unit", [b"x", bytearray(b"x"), "x", "\xe9", "\u0416", "\U0001f600"], ids=ascii)
+def test_long_values_come_back_with_the_same_type_and_bits(unit, n):
+    value = unit * n
+    for whole in (value, (1, value, "end"), [value]):
+        data = encode_compact(whole, size(whole))
+        assert data is not None and len(data) == size(whole)
+        assert exact(decode_compact(data)) == exact(whole)
+        assert encode_compact(whole, size(whole) - 1) is None
 
 
 class Int(int):
@@ -163,6 +173,10 @@ class Str(str):
 
 
 class Bytes(bytes):
+    pass
+
+
+class ByteArray(bytearray):
     pass
 
 
@@ -184,7 +198,7 @@ NOT_COMPACT = [
     *(Int(1), Float(1.0), Str("s"), Bytes(b"b"), Tuple((1, 2)), Pair(1, 2), Colour.RED),
     *(2**63, -(2**63) - 1, 2**200, 1j, ..., NotImplemented, range(3), object, len),
     *(List(), collections.OrderedDict(), collections.Counter(), set(), frozenset()),
-    *(bytearray(b"b"), memoryview(b"m"), object()),
+    *(ByteArray(b"b"), memoryview(b"m"), object()),
 ]
 
 
@@ -213,7 +227,7 @@ def test_containers_have_so_many_items_and_no_more(make):
     assert encode_compact(make(range(256)), ROOM) is None
 
 
-@pytest.mark.parametrize("mutable", [[], {}], ids=["list", "dict"])
+@pytest.mark.parametrize("mutable", [[], {}, bytearray()], ids=["list", "dict", "bytearray"])
 def test_a_list_or_dict_that_occurs_twice_has_no_compact_form(mutable):
     """The receiver's would be two."""
     assert encode_compact((mutable, 1), ROOM) is not None
@@ -253,10 +267,12 @@ def check_sound(value: object, data: bytes) -> None:
         for item in parts(value):
             check_sound(item, data)
     else:
-        assert type(value) in (type(None), bool, int, float, str, bytes)
+        assert type(value) in (type(None), bool, int, float, str, bytes, bytearray)
         if type(value) is str:
             codes = value.encode("utf-32-le", "surrogatepass")  # as they are: a str that has others breaks even `max`
             assert all(code <= 0x10FFFF for (code,) in struct.iter_unpack("<I", codes)), f"{data} gives no sound string"
+            same = codes.decode("utf-32-le", "surrogatepass")
+            assert value == same and value.isascii() == same.isascii() and value.__sizeof__() == same.__sizeof__()
 
 
 @settings(max_examples=200, deadline=None)
@@ -273,8 +289,19 @@ def test_any_bytes_give_a_value_or_a_value_error(data):
 
 
 # What looks like the compact form for a while: tags, widths, lengths, anything.
-SCRAPS = [*(bytes([tag]) for tag in range(11))]
-SCRAPS += [b"\x05\x01", b"\x05\x02", b"\x06", b"\x07\x02", b"\x00\x00", b"\x02\x00"]
+SCRAPS = [*(bytes([tag]) for tag in range(14))]
+SCRAPS += [
+    b"\x05\x00",
+    b"\x05\x01",
+    b"\x05\x02",
+    b"\x06",
+    b"\x07\x02",
+    b"\x00\x00",
+    b"\x02\x00",
+    b"\x0a\x00",
+    b"\x0a\x04",
+]
+SCRAPS += [struct.pack("=q", n) for n in (0, 1, 2, 5, 0x10000, -1, 2**62, 2**63 - 1, -(2**63))]
 
 
 @settings(max_examples=40, deadline=None)
@@ -324,9 +351,29 @@ def test_a_character_that_unicode_does_not_have_is_refused(char):
         decode_compact(data)
 
 
-def test_a_string_wider_than_its_characters_need_becomes_an_ordinary_string():
-    value = decode_compact(b"\x05\x04\x02\x00" + struct.pack("=II", 0x61, 0x62))
-    assert value == "ab" and value.isascii() and hash(value) == hash("ab") and value.__sizeof__() == "ab".__sizeof__()
+@pytest.mark.parametrize(
+    ("width", "characters"),
+    [
+        (0, b"a\x80"),
+        (1, b"ab"),
+        (2, struct.pack("=HH", 0x61, 0xFF)),
+        (4, struct.pack("=II", 0x61, 0xFFFF)),
+        (3, b"abc"),
+    ],
+)
+def test_a_string_of_another_width_than_its_characters_need_is_refused(width, characters):
+    """CPython counts on one form for each string."""
+    n = len(characters) // max(width, 1)
+    for head in (struct.pack("=BBH", 5, width, n), struct.pack("=BBQ", 10, width, n)):
+        with pytest.raises(ValueError):
+            decode_compact(head + characters)
+
+
+@pytest.mark.parametrize("n", [-1, -(2**63), 2**63 - 1, 2**62, 2**61 + 1, 5])
+@pytest.mark.parametrize("head", [b"\x0a\x00", b"\x0a\x01", b"\x0a\x02", b"\x0a\x04", b"\x0b", b"\x0c"])
+def test_a_length_that_cannot_be_is_refused(head, n):
+    with pytest.raises(ValueError):
+        decode_compact(head + struct.pack("=q", n) + b"abc")
 
 
 # ---- exceptions ----

@@ -13,7 +13,8 @@ for other threads, for signal handlers and for the garbage collector alike. The 
 """
 
 cimport cython
-from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytearray cimport (
+    PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_Next, PyDict_Size
 from cpython.exc cimport PyErr_CheckSignals
@@ -58,7 +59,9 @@ cdef extern from "Python.h":
     void PyOS_BeforeFork()
     void PyOS_AfterFork_Parent()
     void PyOS_AfterFork_Child()
-    object PyUnicode_FromKindAndData(int kind, const void *data, Py_ssize_t n)
+    bint PyUnicode_IS_ASCII(object o)
+    object PyUnicode_New(Py_ssize_t n, uint32_t most)
+    Py_ssize_t PY_SSIZE_T_MAX
     object PyObject_Vectorcall(object fn, PyObject *const *args, size_t n, PyObject *names)
 
 # Before 3.12, any creation of an object may collect garbage, and so run somebody's __del__. Later, only Python code does.
@@ -74,6 +77,46 @@ cdef extern from *:
     """
     int hold_gc()
     void let_gc(int was)
+
+# Memory that another process may write to is read once: what has been checked must be what is used.
+cdef extern from *:
+    """
+    static inline unsigned char look8(const unsigned char *p)
+    {
+        return *(const volatile unsigned char *)p;
+    }
+
+    static inline int64_t look64(const unsigned char *p)
+    {
+        uint64_t n = 0;
+        for (int i = 7; i >= 0; i--)
+            n = n << 8 | look8(p + (PY_BIG_ENDIAN ? 7 - i : i));
+        return (int64_t)n;
+    }
+
+    /* Are these characters such as CPython keeps in strings of this kind, and in no narrower one? */
+    static int is_canonical(const void *data, Py_ssize_t n, int code)
+    {
+        uint32_t all = 0, most = 0;
+        Py_ssize_t i;
+        if (code <= 1)
+            for (i = 0; i < n; i++)
+                all |= ((const uint8_t *)data)[i];
+        else if (code == 2)
+            for (i = 0; i < n; i++)
+                all |= ((const uint16_t *)data)[i];
+        else
+            for (i = 0; i < n; i++) {
+                uint32_t c = ((const uint32_t *)data)[i];
+                all |= c;
+                most = c > most ? c : most;
+            }
+        return code == 0 ? all < 0x80 : code == 1 ? all >= 0x80 : code == 2 ? all >= 0x100 : all >= 0x10000 && most <= 0x10ffff;
+    }
+    """
+    unsigned char look8(const unsigned char *p)
+    int64_t look64(const unsigned char *p)
+    bint is_canonical(const void *data, Py_ssize_t n, int code)
 
 include "codec.pxi"
 include "future.pxi"

@@ -200,14 +200,13 @@ cdef class Batch:
         """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
         cdef uint64_t head
         cdef Py_ssize_t n
+        cdef int kind = KIND_ARGS
         if self.used + 256 > PAGE_BYTES:
             self.turn_page()
         n = put(self.scratch + self.used + 8, PAGE_BYTES - self.used - 8, args)
-        kind = KIND_ARGS
         if n < 0:
-            kind = KIND_ARGS_PICKLE
             try:
-                data = dumps(args)
+                data = encode(args, &kind)
                 if <uint64_t>len(data) + 4096 > self.client.pool.arena_bytes:
                     raise MemoryError(
                         f"the arguments take {len(data)} bytes, more than this pool's {self.client.pool.arena_bytes} "

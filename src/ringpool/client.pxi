@@ -101,6 +101,18 @@ cdef class Payload:
             raise self.lost
         return self.copy
 
+    cdef value(self):
+        """What the compact form in it stands for, read where it lies."""
+        cdef int collects
+        if not self.offset or not self.client.open:
+            copy = self.bytes()
+            return get_whole(<const unsigned char *>PyBytes_AS_STRING(copy), len(copy))
+        collects = hold_gc()  # and so no user code runs that might let go of it
+        try:
+            return get_whole(rp_pool_block(&self.client.pool, self.w + 1, self.offset, self.n), self.n)
+        finally:
+            let_gc(collects)
+
     def __dealloc__(self):
         if self.offset:
             self.client.let_go(self)
@@ -478,10 +490,12 @@ cdef class Client:
             slot = rp_board_try_reserve(&self.pool.board)
             if slot != NULL:
                 n = put(slot.inline_bytes, RP_SLOT_INLINE, args)
+                if n < 0:
+                    n = self.put_in_block(args, &future.block)
                 if n >= 0:
+                    slot.offset = future.block
                     slot.kind = KIND_ARGS | future.kind
                     slot.bytes = n
-                    slot.offset = 0
                     future.client = self
                     future.entry = entry
                     self.enter(future)
@@ -492,6 +506,15 @@ cdef class Client:
                         self.keep_time(options)
                     return future
         return self.submit_pickled(future, entry, args, kwargs)
+
+    cdef Py_ssize_t put_in_block(self, object args, uint64_t *offset) noexcept:
+        """Writes the compact form of arguments into a block. Its length, or -1 if there is no such form, or no block. Creates
+        no object, as put()."""
+        cdef Py_ssize_t n = compact_size(args)
+        if n < 0 or rp_arena_alloc(&self.pool.arena, n, offset):
+            return -1
+        put(rp_pool_block(&self.pool, 0, offset[0], n), n, args)
+        return n
 
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:
         """Names task and function in the filled slot and makes it visible."""
@@ -511,8 +534,6 @@ cdef class Client:
     cdef submit_pickled(self, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
         """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
         to be sent again."""
-        cdef unsigned char compact[RP_SLOT_INLINE]
-        cdef Py_ssize_t n = -1
         cdef int kind
         try:
             if entry is None:
@@ -522,13 +543,7 @@ cdef class Client:
                 kind = KIND_KWARGS_PICKLE
                 data = dumps((args, kwargs))
             else:
-                kind = KIND_ARGS
-                n = put(compact, RP_SLOT_INLINE, args)
-                if n >= 0:
-                    data = PyBytes_FromStringAndSize(<char *>compact, n)
-                else:
-                    kind = KIND_ARGS_PICKLE
-                    data = dumps(args)
+                data = encode(args, &kind)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -1143,7 +1158,10 @@ cdef class Client:
         collects = hold_gc()
         try:
             value = self.payload(w, r, kind)
-            form = FORM_RESULT if kind == KIND_VALUE else FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
+            if kind == KIND_VALUE:
+                form = FORM_COMPACT if r.offset else FORM_RESULT
+            else:
+                form = FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
         except Exception as error:
             value = error
             form = FORM_ERROR
@@ -1169,7 +1187,7 @@ cdef class Client:
                 return get_whole(r.inline_bytes, r.bytes)
             if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR):
                 return PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes)
-        elif kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR):
+        elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR):
             if rp_pool_block(&self.pool, w + 1, r.offset, r.bytes) == NULL:
                 raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
             payload = Payload()

@@ -1,19 +1,23 @@
 # codec.pxi - how arguments and results become bytes.
 #
-# None, bool, int, float, short str and bytes, and tuples, lists and dicts of these have a compact form that needs no
-# pickle and no Python code: it is written straight into a slot. Everything else is a pickle (protocol 5) that honours the
-# reducers multiprocessing knows, and where pickle fails, cloudpickle's. So is a value in which one list or dict occurs
-# twice: the receiver is to see that it is one.
+# None, bool, int, float, str, bytes and bytearray, and tuples, lists and dicts of these have a compact form that needs no
+# pickle and no Python code: it is written straight into a slot or a block, and read where it lies. Everything else is a
+# pickle (protocol 5) that honours the reducers multiprocessing knows, and where pickle fails, cloudpickle's. So is a value
+# in which one list, dict or bytearray occurs twice: the receiver is to see that it is one.
 #
 # compact value := tag byte, then
 #   NONE, TRUE, FALSE   nothing
 #   INT                 8 bytes, signed              (others: pickle)
 #   FLOAT               8 bytes
-#   STR                 u8 bytes a character (1, 2, 4), u16 characters, the characters as CPython holds them
+#   STR                 u8 width (0: ASCII; 1, 2, 4: bytes a character), u16 characters, the characters as CPython holds them
 #   BYTES               u16 length, the bytes
+#   LONG_STR            u8 width, u64 characters, the characters
+#   LONG_BYTES          u64 length, the bytes
+#   BYTEARRAY           u64 length, the bytes
 #   TUPLE, LIST         u8 length, that many values
 #   DICT                u8 length, that many times a key and a value
-# All in the byte order of the machine. A reader checks every length against the end: the bytes may be a wild worker's.
+# All in the byte order of the machine. A reader looks once at each tag and length, checks it against the end, and looks at
+# characters when it has copied them: the bytes may be a wild worker's, who writes them while they are read.
 
 cdef enum:
     TAG_NONE = 0
@@ -26,11 +30,14 @@ cdef enum:
     TAG_TUPLE = 7
     TAG_LIST = 8
     TAG_DICT = 9
+    TAG_LONG_STR = 10
+    TAG_LONG_BYTES = 11
+    TAG_BYTEARRAY = 12
 
 # What a payload holds. Tasks:
 cdef enum:
-    KIND_ARGS = 1          # compact: the tuple of positional arguments
-    KIND_ARGS_PICKLE = 2   # pickle of that tuple
+    KIND_ARGS = 1          # compact: the tuple of positional arguments. The same number as KIND_VALUE
+    KIND_ARGS_PICKLE = 2   # pickle of that tuple. The same number as KIND_VALUE_PICKLE
     KIND_KWARGS_PICKLE = 3 # pickle of (args, kwargs)
     KIND_CALL_PICKLE = 4   # pickle of (fn, args, kwargs)
     KIND_CHUNK = 5         # many items: see batch.pxi
@@ -80,7 +87,13 @@ cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o) noexcept
     return put_part(p, room, o, &seen, 0)
 
 
+cdef inline Py_ssize_t compact_size(object o) noexcept:
+    """The length of the compact form, however long; -1 if there is none."""
+    return put(NULL, PY_SSIZE_T_MAX, o)
+
+
 cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen, int depth) noexcept:
+    """put() for a part of a value. p is NULL if it is only to be measured."""
     cdef long long i
     cdef double d
     cdef int overflow = 0
@@ -90,58 +103,56 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
     cdef int width
     if room < 1:
         return -1
-    if o is None:
-        p[0] = TAG_NONE
-        return 1
-    if o is True:
-        p[0] = TAG_TRUE
-        return 1
-    if o is False:
-        p[0] = TAG_FALSE
+    if o is None or o is True or o is False:
+        if p != NULL:
+            p[0] = TAG_NONE if o is None else TAG_TRUE if o is True else TAG_FALSE
         return 1
     if PyLong_CheckExact(o):
         i = PyLong_AsLongLongAndOverflow(o, &overflow)
         if overflow or room < 9:
             return -1
-        p[0] = TAG_INT
-        memcpy(p + 1, &i, 8)
+        if p != NULL:
+            p[0] = TAG_INT
+            memcpy(p + 1, &i, 8)
         return 9
     if PyFloat_CheckExact(o):
         if room < 9:
             return -1
-        d = PyFloat_AS_DOUBLE(o)
-        p[0] = TAG_FLOAT
-        memcpy(p + 1, &d, 8)
+        if p != NULL:
+            d = PyFloat_AS_DOUBLE(o)
+            p[0] = TAG_FLOAT
+            memcpy(p + 1, &d, 8)
         return 9
     if PyUnicode_CheckExact(o):
         n = PyUnicode_GET_LENGTH(o)
         width = PyUnicode_KIND(o)
-        if n > 0xffff or 4 + n * width > room:
+        used = 4 if n <= 0xffff else 10
+        if used + n * width > room:
             return -1
-        p[0] = TAG_STR
-        p[1] = <unsigned char>width
-        p[2] = <unsigned char>(n & 0xff)
-        p[3] = <unsigned char>(n >> 8)
-        memcpy(p + 4, PyUnicode_DATA(o), n * width)
-        return 4 + n * width
+        if p != NULL:
+            p[1] = 0 if PyUnicode_IS_ASCII(o) else <unsigned char>width
+            put_length(p, TAG_STR, TAG_LONG_STR, 2, n)
+            memcpy(p + used, PyUnicode_DATA(o), n * width)
+        return used + n * width
     if PyBytes_CheckExact(o):
         n = PyBytes_GET_SIZE(o)
-        if n > 0xffff or 3 + n > room:
+        used = 3 if n <= 0xffff else 9
+        if used + n > room:
             return -1
-        p[0] = TAG_BYTES
-        p[1] = <unsigned char>(n & 0xff)
-        p[2] = <unsigned char>(n >> 8)
-        memcpy(p + 3, PyBytes_AS_STRING(o), n)
-        return 3 + n
+        if p != NULL:
+            put_length(p, TAG_BYTES, TAG_LONG_BYTES, 1, n)
+            memcpy(p + used, PyBytes_AS_STRING(o), n)
+        return used + n
     if PyTuple_CheckExact(o):
         n = PyTuple_GET_SIZE(o)
         if n > 0xff or room < 2 or depth >= MAX_DEPTH:
             return -1
-        p[0] = TAG_TUPLE
-        p[1] = <unsigned char>n
+        if p != NULL:
+            p[0] = TAG_TUPLE
+            p[1] = <unsigned char>n
         used = 2
         for k in range(n):
-            size = put_part(p + used, room - used, <object>PyTuple_GET_ITEM(o, k), seen, depth + 1)
+            size = put_part(later(p, used), room - used, <object>PyTuple_GET_ITEM(o, k), seen, depth + 1)
             if size < 0:
                 return -1
             used += size
@@ -150,11 +161,12 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
         n = PyList_GET_SIZE(o)
         if n > 0xff or room < 2 or depth >= MAX_DEPTH or not see(seen, <PyObject *>o):
             return -1
-        p[0] = TAG_LIST
-        p[1] = <unsigned char>n
+        if p != NULL:
+            p[0] = TAG_LIST
+            p[1] = <unsigned char>n
         used = 2
         for k in range(n):
-            size = put_part(p + used, room - used, <object>PyList_GET_ITEM(o, k), seen, depth + 1)
+            size = put_part(later(p, used), room - used, <object>PyList_GET_ITEM(o, k), seen, depth + 1)
             if size < 0:
                 return -1
             used += size
@@ -163,72 +175,88 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
         n = PyDict_Size(o)
         if n > 0xff or room < 2 or depth >= MAX_DEPTH or not see(seen, <PyObject *>o):
             return -1
-        p[0] = TAG_DICT
-        p[1] = <unsigned char>n
+        if p != NULL:
+            p[0] = TAG_DICT
+            p[1] = <unsigned char>n
         used = 2
         k = 0
         while PyDict_Next(o, &k, &key, &value):
-            size = put_part(p + used, room - used, <object>key, seen, depth + 1)
+            size = put_part(later(p, used), room - used, <object>key, seen, depth + 1)
             if size < 0:
                 return -1
             used += size
-            size = put_part(p + used, room - used, <object>value, seen, depth + 1)
+            size = put_part(later(p, used), room - used, <object>value, seen, depth + 1)
             if size < 0:
                 return -1
             used += size
         return used
+    if PyByteArray_CheckExact(o):
+        n = PyByteArray_GET_SIZE(o)
+        if 9 + n > room or not see(seen, <PyObject *>o):
+            return -1
+        if p != NULL:
+            p[0] = TAG_BYTEARRAY
+            memcpy(p + 1, &n, 8)
+            memcpy(p + 9, PyByteArray_AS_STRING(o), n)
+        return 9 + n
     return -1
+
+
+cdef inline unsigned char *later(unsigned char *p, Py_ssize_t used) noexcept:
+    return p + used if p != NULL else NULL
+
+
+cdef inline void put_length(unsigned char *p, unsigned char tag, unsigned char long_tag, int at, Py_ssize_t n) noexcept:
+    """Writes the tag, and the length at p + at: short or long."""
+    if n <= 0xffff:
+        p[0] = tag
+        p[at] = <unsigned char>(n & 0xff)
+        p[at + 1] = <unsigned char>(n >> 8)
+    else:
+        p[0] = long_tag
+        memcpy(p + at, &n, 8)
 
 
 cdef object get(const unsigned char **at, const unsigned char *end, int depth):
     """Reads one compact value; ValueError if the bytes are not the compact form of anything."""
     cdef const unsigned char *p = at[0]
+    cdef Py_ssize_t left = end - p, n, k
+    cdef unsigned char tag
     cdef long long i
     cdef double d
-    cdef Py_ssize_t n, k
     cdef int width
     cdef object item, items
     cdef dict pairs
-    if p >= end:
+    if left < 1:
         raise ValueError("a compact value is cut off")
-    if p[0] == TAG_NONE:
+    tag = look8(p)
+    if tag == TAG_NONE:
         at[0] = p + 1
         return None
-    if p[0] == TAG_TRUE:
+    if tag == TAG_TRUE:
         at[0] = p + 1
         return True
-    if p[0] == TAG_FALSE:
+    if tag == TAG_FALSE:
         at[0] = p + 1
         return False
-    if p[0] == TAG_INT and end - p >= 9:
+    if tag == TAG_INT and left >= 9:
         memcpy(&i, p + 1, 8)
         at[0] = p + 9
         return PyLong_FromLongLong(i)
-    if p[0] == TAG_FLOAT and end - p >= 9:
+    if tag == TAG_FLOAT and left >= 9:
         memcpy(&d, p + 1, 8)
         at[0] = p + 9
         return PyFloat_FromDouble(d)
-    if p[0] == TAG_STR and end - p >= 4:
-        width = p[1]
-        n = p[2] | (<Py_ssize_t>p[3] << 8)
-        if width in (1, 2, 4) and end - p - 4 >= n * width:
-            at[0] = p + 4 + n * width
-            if width == 1:
-                return PyUnicode_FromKindAndData(1, p + 4, n)
-            # the characters of a wider string need not be aligned in the slot
-            aligned = PyBytes_FromStringAndSize(<const char *>p + 4, n * width)
-            if width == 4:
-                for k in range(n):
-                    if (<const uint32_t *>PyBytes_AS_STRING(aligned))[k] > 0x10ffff:
-                        raise ValueError("a compact string holds no characters")
-            return PyUnicode_FromKindAndData(width, PyBytes_AS_STRING(aligned), n)
-    if p[0] == TAG_BYTES and end - p >= 3:
-        n = p[1] | (<Py_ssize_t>p[2] << 8)
-        if end - p - 3 >= n:
+    if tag == TAG_STR and left >= 4:
+        at[0] = p + 4
+        return get_string(at, left - 4, look8(p + 1), look8(p + 2) | <Py_ssize_t>look8(p + 3) << 8)
+    if tag == TAG_BYTES and left >= 3:
+        n = look8(p + 1) | <Py_ssize_t>look8(p + 2) << 8
+        if left - 3 >= n:
             at[0] = p + 3 + n
             return PyBytes_FromStringAndSize(<const char *>p + 3, n)
-    if p[0] == TAG_TUPLE and end - p >= 2 and depth < MAX_DEPTH:
-        n = p[1]
+    if tag == TAG_TUPLE and left >= 2 and depth < MAX_DEPTH:
+        n = look8(p + 1)
         items = PyTuple_New(n)
         at[0] = p + 2
         for k in range(n):
@@ -236,15 +264,15 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
             Py_INCREF(item)
             PyTuple_SET_ITEM(items, k, item)
         return items
-    if p[0] == TAG_LIST and end - p >= 2 and depth < MAX_DEPTH:
-        n = p[1]
+    if tag == TAG_LIST and left >= 2 and depth < MAX_DEPTH:
+        n = look8(p + 1)
         at[0] = p + 2
         items = []
         for k in range(n):
             items.append(get(at, end, depth + 1))
         return items
-    if p[0] == TAG_DICT and end - p >= 2 and depth < MAX_DEPTH:
-        n = p[1]
+    if tag == TAG_DICT and left >= 2 and depth < MAX_DEPTH:
+        n = look8(p + 1)
         at[0] = p + 2
         pairs = {}
         for k in range(n):
@@ -254,7 +282,35 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
             except TypeError:
                 raise ValueError("a compact dict has a key that can be none") from None
         return pairs
+    if tag == TAG_LONG_STR and left >= 10:
+        width = look8(p + 1)
+        at[0] = p + 10
+        return get_string(at, left - 10, width, look64(p + 2))
+    if (tag == TAG_LONG_BYTES or tag == TAG_BYTEARRAY) and left >= 9:
+        n = look64(p + 1)
+        if 0 <= n <= left - 9:
+            at[0] = p + 9 + n
+            if tag == TAG_BYTEARRAY:
+                return PyByteArray_FromStringAndSize(<const char *>p + 9, n)
+            return PyBytes_FromStringAndSize(<const char *>p + 9, n)
     raise ValueError("a compact value is malformed")
+
+
+cdef object get_string(const unsigned char **at, Py_ssize_t left, int code, Py_ssize_t n):
+    """Reads n characters. They are copied once, and looked at in the copy."""
+    cdef int width = code if code else 1
+    cdef uint32_t most = 0x7f if code == 0 else 0xff if code == 1 else 0xffff if code == 2 else 0x10ffff
+    cdef object text
+    if code not in (0, 1, 2, 4) or n < 0 or n > left // width:
+        raise ValueError("a compact string is malformed")
+    if n == 0:
+        return ""
+    text = PyUnicode_New(n, most)
+    memcpy(PyUnicode_DATA(text), at[0], n * width)
+    at[0] += n * width
+    if not is_canonical(PyUnicode_DATA(text), n, code):
+        raise ValueError("a compact string holds other characters than it says")
+    return text
 
 
 cdef object get_whole(const unsigned char *p, Py_ssize_t n):
@@ -263,6 +319,18 @@ cdef object get_whole(const unsigned char *p, Py_ssize_t n):
     if at != p + n:
         raise ValueError("bytes are left over behind a compact value")
     return value
+
+
+cdef bytes encode(object o, int *kind):
+    """The compact form, or a pickle of what has none; *kind says which: KIND_ARGS, KIND_VALUE, or those with _PICKLE."""
+    cdef Py_ssize_t n = compact_size(o)
+    if n >= 0:
+        data = PyBytes_FromStringAndSize(NULL, n)
+        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o) == n:  # to make room may have run code that changes o
+            kind[0] = KIND_VALUE
+            return data
+    kind[0] = KIND_VALUE_PICKLE
+    return dumps(o)
 
 
 cdef bytes dumps(object o):
@@ -293,10 +361,14 @@ cdef bytes cloudpickle_dumps(object o):
 
 
 def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
-    """The compact form of a value, or None if it has none or needs more than `room` bytes (at most 4096). For tests."""
-    cdef unsigned char buffer[4096]
-    cdef Py_ssize_t n = put(buffer, min(room, 4096), value)
-    return None if n < 0 else PyBytes_FromStringAndSize(<const char *>buffer, n)
+    """The compact form of a value, or None if it has none or needs more than `room` bytes. For tests."""
+    cdef Py_ssize_t n = put(NULL, room, value)
+    if n < 0:
+        return None
+    data = PyBytes_FromStringAndSize(NULL, n)
+    if put(<unsigned char *>PyBytes_AS_STRING(data), n, value) != n:
+        raise RuntimeError("a value has changed its size")
+    return data
 
 
 def decode_compact(bytes data):

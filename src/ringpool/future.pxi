@@ -12,9 +12,10 @@ cdef enum:
     FORM_RESULT = 1   # value is the result
     FORM_ERROR = 2    # value is the exception
     FORM_PICKLE = 3   # value is the pickle of the result: bytes or a Payload
-    FORM_REPORT = 4   # value is the pickle of an encode_error()
-    FORM_OVERRUN = 5  # value is the Ending of a task that took too long
-    FORM_TRAY = 6     # of a Chunk: value is a tray of results: bytes or a Payload
+    FORM_COMPACT = 4  # value is a Payload that holds the compact form of the result
+    FORM_REPORT = 5   # value is the pickle of an encode_error()
+    FORM_OVERRUN = 6  # value is the Ending of a task that took too long
+    FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or a Payload
 
 cdef uint64_t POS_QUEUED = <uint64_t>-1
 
@@ -162,6 +163,9 @@ cdef class FutureBase:
             elif form == FORM_OVERRUN:
                 value = (<Ending>source).exception()
                 form = FORM_ERROR
+            elif form == FORM_COMPACT:
+                value = (<Payload>source).value()
+                form = FORM_RESULT
             else:
                 value = pickle.loads(payload_bytes(source))
                 form = FORM_RESULT

@@ -186,6 +186,7 @@ cdef class Worker:
         cdef bint timed = task.kind & KIND_TIMED
         cdef rp_result *slot
         cdef Py_ssize_t n
+        cdef uint64_t offset
         self.ending = False
         # From here on a signal may raise an exception, wherever Python code runs, until task_id is 0 again.
         self.task_id = task.task_id
@@ -212,6 +213,19 @@ cdef class Worker:
                     rp_pool_stop_clock(&self.pool)
                 rp_pool_publish_result(&self.pool, True)
                 return
+            n = compact_size(value)
+            offset = self.block(n) if n >= 0 else 0
+            if offset:
+                RP_STEP(b"worker: block")
+                if put(rp_pool_block(&self.pool, self.pool.index + 1, offset, n), n, value) == n:
+                    RP_STEP(b"worker: block filled")
+                    value = None
+                    self.task_id = 0
+                    if timed:
+                        rp_pool_stop_clock(&self.pool)
+                    self.send_block(task.task_id, KIND_VALUE, offset, n)
+                    return
+                self.free(offset)  # while this waited for the block, another thread has changed the value
             data = dumps(value)
             value = None
             self.task_id = 0
@@ -246,6 +260,7 @@ cdef class Worker:
         cdef bint timed = task.kind & KIND_TIMED
         cdef bint whole
         cdef Py_ssize_t put_bytes
+        cdef int kind
         self.ending = False
         fn = failure = data = None
         try:
@@ -280,6 +295,7 @@ cdef class Worker:
                     failure = encode_error(RuntimeError(f"item {item} of a chunk is cut off"))
             value = None
             kind = KIND_VALUE
+            put_bytes = -1
             if failure is not None:
                 kind = KIND_ERROR
                 data = failure
@@ -298,13 +314,11 @@ cdef class Worker:
                     RP_STEP(b"worker: called item")
                     if self.forked:
                         sys.exit()
-                    put_bytes = -1
                     if self.tray != NULL:
                         put_bytes = put(<unsigned char *>self.tray + self.tray_used + 8,
                                         self.tray_bytes - self.tray_used - 8, value)
                     if put_bytes < 0:
-                        kind = KIND_VALUE_PICKLE
-                        data = dumps(value)
+                        data = encode(value, &kind)
                     self.task_id = 0
                 except BaseException as error:
                     self.task_id = 0
@@ -313,6 +327,7 @@ cdef class Worker:
                     if timed:
                         rp_pool_stop_clock(&self.pool)
                     kind = KIND_ERROR
+                    put_bytes = -1
                     data = encode_error(error)
                     if fn is None and not self.ending:
                         failure = data  # of every item
@@ -322,7 +337,7 @@ cdef class Worker:
                     rp_pool_stop_clock(&self.pool)
                 value = None
             at += head >> 8
-            if kind == KIND_VALUE:
+            if put_bytes >= 0:
                 self.count_in(kind, put_bytes)
             else:
                 self.add_record(task.task_id, kind, data)
@@ -385,11 +400,15 @@ cdef class Worker:
 
     cdef void free_tray(self) noexcept:
         """Gives the block of an empty tray back."""
-        cdef uint64_t offset = self.tray_offset, n
+        cdef uint64_t offset = self.tray_offset
         if offset:
             self.tray_offset = 0
             self.begin_tray(self.tray_first)
-            rp_arena_free(&self.pool.arena, offset, &n)
+            self.free(offset)
+
+    cdef void free(self, uint64_t offset) noexcept:
+        cdef uint64_t n
+        rp_arena_free(&self.pool.arena, offset, &n)
 
     cdef object send_tray(self, uint64_t task_id, uint32_t kind):
         """Publishes the results in the tray, which is empty then."""
@@ -512,10 +531,19 @@ cdef class Worker:
             RP_STEP(b"worker: block")
             memcpy(rp_pool_block(&self.pool, self.pool.index + 1, offset, n), PyBytes_AS_STRING(data), n)
             RP_STEP(b"worker: block filled")
+            return self.send_block(task_id, kind, offset, n)
         slot = self.reserve()
-        RP_STEP(b"worker: reserved for bytes")
-        if offset == 0:
-            memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
+        memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
+        slot.task_id = task_id
+        slot.kind = kind
+        slot.offset = 0
+        slot.bytes = n
+        rp_pool_publish_result(&self.pool, True)
+
+    cdef object send_block(self, uint64_t task_id, uint32_t kind, uint64_t offset, uint64_t n):
+        """Publishes a result that n bytes of a block hold."""
+        cdef rp_result *slot = self.reserve()
+        RP_STEP(b"worker: reserved for block")
         slot.task_id = task_id
         slot.kind = kind
         slot.offset = offset
