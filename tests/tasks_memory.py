@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,45 @@ def pattern(n: int, seed: int = 0) -> bytes:
 
 def digest(data: bytes) -> tuple[int, str]:
     return len(data), hashlib.sha256(data).hexdigest()
+
+
+class Blob:
+    """Its data pickles as a buffer, which protocol 5 may leave out of the pickle."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: int) -> tuple[type[Blob], tuple[Any]]:
+        return type(self), (pickle.PickleBuffer(self.data),)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Blob) and bytes(self.data) == bytes(other.data)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def readonly(self) -> bool:
+        return memoryview(self.data).readonly
+
+
+def kinds(blobs: list[Blob]) -> list[tuple[bool, str]]:
+    """Of each whether it is read-only, and its digest, after those that are not have been written to."""
+    found = [(blob.readonly, digest(bytes(blob.data))[1]) for blob in blobs]
+    for blob in blobs:
+        if not blob.readonly and len(blob.data):
+            blob.data[0] ^= 0xFF
+    return found
+
+
+def make_blob(n: int, seed: int | None = None) -> Blob:
+    return Blob(bytes(n) if seed is None else pattern(n, seed))
+
+
+def die_once(path: str, value: Any) -> Any:
+    if not os.path.exists(path):
+        with open(path, "x"):
+            os._exit(3)
+    return value
 
 
 class Unpicklable(Exception):

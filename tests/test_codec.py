@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import pickle
 import random
 import struct
 from concurrent.futures.process import _RemoteTraceback
@@ -15,7 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ringpool import ProcessPoolExecutor
-from ringpool._core import decode_compact, decode_error, encode_compact, encode_error
+from ringpool._core import (
+    decode_compact,
+    decode_error,
+    decode_pickled,
+    encode_compact,
+    encode_error,
+    encode_pickled,
+)
 
 LIMIT = 30.0  # s; for what should take milliseconds
 SLOT = 200  # bytes of a task's slot, and encode_compact's default
@@ -374,6 +382,51 @@ def test_a_string_of_another_width_than_its_characters_need_is_refused(width, ch
 def test_a_length_that_cannot_be_is_refused(head, n):
     with pytest.raises(ValueError):
         decode_compact(head + struct.pack("=q", n) + b"abc")
+
+
+# ---- parcels ----
+
+BLOBS = [tasks.Blob(bytearray(b"a" * 20_000)), tasks.Blob(b"b" * 16_384), tasks.Blob(b"small"), tasks.Blob(bytearray())]
+
+
+def test_large_buffers_lie_behind_the_pickle_at_multiples_of_64_bytes():
+    data = encode_pickled(BLOBS)
+    assert data[0] == 1 and struct.unpack_from("=I", data, 4) == (2,)
+    (n,) = struct.unpack_from("=Q", data, 8)
+    assert struct.unpack_from("=QQ", data, 16) == (20_000 << 1, 16_384 << 1 | 1)
+    assert b"small" in data[32 : 32 + n] and b"aaaa" not in data[32 : 32 + n]
+    first = -(-(32 + n) // 64) * 64
+    assert data[first : first + 20_000] == b"a" * 20_000
+    again = decode_pickled(data)
+    assert again == BLOBS and [type(blob.data) for blob in again] == [bytearray, bytes, bytes, bytearray]
+
+
+def test_without_large_buffers_a_pickle_is_a_pickle():
+    assert pickle.loads(encode_pickled(BLOBS[2:])) == BLOBS[2:]
+
+
+def test_a_parcel_that_is_cut_off_is_refused():
+    data = encode_pickled(BLOBS)
+    for n in [*range(1, 300), *range(300, len(data), 1999), len(data) - 1]:
+        with pytest.raises(ValueError):
+            decode_pickled(data[:n])
+
+
+@pytest.mark.parametrize("n", [2**63 - 1, 2**63, 2**64 - 1, 2**64 - 64, 2**62, 1 << 32, 40_000 << 1])
+@pytest.mark.parametrize("at", [8, 16, 24])
+def test_a_parcel_with_a_length_that_cannot_be_is_refused(at, n):
+    data = bytearray(encode_pickled(BLOBS))
+    struct.pack_into("=Q", data, at, n)
+    with pytest.raises(ValueError):
+        decode_pickled(bytes(data))
+
+
+@pytest.mark.parametrize("n", [17, 1000, 2**31, 2**32 - 1])
+def test_a_parcel_with_more_buffers_than_there_can_be_is_refused(n):
+    data = bytearray(encode_pickled(BLOBS))
+    struct.pack_into("=I", data, 4, n)
+    with pytest.raises(ValueError):
+        decode_pickled(bytes(data))
 
 
 # ---- exceptions ----

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -127,6 +128,90 @@ def test_an_array_passes_both_ways():
         result[0, 0] = -1.0  # it is the caller's own
         assert np.array_equal(executor.submit(tasks.transposed, values).result(LIMIT), values.T)
         assert np.array_equal(executor.submit(tasks.array, 50_000, 7).result(LIMIT), tasks.array(50_000, 7))
+
+
+# ---- buffers that pickles leave out ----
+
+BUFFER_SIZES = [0, 1, 1000, *around(16384), 65536, MIB, 5 * MIB + 3]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("make", [bytes, bytearray])
+def test_buffers_of_every_size_pass_both_ways_and_are_the_receivers_own(make, method):
+    with pool(1, method) as executor:
+        blobs = [tasks.Blob(make(tasks.pattern(n, n))) for n in BUFFER_SIZES]
+        expected = [(make is bytes, tasks.digest(bytes(blob.data))[1]) for blob in blobs]
+        assert executor.submit(tasks.kinds, blobs).result(LIMIT) == expected
+        for blob in blobs:
+            (again,) = executor.submit(tasks.echo, blob).result(LIMIT)
+            assert again == blob and type(again.data) is make
+            if make is bytearray and again.data:
+                again.data[0] ^= 0xFF
+                assert executor.submit(tasks.same, blob).result(LIMIT) == blob
+        assert tasks.kinds(blobs) == expected
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 40])
+def test_any_number_of_buffers_arrives(n):
+    with pool() as executor:
+        blobs = [tasks.Blob(bytearray(tasks.pattern(20_000 + i, i))) for i in range(n)]
+        assert executor.submit(tasks.same, blobs).result(LIMIT) == blobs
+        assert executor.submit(tasks.echo, *blobs, last=blobs[0]).result(LIMIT) == (tuple(blobs), {"last": blobs[0]})
+        assert executor.submit(lambda: [blob.data[-1] for blob in blobs]).result(LIMIT) == [b.data[-1] for b in blobs]
+        assert list(executor.map(tasks.same, blobs, timeout=LIMIT)) == blobs
+        assert [f.result(LIMIT) for f in executor.submit_many(tasks.same, [(b,) for b in blobs])] == blobs
+
+
+def test_a_buffer_that_is_found_before_pickle_fails_arrives_by_cloudpickle():
+    blob, n = tasks.Blob(bytearray(100_000)), 5
+    with pool() as executor:
+        again, fn = executor.submit(tasks.same, (blob, lambda: n)).result(LIMIT)
+        assert again == blob and fn() == 5
+
+
+def test_a_buffer_that_is_not_contiguous_fails_its_task_alone():
+    with pool() as executor:
+        odd = tasks.Blob(memoryview(bytes(100_000))[::2])
+        with pytest.raises((BufferError, pickle.PicklingError)):
+            executor.submit(tasks.same, odd).result(LIMIT)
+        assert executor.submit(tasks.same, 1).result(LIMIT) == 1
+
+
+def test_a_buffer_is_what_it_was_at_the_submit(small_arenas):
+    with pool() as executor:
+        futures, data = [], bytearray(MIB)
+        for i in range(20):  # more than the arena holds: some wait in the queue
+            data[:] = bytes([i]) * MIB
+            futures.append(executor.submit(tasks.same, tasks.Blob(data)))
+        data[:] = bytes(MIB)
+        data.extend(b"!")  # nobody holds on to it
+        assert [future.result(LIMIT).data for future in futures] == [bytes([i]) * MIB for i in range(20)]
+
+
+def test_a_buffer_is_sent_again_when_its_worker_dies(tmp_path):
+    with pool() as executor:
+        blob = tasks.Blob(tasks.pattern(MIB, 3))
+        future = executor.options(retries=1).submit(tasks.die_once, str(tmp_path / "died"), blob)
+        assert future.result(LIMIT) == blob
+
+
+@pytest.mark.parametrize("n", [SMALL, SMALL + 1, 2 * SMALL])
+def test_a_buffer_larger_than_the_arena_fails_alone_and_says_so(small_arenas, n):
+    with pool() as executor:
+        with pytest.raises(MemoryError, match=str(executor._client.arena_bytes)):
+            executor.submit(tasks.same, tasks.Blob(bytes(n))).result(LIMIT)
+        with pytest.raises(MemoryError, match=str(executor._client.arena_bytes)):
+            executor.submit(tasks.make_blob, n).result(LIMIT)
+        assert executor.submit(tasks.make_blob, 100_000).result(LIMIT).data == bytes(100_000)
+
+
+def test_buffers_that_nobody_has_read_are_copied_out_when_their_memory_is_wanted(small_arenas):
+    with pool() as executor:
+        futures = [executor.submit(tasks.make_blob, MIB, i) for i in range(12)]
+        wait_until(lambda: all_done(futures), "all results are there")
+        assert [future.result(LIMIT).data for future in futures] == [tasks.pattern(MIB, i) for i in range(12)]
+        with pytest.raises(WorkerDied):
+            executor.submit(os._exit, 3).result(LIMIT)
 
 
 # ---- results that nobody has read yet ----

@@ -15,6 +15,7 @@ for other threads, for signal handlers and for the garbage collector alike. The 
 cimport cython
 from cpython.bytearray cimport (
     PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE)
+from cpython.buffer cimport PyBUF_ANY_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_Next, PyDict_Size
 from cpython.exc cimport PyErr_CheckSignals
@@ -86,13 +87,16 @@ cdef extern from *:
         return *(const volatile unsigned char *)p;
     }
 
-    static inline int64_t look64(const unsigned char *p)
+    static inline uint64_t look_at(const unsigned char *p, int bytes)
     {
         uint64_t n = 0;
-        for (int i = 7; i >= 0; i--)
-            n = n << 8 | look8(p + (PY_BIG_ENDIAN ? 7 - i : i));
-        return (int64_t)n;
+        for (int i = bytes - 1; i >= 0; i--)
+            n = n << 8 | look8(p + (PY_BIG_ENDIAN ? bytes - 1 - i : i));
+        return n;
     }
+
+    #define look32(p) ((uint32_t)look_at((p), 4))
+    #define look64(p) ((int64_t)look_at((p), 8))
 
     /* Are these characters such as CPython keeps in strings of this kind, and in no narrower one? */
     static int is_canonical(const void *data, Py_ssize_t n, int code)
@@ -115,6 +119,7 @@ cdef extern from *:
     }
     """
     unsigned char look8(const unsigned char *p)
+    uint32_t look32(const unsigned char *p)
     int64_t look64(const unsigned char *p)
     bint is_canonical(const void *data, Py_ssize_t n, int code)
 

@@ -206,7 +206,7 @@ cdef class Batch:
         n = put(self.scratch + self.used + 8, PAGE_BYTES - self.used - 8, args)
         if n < 0:
             try:
-                data = encode(args, &kind)
+                data = joined(encode(args, &kind))
                 if <uint64_t>len(data) + 4096 > self.client.pool.arena_bytes:
                     raise MemoryError(
                         f"the arguments take {len(data)} bytes, more than this pool's {self.client.pool.arena_bytes} "
@@ -636,7 +636,7 @@ cdef class Results:
     cdef decode(self, int kind, const unsigned char *p, Py_ssize_t n):
         cdef int form = FORM_NONE
         if kind == KIND_VALUE_PICKLE:
-            return pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))
+            return loads_at(p, n)
         value = self.batch.record(self.index - 1, kind, p, n, &form)
         raise decode_error(value) if form == FORM_REPORT else value
 

@@ -101,17 +101,24 @@ cdef class Payload:
             raise self.lost
         return self.copy
 
-    cdef value(self):
-        """What the compact form in it stands for, read where it lies."""
+    cdef value(self, int form):
+        """What it stands for: a compact form and the buffers of a parcel are read where they lie."""
+        cdef const unsigned char *p = NULL
         cdef int collects
-        if not self.offset or not self.client.open:
+        if self.offset and self.client.open:
+            p = rp_pool_block(&self.client.pool, self.w + 1, self.offset, self.n)
+        if p == NULL or (form == FORM_PICKLE and look8(p) != PARCEL):
             copy = self.bytes()
-            return get_whole(<const unsigned char *>PyBytes_AS_STRING(copy), len(copy))
+            p = <const unsigned char *>PyBytes_AS_STRING(copy)
+            return get_whole(p, len(copy)) if form == FORM_COMPACT else loads_at(p, len(copy))
         collects = hold_gc()  # and so no user code runs that might let go of it
         try:
-            return get_whole(rp_pool_block(&self.client.pool, self.w + 1, self.offset, self.n), self.n)
+            if form == FORM_COMPACT:
+                return get_whole(p, self.n)
+            data, buffers = take_apart(p, self.n)
         finally:
             let_gc(collects)
+        return pickle.loads(data, buffers=buffers)
 
     def __dealloc__(self):
         if self.offset:
@@ -493,19 +500,24 @@ cdef class Client:
                 if n < 0:
                     n = self.put_in_block(args, &future.block)
                 if n >= 0:
-                    slot.offset = future.block
-                    slot.kind = KIND_ARGS | future.kind
-                    slot.bytes = n
-                    future.client = self
-                    future.entry = entry
-                    self.enter(future)
-                    self.publish(slot, future)
-                    if self.outstanding > self.n_started and self.n_started < self.n_workers:
-                        self.ask_for_workers()
-                    if options is not None:
-                        self.keep_time(options)
-                    return future
+                    future.kind |= KIND_ARGS
+                    return self.send_now(slot, future, entry, n)
         return self.submit_pickled(future, entry, args, kwargs)
+
+    cdef FutureBase send_now(self, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n):
+        """Publishes a task, n bytes that are in the slot or in the future's block."""
+        slot.kind = future.kind
+        slot.offset = future.block
+        slot.bytes = n
+        future.client = self
+        future.entry = entry
+        self.enter(future)
+        self.publish(slot, future)
+        if self.outstanding > self.n_started and self.n_started < self.n_workers:
+            self.ask_for_workers()
+        if future.options is not None:
+            self.keep_time(future.options)
+        return future
 
     cdef Py_ssize_t put_in_block(self, object args, uint64_t *offset) noexcept:
         """Writes the compact form of arguments into a block. Its length, or -1 if there is no such form, or no block. Creates
@@ -534,28 +546,44 @@ cdef class Client:
     cdef submit_pickled(self, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
         """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
         to be sent again."""
+        cdef Parcel parcel
+        cdef rp_slot *slot
+        cdef uint64_t n
         cdef int kind
         try:
             if entry is None:
                 kind = KIND_CALL_PICKLE
-                data = dumps((future.fn, args, kwargs or {}))
+                data = pack((future.fn, args, kwargs or {}))
             elif kwargs:
                 kind = KIND_KWARGS_PICKLE
-                data = dumps((args, kwargs))
+                data = pack((args, kwargs))
             else:
                 data = encode(args, &kind)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             return self.refuse(future, error)
-        if <uint64_t>len(data) > self.pool.arena_bytes:
+        n = (<Parcel>data).bytes if type(data) is Parcel else len(data)
+        if n > self.pool.arena_bytes:
             return self.refuse(future, MemoryError(
-                f"the arguments take {len(data)} bytes, more than this pool's {self.pool.arena_bytes} bytes of shared "
+                f"the arguments take {n} bytes, more than this pool's {self.pool.arena_bytes} bytes of shared "
                 "memory for arguments can ever hold"))
+        future.kind |= kind
+        if type(data) is Parcel:
+            parcel = <Parcel>data
+            if self.free_entry == NO_ENTRY:
+                self.grow_table()
+            self.check()
+            # As in submit().
+            if self.queued == 0 and (future.options is None or future.options.retries == 0):
+                slot = rp_board_try_reserve(&self.pool.board)
+                if slot != NULL and rp_arena_alloc(&self.pool.arena, n, &future.block) == 0:
+                    parcel.write(rp_pool_block(&self.pool, 0, future.block, n))
+                    return self.send_now(slot, future, entry, n)
+            data = parcel.join()
         self.check()  # pickling ran user code, in which the pool may have been shut down
         if self.free_entry == NO_ENTRY:
             self.grow_table()
-        future.kind |= kind
         future.value = data
         future.client = self
         future.entry = entry

@@ -16,6 +16,10 @@
 #   BYTEARRAY           u64 length, the bytes
 #   TUPLE, LIST         u8 length, that many values
 #   DICT                u8 length, that many times a key and a value
+#
+# parcel := u8 PARCEL, 3 bytes, u32 buffers, u64 n, a u64 (length << 1 | read-only) for each buffer, n bytes of pickle, the
+#           buffers, each at a multiple of 64 bytes. A pickle begins with another byte.
+#
 # All in the byte order of the machine. A reader looks once at each tag and length, checks it against the end, and looks at
 # characters when it has copied them: the bytes may be a wild worker's, who writes them while they are read.
 
@@ -56,6 +60,11 @@ cdef enum:
 cdef enum:
     WHY_OVERRUN = 1        # it has taken longer than its time limit
     WHY_CANCELLED = 2
+
+cdef enum:
+    PARCEL = 1
+    MAX_BUFFERS = 16        # of a parcel; what is beyond them goes with the pickle
+    LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
 
 cdef enum:
     MAX_DEPTH = 8     # of nested containers in the compact form; arbitrary
@@ -321,8 +330,9 @@ cdef object get_whole(const unsigned char *p, Py_ssize_t n):
     return value
 
 
-cdef bytes encode(object o, int *kind):
-    """The compact form, or a pickle of what has none; *kind says which: KIND_ARGS, KIND_VALUE, or those with _PICKLE."""
+cdef object encode(object o, int *kind):
+    """The compact form, or what pack() makes of what has none; *kind says which: KIND_ARGS, KIND_VALUE, or those with
+    _PICKLE."""
     cdef Py_ssize_t n = compact_size(o)
     if n >= 0:
         data = PyBytes_FromStringAndSize(NULL, n)
@@ -330,16 +340,136 @@ cdef bytes encode(object o, int *kind):
             kind[0] = KIND_VALUE
             return data
     kind[0] = KIND_VALUE_PICKLE
-    return dumps(o)
+    return pack(o)
 
 
-cdef bytes dumps(object o):
+@cython.final
+@cython.no_gc_clear
+cdef class Parcel:
+    """A pickle and the large buffers that it leaves out, which are copied once, into a block."""
+
+    cdef bytes pickle
+    cdef Py_buffer buffers[MAX_BUFFERS]
+    cdef uint32_t count
+    cdef uint64_t bytes    # of all of it, as write() lays it out
+
+    def __call__(self, buffer):
+        """What a pickler's buffer_callback is to do: takes the buffer, or leaves it to the pickle."""
+        cdef Py_buffer *view = &self.buffers[self.count]
+        if self.count == MAX_BUFFERS:
+            return True
+        try:
+            PyObject_GetBuffer(buffer, view, PyBUF_ANY_CONTIGUOUS)
+        except BufferError:
+            return True
+        if view.len < LARGE_BUFFER:
+            PyBuffer_Release(view)
+            return True
+        self.count += 1
+        return False
+
+    cdef void measure(self) noexcept:
+        cdef uint32_t k
+        self.bytes = 16 + 8 * self.count + PyBytes_GET_SIZE(self.pickle)
+        for k in range(self.count):
+            self.bytes = aligned(self.bytes) + self.buffers[k].len
+
+    cdef void write(self, unsigned char *p) noexcept:
+        cdef uint64_t at = 16 + 8 * self.count, n = PyBytes_GET_SIZE(self.pickle), word
+        cdef uint32_t k
+        memset(p, 0, 16)
+        p[0] = PARCEL
+        memcpy(p + 4, &self.count, 4)
+        memcpy(p + 8, &n, 8)
+        memcpy(p + at, PyBytes_AS_STRING(self.pickle), n)
+        at += n
+        for k in range(self.count):
+            n = self.buffers[k].len
+            word = n << 1 | (self.buffers[k].readonly != 0)
+            memcpy(p + 16 + 8 * k, &word, 8)
+            at = aligned(at)
+            memcpy(p + at, self.buffers[k].buf, n)
+            at += n
+
+    cdef bytes join(self):
+        data = PyBytes_FromStringAndSize(NULL, self.bytes)
+        self.write(<unsigned char *>PyBytes_AS_STRING(data))
+        return data
+
+    cdef void clear(self) noexcept:
+        while self.count:
+            self.count -= 1
+            PyBuffer_Release(&self.buffers[self.count])
+
+    def __dealloc__(self):
+        self.clear()
+
+
+cdef inline uint64_t aligned(uint64_t at) noexcept:
+    return (at + 63) & ~<uint64_t>63
+
+
+cdef object pack(object o):
+    """Pickles o, as dumps(); but gives a Parcel if there are large buffers in it."""
+    cdef Parcel parcel = Parcel()
+    data = dumps(o, parcel)
+    if parcel.count == 0:
+        return data
+    parcel.pickle = data
+    parcel.measure()
+    return parcel
+
+
+cdef bytes joined(object data):
+    """What pack() has made, in one."""
+    return (<Parcel>data).join() if type(data) is Parcel else data
+
+
+cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
+    """The pickle and the buffers of a parcel, each in memory of its own, and writable where the original was. Runs no user
+    code while no garbage is collected."""
+    cdef uint64_t at, size, left = n, word
+    cdef uint64_t count, k
+    cdef list buffers = []
+    if left < 16:
+        raise ValueError("a parcel is cut off")
+    count = look32(p + 4)
+    size = look64(p + 8)
+    at = 16 + 8 * count
+    if count > MAX_BUFFERS or at > left or size > left - at:
+        raise ValueError("a parcel is cut off")
+    data = PyBytes_FromStringAndSize(<const char *>p + at, size)
+    at += size
+    for k in range(count):
+        word = look64(p + 16 + 8 * k)
+        size = word >> 1
+        at = aligned(at)
+        if at > left or size > left - at:
+            raise ValueError("a parcel is cut off")
+        if word & 1:
+            buffers.append(PyBytes_FromStringAndSize(<const char *>p + at, size))
+        else:
+            buffers.append(PyByteArray_FromStringAndSize(<const char *>p + at, size))
+        at += size
+    return data, buffers
+
+
+cdef object loads_at(const unsigned char *p, Py_ssize_t n):
+    """What n bytes hold that dumps() or pack() have written, and that stay as they are meanwhile."""
+    if n and look8(p) == PARCEL:
+        data, buffers = take_apart(p, n)
+        return pickle.loads(data, buffers=buffers)
+    return pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))
+
+
+cdef bytes dumps(object o, Parcel parcel=None):
     """Pickles o, by cloudpickle where pickle alone fails or __main__ cannot be imported by workers. If neither
-    can, raises what pickle raised, unless that is only that it found no name for something: cloudpickle looked inside."""
+    can, raises what pickle raised, unless that is only that it found no name for something: cloudpickle looked inside.
+    A parcel takes large buffers out."""
     if not functions.main_is_importable():
-        return cloudpickle_dumps(o)
+        return cloudpickle_dumps(o, parcel)
     cdef object buffer = BytesIO()
-    cdef object pickler = Pickler(buffer, 5)
+    cdef object pickler = Pickler(buffer, 5, buffer_callback=parcel)
     # One dict, which the C pickler looks up fastest; made each time, since either part may change.
     pickler.dispatch_table = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}
     try:
@@ -348,15 +478,17 @@ cdef bytes dumps(object o):
         if task_is_ending():  # that may be what was raised
             raise
         try:
-            return cloudpickle_dumps(o)
+            if parcel is not None:
+                parcel.clear()
+            return cloudpickle_dumps(o, parcel)
         except Exception as second:
             raise (second if isinstance(first, (AttributeError, pickle.PicklingError)) else first) from None
     return buffer.getvalue()
 
 
-cdef bytes cloudpickle_dumps(object o):
+cdef bytes cloudpickle_dumps(object o, Parcel parcel=None):
     cdef object buffer = BytesIO()
-    functions.by_value_pickler()(buffer, protocol=5).dump(o)
+    functions.by_value_pickler()(buffer, protocol=5, buffer_callback=parcel).dump(o)
     return buffer.getvalue()
 
 
@@ -374,6 +506,16 @@ def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
 def decode_compact(bytes data):
     """The value of a compact form. Raises ValueError for any other bytes. For tests."""
     return get_whole(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
+
+
+def encode_pickled(object value):
+    """What carries a value that has no compact form. For tests."""
+    return joined(pack(value))
+
+
+def decode_pickled(bytes data):
+    """The value of that. Raises ValueError if it is a parcel that cannot be what it says. For tests."""
+    return loads_at(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
 
 
 def encode_error(exc, text=None):

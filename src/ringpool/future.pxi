@@ -84,6 +84,10 @@ cdef payload_bytes(source):
     return (<Payload>source).bytes() if isinstance(source, Payload) else source
 
 
+cdef loads(bytes data):
+    return loads_at(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
+
+
 cdef logger():
     import logging
 
@@ -163,11 +167,8 @@ cdef class FutureBase:
             elif form == FORM_OVERRUN:
                 value = (<Ending>source).exception()
                 form = FORM_ERROR
-            elif form == FORM_COMPACT:
-                value = (<Payload>source).value()
-                form = FORM_RESULT
             else:
-                value = pickle.loads(payload_bytes(source))
+                value = (<Payload>source).value(form) if isinstance(source, Payload) else loads(source)
                 form = FORM_RESULT
         except KeyboardInterrupt:  # the user's, most likely: the future stays as it is
             raise

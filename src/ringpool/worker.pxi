@@ -226,12 +226,25 @@ cdef class Worker:
                     self.send_block(task.task_id, KIND_VALUE, offset, n)
                     return
                 self.free(offset)  # while this waited for the block, another thread has changed the value
-            data = dumps(value)
+            data = pack(value)
+            if type(data) is Parcel:
+                offset = self.block((<Parcel>data).bytes)
+                if offset:
+                    RP_STEP(b"worker: block")
+                    n = (<Parcel>data).bytes
+                    (<Parcel>data).write(rp_pool_block(&self.pool, self.pool.index + 1, offset, n))
+                    RP_STEP(b"worker: block filled")
+                    data = None
+                else:
+                    data = (<Parcel>data).join()
             value = None
             self.task_id = 0
             if timed:
                 rp_pool_stop_clock(&self.pool)
-            self.send_bytes(task.task_id, KIND_VALUE_PICKLE, data)
+            if data is None:
+                self.send_block(task.task_id, KIND_VALUE_PICKLE, offset, n)
+            else:
+                self.send_bytes(task.task_id, KIND_VALUE_PICKLE, data)
             return
         except BaseException as error:
             self.task_id = 0
@@ -318,7 +331,7 @@ cdef class Worker:
                         put_bytes = put(<unsigned char *>self.tray + self.tray_used + 8,
                                         self.tray_bytes - self.tray_used - 8, value)
                     if put_bytes < 0:
-                        data = encode(value, &kind)
+                        data = joined(encode(value, &kind))
                     self.task_id = 0
                 except BaseException as error:
                     self.task_id = 0
@@ -471,7 +484,7 @@ cdef class Worker:
         if kind == KIND_ARGS:
             args = get_whole(p, n)
         else:
-            args = pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))
+            args = loads_at(p, n)
             if kind == KIND_KWARGS_PICKLE:
                 args, kwargs = args
             elif kind == KIND_CALL_PICKLE:
