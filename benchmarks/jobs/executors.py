@@ -1,0 +1,149 @@
+"""Any executor by its name, so that every job here runs with any of them.
+
+A job needs one thing of an executor: `map(fn, items)`, the results in the order of the items. Each executor does that
+as its defaults have it. Those which send items one by one unless they are told otherwise (stdlib, loky, pebble) get
+the `chunksize` that `multiprocessing.Pool.map` takes by default: four chunks for each worker. ringpool, mp.Pool, mpire
+and joblib choose their chunks themselves.
+
+Who copies a job needs none of this: put `ringpool.ProcessPoolExecutor()` in the place of `open_pool(...)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import importlib
+import math
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class WrongResult(Exception):
+    """The output of a job is not what it must be."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a job sees of an executor.
+
+    Args:
+        map: Takes a function of one argument and a sequence of items; gives the results in the order of the items.
+    """
+
+    map: Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+
+
+Opened = Iterator[Pool]
+
+
+def _chunk(items: Sequence[Any], workers: int) -> int:
+    """Return the chunk size that `multiprocessing.Pool.map` would take."""
+    return max(1, math.ceil(len(items) / (4 * workers)))
+
+
+def _package(name: str) -> Any:
+    """Import an executor's package.
+
+    Raises:
+        SystemExit: If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        sys.exit(f"This executor is of the package {name}, which is not installed: pip install {name}")
+
+
+def _ringpool(workers: int, method: str | None) -> Opened:
+    context = multiprocessing.get_context(method)
+    with _package("ringpool").ProcessPoolExecutor(workers, context) as executor:
+        yield Pool(executor.map)
+
+
+def _stdlib(workers: int, method: str | None) -> Opened:
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as executor:
+        yield Pool(lambda fn, items: executor.map(fn, items, chunksize=_chunk(items, workers)))
+
+
+def _mp_pool(workers: int, method: str | None) -> Opened:
+    with multiprocessing.get_context(method).Pool(workers) as pool:
+        yield Pool(pool.map)
+
+
+def _threads(workers: int, method: str | None) -> Opened:
+    with concurrent.futures.ThreadPoolExecutor(workers) as executor:
+        yield Pool(executor.map)
+
+
+def _serial(workers: int, method: str | None) -> Opened:
+    yield Pool(map)
+
+
+def _loky(workers: int, method: str | None) -> Opened:
+    loky = _package("loky")
+    context = loky.backend.get_context(method) if method else None
+    with loky.ProcessPoolExecutor(workers, context=context) as executor:
+        yield Pool(lambda fn, items: executor.map(fn, items, chunksize=_chunk(items, workers)))
+
+
+def _joblib(workers: int, method: str | None) -> Opened:
+    joblib = _package("joblib")
+    if method:
+        sys.exit("joblib starts its workers in its own way: leave out --start-method.")
+    with joblib.Parallel(n_jobs=workers) as parallel:
+        yield Pool(lambda fn, items: parallel(joblib.delayed(fn)(item) for item in items))
+
+
+def _mpire(workers: int, method: str | None) -> Opened:
+    with _package("mpire").WorkerPool(workers, start_method=method or multiprocessing.get_start_method()) as pool:
+        # It would spread an item that is a tuple over the arguments, and join results that are arrays.
+        yield Pool(lambda fn, items: pool.map(fn, [(item,) for item in items], concatenate_numpy_output=False))
+
+
+def _pebble(workers: int, method: str | None) -> Opened:
+    context = multiprocessing.get_context(method)
+    with _package("pebble").ProcessPool(workers, context=context) as pool:
+        yield Pool(lambda fn, items: pool.map(fn, items, chunksize=_chunk(items, workers)).result())
+
+
+EXECUTORS: dict[str, Callable[[int, str | None], Opened]] = {
+    "ringpool": _ringpool,
+    "stdlib": _stdlib,
+    "mp.Pool": _mp_pool,
+    "threads": _threads,
+    "serial": _serial,
+    "loky": _loky,
+    "joblib": _joblib,
+    "mpire": _mpire,
+    "pebble": _pebble,
+}
+
+
+def open_pool(name: str, workers: int, start_method: str | None = None) -> contextlib.AbstractContextManager[Pool]:
+    """Start an executor, and shut it down at the end of the `with` block.
+
+    Args:
+        name: One of `EXECUTORS`. "serial" is `map` in this process.
+        workers: Processes, or threads.
+        start_method: "fork", "forkserver" or "spawn"; None for the default: Python's, or that of loky and joblib.
+
+    Returns:
+        A context manager that gives the `Pool`.
+
+    Raises:
+        SystemExit: If its package is not installed.
+    """
+    return contextlib.contextmanager(EXECUTORS[name])(workers, start_method)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all jobs have: `--executor`, `--workers` and `--start-method`."""
+    parser.add_argument("--executor", default="ringpool", choices=EXECUTORS)
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="default: one for each core")
+    parser.add_argument("--start-method", choices=multiprocessing.get_all_start_methods(), help="default: Python's")
