@@ -740,7 +740,7 @@ cdef class Client:
         Args:
             fn: What to call.
             calls: Gives for each the positional arguments.
-            chunksize: Calls that go to a worker together; 0: as many as take about a millisecond.
+            chunksize: Calls that go to a worker together; 0: as many as take about two milliseconds.
             options: None for the defaults.
 
         Returns:

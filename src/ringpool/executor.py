@@ -217,10 +217,10 @@ class ProcessPoolExecutor(Executor):
             fn: Takes as many arguments as there are iterables.
             iterables: Read, and their items encoded, at the call, unless `buffersize` is given; the shortest decides.
             timeout: Seconds from this call within which each result must have come; None for no limit.
-            chunksize: Items that go to a worker together, as one task. None, the default: so many as take about a
-                millisecond, by what those before them took; and a worker that has nothing to do takes over half of what
-                lies before a busy one. With the time limit of `options`, items go one by one, and so they do by default
-                with `max_tasks_per_child`.
+            chunksize: Items that go to a worker together, as one task. None, the default: so many as take about
+                two milliseconds, by what those before them took; and a worker that has nothing to do takes over half of
+                what lies before a busy one. With the time limit of `options`, items go one by one, and so they do by
+                default with `max_tasks_per_child`.
             buffersize: How many items (with a chunksize, chunks) may have been read whose results have not; further
                 ones are read as results are. "auto" for some times as many as are under way, None for no limit.
             ordered: Whether the results come in the order of the items, or as they are there.
