@@ -105,7 +105,8 @@ static int take_hold(struct rp_pool *p, uint32_t arena)
                      RP_RETURNS_CAPACITY, 4);
     }
     at = l.arenas + arena * p->arena_bytes;
-    return rp_arena_init(&p->arena, at, p->arena_bytes, base + at, p->arena_bytes / 8 < RP_KEEP ? p->arena_bytes / 8 : RP_KEEP);
+    return rp_arena_init(&p->arena, at, p->arena_bytes, base + at,
+                         p->arena_bytes / 8 < RP_KEEP ? p->arena_bytes / 8 : RP_KEEP);
 }
 
 static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
@@ -569,6 +570,8 @@ struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint32_t f
         rp_store_relaxed(&tray->used, sizeof *tray);
         tray->first = first;
         tray->ns = 0;
+        tray->load_ns = 0;
+        tray->unused = 0;
     }
     rp_store_release(&me(p)->tray, offset);
     RP_STEP("chunk: tray");

@@ -145,8 +145,10 @@ struct rp_tray { /* followed by the results */
     rp_word used;   /* bytes, this header included */
     uint32_t first; /* the item whose result comes first */
     uint32_t ns;    /* since the first of these items was begun; at most UINT32_MAX */
+    uint32_t load_ns; /* what the function took to load before that, if it has been; not in ns */
+    uint32_t unused;
 };
-RP_ASSERT_SIZE(struct rp_tray, 16);
+RP_ASSERT_SIZE(struct rp_tray, 24);
 
 struct rp_pool_shared {
     /* Writer: the parent. */

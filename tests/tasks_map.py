@@ -114,5 +114,34 @@ def stop_iteration_on(bad: int, x: int) -> int:
     return x
 
 
+class SlowToLoad:
+    """Takes a while to unpickle, and notes it each time in a folder."""
+
+    def __init__(self, folder: str, seconds: float) -> None:
+        self.folder = folder
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_slowly, (self.folder, self.seconds)
+
+
+def load_slowly(folder: str, seconds: float) -> SlowToLoad:
+    time.sleep(seconds)
+    with open(os.path.join(folder, f"{os.getpid()}.{time.monotonic_ns()}"), "x"):
+        return SlowToLoad(folder, seconds)
+
+
+def first_of_two(_: Any, x: int) -> int:
+    return x
+
+
+class StopsInPickle:
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise StopIteration
+
+    def __call__(self, x: int) -> int:
+        return x
+
+
 def make_echo() -> Callable[[Any], Any]:
     return echo

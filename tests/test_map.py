@@ -5,13 +5,17 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import copy
 import functools
 import gc
 import itertools
 import multiprocessing
 import os
+import pickle
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -354,16 +358,156 @@ def test_leaving_the_iterator_cancels_what_has_not_started(tmp_path):
     fn = functools.partial(tasks.note_and_wait_on, str(tmp_path / "runs"), 0, str(tmp_path / "gate"), 0.0)
     with pool(1) as executor:
         for leave in (lambda results: results.close(), lambda results: None):
-            results = executor.map(fn, range(1000), chunksize=100)
-            wait_until(lambda: len(runs(tmp_path / "runs")) == 1, "the first item")
+            results = executor.map(fn, itertools.chain([-1], range(1000)), chunksize=1)
+            assert next(results) == -1
+            wait_until(lambda: 0 in runs(tmp_path / "runs"), "the item at the gate")
             leave(results)
             del results
             (tmp_path / "gate").touch()
             assert executor.submit(tasks.square, 3).result(WAIT_S) == 9
-            assert set(runs(tmp_path / "runs")) == {0}
+            assert set(runs(tmp_path / "runs")) == {-1, 0}
             (tmp_path / "gate").unlink()
             for path in (tmp_path / "runs").iterdir():
                 path.unlink()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("begun", [True, False])
+def test_who_maps_for_the_effects_alone_need_not_read(tmp_path, ordered, begun):
+    with pool(2) as executor:
+        if begun:
+            executor.submit(int).result(WAIT_S)
+        executor.map(functools.partial(tasks.note, str(tmp_path)), range(3000), ordered=ordered)
+    assert runs(tmp_path) == dict.fromkeys(range(3000), 1)
+
+
+def test_results_that_nobody_will_read_are_not_kept():
+    with pool(2) as executor:
+        blocks = executor._client.blocks
+        for ordered in (True, False):
+            executor.map(tasks.echo, [bytes(50_000)] * 500, ordered=ordered)  # some 25 MB of results
+            executor.map(functools.partial(tasks.fail_on, 5), range(10), ordered=ordered)
+        wait_until(lambda: executor._client.pending == 0, "the last item")
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each).__name__ == "Chunk"]
+        assert executor._client.blocks <= blocks + 1
+
+
+def test_close_cancels_also_what_nobody_has_read(tmp_path):
+    with pool(1) as executor:
+        fn = functools.partial(tasks.note_and_wait_on, str(tmp_path), 0, str(tmp_path / "gate"), 0.0)
+        results = executor.map(fn, range(1000))
+        wait_until(lambda: 0 in runs(tmp_path), "the first item")
+        results.close()
+        (tmp_path / "gate").touch()
+        assert executor.submit(tasks.square, 3).result(WAIT_S) == 9
+        assert len(list(tmp_path.iterdir())) == 2  # the first item, and the gate
+
+
+READS_FOR_EVER = """
+import itertools, os, signal, sys, threading, time
+import ringpool
+
+ex = ringpool.ProcessPoolExecutor(1)
+ex.submit(abs, 1).result()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()  # a thread that runs meanwhile
+try:
+    if sys.argv[1] == "map":
+        ex.map(abs, itertools.count())
+    elif sys.argv[1] == "lazy":
+        for _ in zip(ex.map(abs, itertools.count(), buffersize=100_000), itertools.repeat(0)):
+            pass
+    else:
+        ex.submit_many(abs, zip(itertools.count()))
+except KeyboardInterrupt:
+    print("interrupted")
+ex.shutdown(wait=False, cancel_futures=True)
+ex.kill_workers()
+"""
+
+
+@pytest.mark.parametrize("what", ["map", "lazy", "submit_many"])
+def test_a_ctrl_c_ends_the_reading_of_an_endless_iterable_and_threads_run_meanwhile(what):
+    command = [sys.executable, "-c", READS_FOR_EVER, what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+    assert done.stdout == "interrupted\n", done.stderr
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_ran_is_read_before_the_cancellation_of_the_rest(tmp_path, ordered):
+    fn = functools.partial(tasks.note_and_wait_on, str(tmp_path), 1, str(tmp_path / "gate"), 0.0)
+    executor = pool(1)
+    results = executor.map(fn, range(10), chunksize=1, ordered=ordered)
+    wait_until(lambda: 1 in runs(tmp_path), "the item at the gate")
+    executor.shutdown(wait=False, cancel_futures=True)
+    (tmp_path / "gate").touch()
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(concurrent.futures.CancelledError):
+        next(results)
+    executor.shutdown()
+
+
+def test_a_long_chain_of_results_is_garbage_without_recursion():
+    """Of a half-read map that is reachable only by way of its own function. In a thread whose stack is small."""
+
+    class Job:
+        def work(self, x):
+            return x
+
+    def use():
+        job = Job()
+        job.results = executor.map(job.work, range(30_000), chunksize=1)
+        next(job.results)
+        wait_until(lambda: executor._client.pending == 0, "all results")
+        gc.collect()
+
+    def collect():
+        gc.collect()
+        collected.append(True)
+
+    collected = []
+    with pool(2) as executor:
+        use()
+        before = threading.stack_size(256 * 1024)
+        try:
+            thread = threading.Thread(target=collect)
+            thread.start()
+            thread.join()
+        finally:
+            threading.stack_size(before)
+    assert collected
+
+
+@pytest.mark.parametrize("load_s", [0.0, 0.005])
+def test_a_function_that_is_slow_to_load_is_loaded_for_many_items_at_once(tmp_path, load_s):
+    fn = functools.partial(tasks.first_of_two, tasks.SlowToLoad(str(tmp_path), load_s))
+    with pool(2) as executor:
+        assert list(executor.map(fn, range(4000), timeout=WAIT_S)) == list(range(4000))
+    assert len(list(tmp_path.iterdir())) < 200  # loads
+
+
+def test_the_results_cannot_be_copied():
+    with pool(1) as executor:
+        results = executor.map(tasks.square, range(10))
+        for copier in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="read once"):
+                copier(results)
+        assert list(results) == [i * i for i in range(10)]
+
+
+def test_a_function_whose_pickling_raises_stop_iteration_does_not_end_the_results():
+    with pool(1) as executor, pytest.raises(RuntimeError, match="StopIteration"):
+        list(executor.map(tasks.StopsInPickle(), range(5)))
+
+
+@pytest.mark.parametrize("chunksize", [1.5, "2"])
+def test_a_chunksize_that_is_no_integer_is_refused(chunksize):
+    with pool(1) as executor:
+        with pytest.raises(TypeError):
+            executor.map(tasks.square, range(5), chunksize=chunksize)
+        with pytest.raises(TypeError):
+            executor.submit_many(tasks.square, [(1,)], chunksize=chunksize)
 
 
 # ---- the end of the pool ----

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import time
 
 import pytest
 import tasks_map as tasks
@@ -42,6 +43,53 @@ def test_where_the_items_do_not_say_how_many_they_are_the_last_call_does(buffers
         assert sorted(results) == sorted(i * i for i in range(2000))
     assert {total for _, total in told[:-1]} == {None}
     assert told[-1] == (2000, 2000)
+
+
+def test_a_slow_iterable_does_not_keep_the_progress_back():
+    told = []
+
+    def slow():
+        for i in range(10):
+            time.sleep(0.03)
+            yield i
+
+    with pool() as executor:
+        executor.submit(int).result(WAIT_S)
+        results = executor.map(tasks.square, slow(), progress=lambda *args: told.append(args))
+        assert 2 <= len(told) <= 10 and told[-1][0] > 0
+        assert list(results) == [i * i for i in range(10)]
+
+
+def test_more_items_than_an_index_can_count_have_no_total():
+    told = []
+    with pool() as executor:
+        results = executor.map(
+            tasks.square, range(10**30), buffersize=1, progress=lambda done, total: told.append((done, total))
+        )
+        assert [next(results) for _ in range(3)] == [0, 1, 4]
+        results.close()
+    assert {total for _, total in told} <= {None}
+
+
+def test_the_bar_of_a_map_that_is_dropped_is_closed(monkeypatch):
+    closed = []
+    monkeypatch.setattr(ringpool.progress.Meter, "close", lambda self: closed.append(self))
+    with pool() as executor:
+        for read in (0, 1):
+            results = executor.map(tasks.square, range(10), progress=lambda *args: None)
+            for _ in range(read):
+                next(results)
+            del results
+            assert len(closed) == read + 1
+
+
+def test_what_progress_raises_the_iterator_raises_even_if_it_is_stop_iteration():
+    def stop(done, total):
+        if done:
+            raise StopIteration
+
+    with pool() as executor, pytest.raises(RuntimeError, match="StopIteration"):
+        list(executor.map(tasks.sleep_if, range(100), [0.005] * 100, progress=stop))
 
 
 def test_the_shortest_of_several_iterables_says_how_many():

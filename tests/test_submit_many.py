@@ -274,7 +274,8 @@ def test_workers_killed_at_random_cost_one_call_each(seed):
 
 def test_where_a_death_breaks_the_pool_every_future_says_so():
     with pool(1, on_worker_death="break") as executor:
-        futures = executor.submit_many(functools.partial(tasks.die_on, 50), zip(range(30_000)), chunksize=10)
+        # So few that they are submitted before any other thread can see the death, and break the pool.
+        futures = executor.submit_many(functools.partial(tasks.die_on, 50), zip(range(500)), chunksize=10)
         outcomes = [outcome(future) for future in futures]
     assert outcomes[:50] == list(range(50))
     assert all(issubclass(got, concurrent.futures.process.BrokenProcessPool) for got in outcomes[60:])

@@ -24,10 +24,13 @@ cdef enum:
     AUTO = -1             # a buffersize
     GROWTH = 16           # a chunk has at most so many times the items of the one before
 
+cdef uint64_t BREATH_NS = 5000000  # 5 ms: as often as the interpreter itself has threads take turns
+cdef double LOADS = 8  # a chunk is to take so many times what its function takes to load
 cdef double CHUNK_NS = 2e6  # what a chunk is meant to take. Each costs the parent some 30 us if it sleeps meanwhile
 
 
 @cython.final
+@cython.no_gc_clear  # a long list of them would be freed from its head, the second within the first, and so on
 cdef class Chunk(FutureBase):
     """Consecutive items that went to the workers as one task, or what became of them."""
 
@@ -134,12 +137,15 @@ cdef class Batch:
     cdef uint64_t fed      # so far
 
     cdef bint reading      # more are being read
+    cdef bint unread       # nobody will read the results
+    cdef uint64_t breath_ns # when other threads last had a chance while items were read
     cdef bint cut_short    # some will not be sent
     cdef object failure    # why, if they have not been cancelled
 
     cdef uint32_t chunksize  # 0: by what items take
     cdef uint32_t largest  # chunk of late: halved with each
     cdef double item_ns    # running mean of what an item takes; 0: not known
+    cdef double load_ns    # what the function took to load in a worker, for one chunk
     cdef uint64_t under_way  # chunks that are not done
     cdef Chunk first, last # ordered: not read yet; unordered: not done
     cdef object done       # unordered: chunks that are done and not read
@@ -191,10 +197,22 @@ cdef class Batch:
             self.client.check()
         self.add(args)
         if self.encoded % 512 == 0:
+            self.breathe()
             self.client.drain()
             self.client.feed(self)
         elif self.under_way < self.client.n_workers and self.has_chunk():  # of items that come slowly each goes at once
             self.client.feed(self)
+
+    cdef int breathe(self) except -1:
+        """Lets signal handlers run, and now and then other threads: an iterator in C gives neither a chance."""
+        cdef uint64_t now
+        PyErr_CheckSignals()
+        now = rp_os_now_ns()
+        if now - self.breath_ns >= BREATH_NS:
+            self.breath_ns = now
+            with nogil:
+                pass
+        return 0
 
     cdef add(self, tuple args):
         """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
@@ -207,7 +225,7 @@ cdef class Batch:
         if n < 0:
             try:
                 data = joined(encode(args, &kind))
-                if <uint64_t>len(data) + 4096 > self.client.pool.arena_bytes:
+                if <uint64_t>(len(data) + len(self.function)) + 4096 > self.client.pool.arena_bytes:
                     raise MemoryError(
                         f"the arguments take {len(data)} bytes, more than this pool's {self.client.pool.arena_bytes} "
                         "bytes of shared memory for arguments can ever hold")
@@ -234,8 +252,6 @@ cdef class Batch:
         self.used += 8 + n
         self.filled += 1
         self.count_in()
-        if self.filled == RP_CHUNK_ITEMS:
-            self.turn_page()
 
     cdef int count_in(self) except -1:
         if self.unfed == 0:
@@ -265,7 +281,7 @@ cdef class Batch:
             return self.chunksize
         if self.item_ns == 0:
             return 1
-        n = <uint64_t>min(max(CHUNK_NS / self.item_ns, 1.0), <double>RP_CHUNK_ITEMS)
+        n = <uint64_t>min(max(max(CHUNK_NS, LOADS * self.load_ns) / self.item_ns, 1.0), <double>RP_CHUNK_ITEMS)
         n = min(n, <uint64_t>GROWTH * max(self.largest, 1))
         return min(n, self.unfed // (2 * self.client.n_workers) + 1)
 
@@ -322,8 +338,10 @@ cdef class Batch:
         self.last = chunk
         return chunk
 
-    cdef void measure(self, uint32_t n, uint32_t ns) noexcept:
-        cdef double each = max(<double>ns, 1.0) / n
+    cdef void measure(self, uint32_t n, const rp_tray *tray) noexcept:
+        cdef double each = max(<double>tray.ns, 1.0) / n
+        if tray.load_ns:
+            self.load_ns = tray.load_ns
         self.item_ns = each if self.item_ns == 0 else (self.item_ns + each) / 2
 
     cdef void end_of(self, Chunk chunk) noexcept:
@@ -336,13 +354,22 @@ cdef class Batch:
         if self.futures is not None:
             self.unlink(chunk)
             self.hand_out(chunk)
+        elif self.unread:
+            self.unlink(chunk)
         elif self.done is not None:
             self.unlink(chunk)
-            self.done.append(chunk)
-            if self.news is not None:
-                self.news.settle(FORM_RESULT, None)
-                self.client.let_know(self.news, False)
-                self.news = None
+            if chunk.state == FINISHED:
+                self.done.append(chunk)
+            else:
+                self.cut_short = True  # to be told after all that there is
+            self.tell_reader()
+
+    cdef void tell_reader(self) noexcept:
+        """Who waits for the next chunk that is done looks again."""
+        if self.news is not None:
+            self.news.settle(FORM_RESULT, None)
+            self.client.let_know(self.news, False)
+            self.news = None
 
     cdef void hand_out(self, Chunk chunk) noexcept:
         """Settles the futures of its items."""
@@ -479,12 +506,31 @@ cdef class Batch:
         self.page = None
         self.left = self.filled = 0
         self.used = 0
+        self.tell_reader()
         if self.futures is not None:
             for i in range(self.fed, len(self.futures)):
                 future = <FutureBase>self.futures[i]
                 if future is not None and future.state == PENDING:
                     self.client.settle_item(future, FORM_NONE if error is None else FORM_ERROR, error)
             self.let_go(self.fed, len(self.futures))
+
+    cdef void disregard(self) noexcept:
+        """Nobody will read the results. What there is to do is done all the same."""
+        cdef Chunk chunk = self.first
+        cdef Chunk after
+        self.unread = True
+        self.done = None
+        self.first = self.last = None
+        while chunk is not None:
+            after = chunk.after
+            chunk.after = None
+            if chunk.state == PENDING:
+                if self.last is None:
+                    self.first = chunk
+                else:
+                    self.last.after = chunk
+                self.last = chunk
+            chunk = after
 
     cdef void drop(self) noexcept:
         """Nobody reads on: what no worker has begun is not wanted."""
@@ -542,6 +588,8 @@ cdef class Results:
     cdef object meter
     cdef object failure   # why the function cannot be sent
     cdef bint running     # __next__ is under way
+    cdef bint begun       # it has been
+    cdef uint64_t shown_ns # when the meter was last given a chance while items were read
     # The tray that is being read:
     cdef bytes tray
     cdef Py_ssize_t at
@@ -558,9 +606,9 @@ cdef class Results:
         self.buffersize = buffersize
         self.deadline = deadline
         self.meter = meter
-        client.check()
-        self.failure = batch.load()
         try:
+            client.check()
+            self.failure = batch.load()
             if self.failure is None:
                 self.read(None)
             else:
@@ -572,7 +620,7 @@ cdef class Results:
     cdef read(self, Chunk coming):
         """Encodes more items, as many as there may be when that chunk is being read, and sends them."""
         cdef Batch batch = self.batch
-        cdef uint64_t end = <uint64_t>-1
+        cdef uint64_t end = <uint64_t>-1, now
         if self.buffersize:
             end = self.released + (coming.n if coming is not None else 0)
             if batch.chunksize > 1 and end % batch.chunksize:  # in the middle of a chunk, of which a part has come
@@ -590,8 +638,11 @@ cdef class Results:
                 break
             batch.put_in(<tuple>args)
             args = None  # zip() uses a tuple again that nobody else holds
-            if self.meter is not None and batch.encoded % 512 == 0:
-                self.meter.show(batch.count_done())
+            if self.meter is not None:
+                now = rp_os_now_ns()
+                if batch.encoded % 512 == 0 or now - self.shown_ns > 10000000:
+                    self.shown_ns = now
+                    self.meter.show(batch.count_done())
         batch.reading = False
         batch.client.feed(batch)
 
@@ -607,10 +658,13 @@ cdef class Results:
             raise ValueError("the iterator is being read already")
         if self.batch is None:
             raise StopIteration
-        self.running = True
+        self.running = self.begun = True
         try:
             if self.left == 0:
-                self.next_tray()
+                try:
+                    self.next_tray()
+                except StopIteration as error:  # of the user's
+                    raise RuntimeError("an item, or progress, raised StopIteration") from error
             if self.batch is None:
                 raise StopIteration
             tray = self.tray
@@ -644,6 +698,7 @@ cdef class Results:
         """Waits for the next chunk that has results, and takes them. At the end, there is no batch any more."""
         cdef Batch batch = self.batch
         cdef Chunk chunk
+        batch.breathe()
         if self.failure is not None and self.items is not None:
             raise self.failure
         while self.left == 0:
@@ -694,7 +749,7 @@ cdef class Results:
             chunk.after = None
             return chunk
         while not batch.done:
-            if batch.under_way == 0 and batch.unfed == 0:
+            if batch.under_way == 0:
                 return self.nothing_left()
             news = FutureBase()
             news.client = batch.client
@@ -704,8 +759,11 @@ cdef class Results:
         return batch.done.popleft()
 
     cdef Chunk nothing_left(self):
-        if self.batch.unfed:  # for want of memory
+        cdef uint64_t unfed = self.batch.unfed
+        if unfed:  # for want of memory
             self.batch.client.feed(self.batch)
+            if self.batch.unfed == unfed:
+                raise MemoryError("no memory to send more items")
             return self.next_chunk()
         if self.batch.cut_short:
             raise cancelled_error() if self.batch.failure is None else self.batch.failure
@@ -751,6 +809,17 @@ cdef class Results:
             self.meter = None
             meter.close()
 
+    def __reduce__(self):
+        raise TypeError("cannot pickle or copy the results of map: they are read once; a list of them can be sent")
+
     def __dealloc__(self):
         if self.batch is not None:
-            self.batch.drop()
+            if self.begun:
+                self.batch.drop()
+            else:  # as in the stdlib: who maps for the effects alone never looks
+                self.batch.disregard()
+        if self.meter is not None:
+            try:
+                self.meter.close()
+            except BaseException:
+                pass

@@ -193,8 +193,8 @@ cdef class Client:
     cdef rp_futex ended           # 1: the last of its threads is done
     cdef object refusal           # makes the exception that submit raises; None while tasks are taken
     cdef public int alarm_fd      # an eventfd of the supervisor's, or -1
-    cdef public object grow       # called without arguments when more workers are wanted
-    cdef public uint64_t n_started  # workers started so far; grow is called up to n_workers
+    cdef public uint64_t n_started  # workers started so far
+    cdef public uint64_t wanted   # how many there should be
     cdef public unsigned long beginner  # the thread that is starting the first workers, or 0
     cdef readonly object start_error  # exception of a worker's initializer
     cdef readonly uint64_t strays # results that named no pending task
@@ -604,14 +604,17 @@ cdef class Client:
             self.shortest_ns = options.timeout_ns
             self.alarm()
 
-    cpdef alarm(self):
+    cpdef void alarm(self) noexcept:
         """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
         it cannot have become somebody else's."""
         rp_os_tell(self.alarm_fd)
 
-    cdef ask_for_workers(self):
-        if self.grow is not None:  # else the pool has not begun
-            self.grow()
+    cpdef void ask_for_workers(self) noexcept:
+        """Has the supervisor start as many as there are tasks."""
+        cdef uint64_t wanted = min(<uint64_t>self.n_workers, self.outstanding + self.queued + self.unfed)
+        if wanted > self.wanted:
+            self.wanted = wanted
+            self.alarm()
 
     cdef refuse(self, FutureBase future, object error):
         """The task cannot be sent: its future gets the error."""
@@ -764,6 +767,8 @@ cdef class Client:
                 futures.append(future)
                 if failure is not None:
                     self.refuse(future, failure)
+                    if len(futures) % 512 == 0:
+                        batch.breathe()
                     continue
                 future.client = self
                 future.item_of = batch
@@ -799,7 +804,7 @@ cdef class Client:
         for batch in tuple(self.batches):
             try:
                 self.feed(<Batch>batch)
-            except BaseException:  # of memory; the next drain tries again
+            except MemoryError:  # the next drain tries again
                 pass
 
     cdef int send(self, Chunk chunk, bint first=False) except -1:
@@ -1027,7 +1032,7 @@ cdef class Client:
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent the results of other items")
-                chunk.batch.measure(r.items, tray.ns)
+                chunk.batch.measure(r.items, &tray)
                 if chunk.ending is not None and chunk.n == 1:
                     value = payload_bytes(value)
                     if value[sizeof(rp_tray)] == KIND_ERROR:
@@ -1484,24 +1489,25 @@ cdef class Client:
         Args:
             grace: Ends those that run, too, in so many seconds at most.
         """
-        cdef uint32_t i
+        cdef uint32_t i, again
         cdef FutureBase future
         self.give_up_unfed()
-        for i in range(self.table_size):
-            if self.table[i].future != NULL:
-                future = <FutureBase>self.table[i].future
-                if type(future) is Chunk:
-                    self.withdraw(<Chunk>future)
-                    if future.state != PENDING:
-                        continue
-                # The callbacks are for the collector: who calls this has more to do, and must not wait for anybody.
-                if self.try_cancel(future):
-                    if future.callbacks is not None and future.told:
-                        self.let_know(future, True)
-                    future.fn = None
-                    future.entry = None
-                elif grace is not None:
-                    self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
+        for again in range(2):  # what is dropped may run user code, which may have the rest of a chunk sent
+            for i in range(self.table_size):
+                if self.table[i].future != NULL:
+                    future = <FutureBase>self.table[i].future
+                    if type(future) is Chunk:
+                        self.withdraw(<Chunk>future)
+                        if future.state != PENDING:
+                            continue
+                    # The callbacks are for the collector: who calls this has more to do, and must not wait for anybody.
+                    if self.try_cancel(future):
+                        if future.callbacks is not None and future.told:
+                            self.let_know(future, True)
+                        future.fn = None
+                        future.entry = None
+                    elif grace is not None:
+                        self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
         future = None
 
     cdef give_up_unfed(self, error=None):

@@ -26,6 +26,7 @@ import collections
 import functools
 import itertools
 import multiprocessing
+import operator
 import signal
 import time
 import weakref
@@ -220,7 +221,9 @@ class ProcessPoolExecutor(Executor):
             chunksize: Items that go to a worker together, as one task. None, the default: so many as take about
                 two milliseconds, by what those before them took; and a worker that has nothing to do takes over half of
                 what lies before a busy one. With the time limit of `options`, items go one by one, and so they do by
-                default with `max_tasks_per_child`.
+                default with `max_tasks_per_child`. What is encoded goes in pieces of 64 KiB, so a chunk of large or
+                many items may be several tasks. A result leaves its worker at the end of its chunk, or after some
+                10 ms, but not while another item of the chunk runs; with a chunksize of 1, at once.
             buffersize: How many items (with a chunksize, chunks) may have been read whose results have not; further
                 ones are read as results are. "auto" for some times as many as are under way, None for no limit.
             ordered: Whether the results come in the order of the items, or as they are there.
@@ -231,13 +234,14 @@ class ProcessPoolExecutor(Executor):
 
         Returns:
             An iterator of the results. What an item raises, it raises at that item's place, and is then at its end; so
-            too for WorkerDied, which is raised for the one item that the worker was running. Leaving it cancels what
-            has not started.
+            too for WorkerDied, which is raised for the one item that the worker was running. Leaving it half read
+            cancels what has not started; if it is dropped and has never been read, all items run, for their effects.
 
         Raises:
             TimeoutError: From the iterator: a result was not there in time.
             ValueError: chunksize or buffersize is less than 1.
-            TypeError: buffersize is neither an integer nor "auto"; progress is neither a bool nor callable.
+            TypeError: buffersize is neither an integer nor "auto"; chunksize is no integer; progress is neither a bool
+                nor callable.
             ImportError: A bar is wanted, and tqdm is not installed.
         """
         return self._map(None, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
@@ -338,7 +342,7 @@ class ProcessPoolExecutor(Executor):
 
     def _chunksize(self, chunksize: int | None) -> int:
         """As the core takes it: 0 for one that follows the items."""
-        if chunksize is not None and chunksize < 1:
+        if chunksize is not None and operator.index(chunksize) < 1:
             raise ValueError("chunksize must be >= 1.")
         return min(chunksize, _ENDLESS) if chunksize else int(self._counts_tasks)
 
@@ -486,7 +490,10 @@ def _call_each(fn: Callable[..., _T], chunk: tuple[tuple[Any, ...], ...]) -> lis
 
 def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
     """How many items they give together, if they all say."""
-    lengths = [len(each) for each in iterables if isinstance(each, Sized)]
+    try:
+        lengths = [len(each) for each in iterables if isinstance(each, Sized)]
+    except OverflowError:  # a range of more than an index can count
+        return None
     return min(lengths, default=0) if len(lengths) == len(iterables) else None
 
 

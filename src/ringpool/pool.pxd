@@ -118,6 +118,7 @@ cdef extern from "pool.h" nogil:
     struct rp_tray:
         uint32_t first
         uint32_t ns
+        uint32_t load_ns
     uint64_t rp_pool_tray_used(const rp_tray *tray)
     void rp_pool_begin_chunk(rp_pool *p, uint64_t task_id, uint32_t n)
     bint rp_pool_claim_item(rp_pool *p, uint32_t *item)

@@ -147,7 +147,6 @@ class Supervisor:
         self._breaks = on_worker_death == "break"
         self._places: dict[int, _Place] = {}
         self._starts = 0
-        self._wanted = 0
         self._start_failures = 0
         self._ending = False
         self._abort_at = math.inf  # what is pending then is cancelled, whether it runs or not
@@ -207,7 +206,7 @@ class Supervisor:
         others as tasks ask for them, as the stdlib does. Needs the lock."""
         self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
         method = self._context.get_start_method()
-        self._wanted = max(self._wanted, self._n_workers if method == "fork" else 1)
+        self.client.wanted = max(self.client.wanted, self._n_workers if method == "fork" else 1)
         if method == "forkserver":
             _preload()
         try:
@@ -223,9 +222,8 @@ class Supervisor:
             raise
         # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
         self._owner = weakref.ref(owner, lambda _: self.close())
-        self.client.grow = self._grow
         self.client.alarm_fd = self._wake
-        self._grow()  # for tasks that came meanwhile
+        self.client.ask_for_workers()  # for tasks that came meanwhile
         _live.add(self)
         self._threads = [
             threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
@@ -495,7 +493,6 @@ class Supervisor:
 
     def _let_go(self) -> None:
         _live.discard(self)
-        self.client.grow = None
         self.client.retire()
         self._close_descriptors()
 
@@ -511,13 +508,6 @@ class Supervisor:
 
     # ---- processes ----
 
-    def _grow(self) -> None:
-        """Asks for as many workers as there are tasks. Called by submit, so it only leaves word."""
-        wanted = min(self._n_workers, self.client.pending)
-        if wanted > self._wanted:
-            self._wanted = wanted
-            self.client.alarm()
-
     def _start_missing(self) -> None:
         """Starts the successors that are asked for, and the workers that are wanting, while there is or may be work for
         them. Called by begin(), and then by the supervisor thread alone."""
@@ -526,7 +516,7 @@ class Supervisor:
             for place in self._places.values()
             if place.successor is None and self.client.worker_retiring(place.index)
         ]
-        for predecessor in predecessors + [None] * (self._wanted - self._count()):
+        for predecessor in predecessors + [None] * (self.client.wanted - self._count()):
             if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
                 return
             place = self._start(predecessor)

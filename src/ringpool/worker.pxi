@@ -55,6 +55,7 @@ cdef class Worker:
     cdef uint64_t tray_offset, tray_bytes, tray_used
     cdef uint32_t tray_first, tray_items
     cdef uint64_t tray_ns # when its first item was begun
+    cdef uint64_t load_ns # what the function of the chunk took to load, until it has been told
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
@@ -321,8 +322,13 @@ cdef class Worker:
                     if timed:
                         rp_pool_start_clock(&self.pool)
                     if fn is None:  # within the first item, to whose account it goes if it hangs or kills the worker
-                        fn = self.callable(task) if task.fn_id else pickle.loads(
-                            PyMemoryView_FromMemory(<char *>code, size, PyBUF_READ))
+                        if task.fn_id:
+                            fn = self.callable(task)
+                        else:
+                            fn = pickle.loads(PyMemoryView_FromMemory(<char *>code, size, PyBUF_READ))
+                            now = rp_os_now_ns()
+                            self.load_ns = now - self.tray_ns
+                            self.tray_ns = looked = now
                     value = self.call(fn, <int>(head & 0xff), at, head >> 8)
                     RP_STEP(b"worker: called item")
                     if self.forked:
@@ -434,7 +440,9 @@ cdef class Worker:
         slot.offset = 0
         slot.bytes = 0
         if self.tray_items:
-            self.tray.ns = <uint32_t>min(now - self.tray_ns, <uint64_t>0xffffffff)
+            self.tray.ns = <uint32_t>min(now - self.tray_ns, <uint64_t>UINT32_MAX)
+            self.tray.load_ns = <uint32_t>min(self.load_ns, <uint64_t>UINT32_MAX)
+            self.load_ns = 0
             slot.bytes = self.tray_used
             if self.tray_used <= RP_RESULT_INLINE:
                 memcpy(slot.inline_bytes, self.tray, self.tray_used)
