@@ -388,8 +388,9 @@ def test_results_that_nobody_will_read_are_not_kept():
             executor.map(tasks.echo, [bytes(50_000)] * 500, ordered=ordered)  # some 25 MB of results
             executor.map(functools.partial(tasks.fail_on, 5), range(10), ordered=ordered)
         wait_until(lambda: executor._client.pending == 0, "the last item")
-        gc.collect()
-        assert not [each for each in gc.get_objects() if type(each).__name__ == "Chunk"]
+        wait_until(
+            lambda: not [1 for each in gc.get_objects() if type(each).__name__ == "Chunk"], "the end of all chunks"
+        )
         assert executor._client.blocks <= blocks + 1
 
 
@@ -411,8 +412,8 @@ import ringpool
 ex = ringpool.ProcessPoolExecutor(1)
 ex.submit(abs, 1).result()
 signal.signal(signal.SIGINT, signal.default_int_handler)
-threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()  # a thread that runs meanwhile
 try:
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()  # a thread that runs meanwhile
     if sys.argv[1] == "map":
         ex.map(abs, itertools.count())
     elif sys.argv[1] == "lazy":
