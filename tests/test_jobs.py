@@ -26,7 +26,9 @@ SMALL = {
 
 def run(job: str, *options: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs a job as a program."""
-    command = [sys.executable, "-W", "error", str(JOBS / f"{job}.py"), *options]
+    # NumPy has threads, of which Python warns at a fork from 3.12 on.
+    warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    command = [sys.executable, *warnings, str(JOBS / f"{job}.py"), *options]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=LIMIT, check=False, stdin=subprocess.DEVNULL, cwd="/"
     )

@@ -322,9 +322,8 @@ def test_a_burial_for_which_memory_is_wanting_loses_no_call(nth):
         executor._supervisor.client = ShortOfMemory(executor._client, nth)
         futures = executor.submit_many(fn, zip(range(10)), chunksize=10)
         outcomes = [outcome(future) for future in futures]
-    assert outcomes[:5] == [0, 1, 2, 3, 4] or set(outcomes) == {MemoryError}
     lost = {MemoryError, ringpool.WorkerDied, BrokenProcessPool}
-    assert all(found in lost or (i > 5 and found == i) for i, found in enumerate(outcomes[5:], 5))
+    assert all(found in lost or (i != 5 and found == i) for i, found in enumerate(outcomes))
 
 
 def test_workers_that_are_killed_fail_what_they_ran_and_the_rest_is_cancelled(at_gate):
