@@ -142,9 +142,9 @@ RP_ASSERT_SIZE(struct rp_worker_entry, 5 * RP_LINE);
 #define RP_BEFOREHAND 0xffffu  /* in front of a smaller end: that will be the end of the worker's next chunk */
 
 struct rp_tray { /* followed by the results */
-    rp_word used;   /* bytes, this header included */
-    uint32_t first; /* the item whose result comes first */
-    uint32_t ns;    /* since the first of these items was begun; at most UINT32_MAX */
+    rp_word used;     /* bytes, this header included */
+    uint32_t first;   /* the item whose result comes first */
+    uint32_t ns;      /* since the first of these items was begun; at most UINT32_MAX */
     uint32_t load_ns; /* what the function took to load before that, if it has been; not in ns */
     uint32_t unused;
 };
