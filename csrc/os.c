@@ -69,6 +69,16 @@ int rp_os_map(int fd, uint64_t bytes, uint8_t **base)
     return 0;
 }
 
+int rp_os_inherit(void *base, uint64_t bytes, int inherited)
+{
+    return madvise(base, bytes, inherited ? MADV_DOFORK : MADV_DONTFORK) ? -errno : 0;
+}
+
+int rp_os_move(void *from, uint64_t bytes, void *to)
+{
+    return mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED ? -errno : 0;
+}
+
 int rp_os_reserve(uint64_t bytes, void **base)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

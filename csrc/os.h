@@ -19,6 +19,12 @@ int rp_os_memfd_check(int fd, uint64_t *bytes);
  * that should have it attaches for itself, and one that should not cannot hold its memory. */
 int rp_os_map(int fd, uint64_t bytes, uint8_t **base);
 
+/* Says for part of such a mapping, whole pages, whether a fork inherits it. */
+int rp_os_inherit(void *base, uint64_t bytes, int inherited);
+
+/* Moves private memory, whole pages, to where other pages are mapped, and takes their place. */
+int rp_os_move(void *from, uint64_t bytes, void *to);
+
 /* Private zeroed memory, reserved but not committed. */
 int rp_os_reserve(uint64_t bytes, void **base);
 void rp_os_unmap(void *base, uint64_t bytes);

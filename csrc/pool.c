@@ -66,8 +66,13 @@ static struct layout lay_out(uint32_t n, uint64_t arena_bytes)
     l.results = l.entries + round_up((uint64_t)n * sizeof(struct rp_worker_entry), RP_PAGE);
     l.returns = l.results + (uint64_t)n * round_up(rp_ring_bytes(RP_RING_CAPACITY, 7), RP_PAGE);
     l.arenas = round_up(l.returns + (uint64_t)n * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE), RP_HUGE);
-    l.bytes = l.arenas + (uint64_t)(n + 1) * arena_bytes;
+    l.bytes = l.arenas + (uint64_t)RP_ARENAS(n) * arena_bytes;
     return l;
+}
+
+uint64_t rp_pool_fixed_bytes(uint32_t n_workers)
+{
+    return lay_out(n_workers, 0).arenas;
 }
 
 /* Two builds that would disagree about a byte of the map get different numbers. */
@@ -82,7 +87,7 @@ static uint64_t fingerprint(uint32_t n, uint64_t arena_bytes)
     return h;
 }
 
-static int take_hold(struct rp_pool *p, uint32_t arena)
+static int take_hold(struct rp_pool *p)
 {
     struct layout l = lay_out(p->n_workers, p->arena_bytes);
     uint8_t *base = p->segment.base;
@@ -96,7 +101,9 @@ static int take_hold(struct rp_pool *p, uint32_t arena)
     p->results = calloc(p->n_workers, sizeof *p->results);
     p->returns = calloc(p->n_workers, sizeof *p->returns);
     p->served = calloc(p->n_workers, sizeof *p->served);
-    if (!p->results || !p->returns || !p->served)
+    p->swept = calloc(p->n_workers, sizeof *p->swept);
+    p->arena_of = calloc(p->n_workers, sizeof *p->arena_of);
+    if (!p->results || !p->returns || !p->served || !p->swept || !p->arena_of)
         return -ENOMEM;
     for (uint32_t w = 0; w < p->n_workers; w++) {
         rp_ring_init(&p->results[w], base + l.results + w * round_up(rp_ring_bytes(RP_RING_CAPACITY, 7), RP_PAGE),
@@ -104,7 +111,7 @@ static int take_hold(struct rp_pool *p, uint32_t arena)
         rp_ring_init(&p->returns[w], base + l.returns + w * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE),
                      RP_RETURNS_CAPACITY, 4);
     }
-    at = l.arenas + arena * p->arena_bytes;
+    at = l.arenas + p->own * p->arena_bytes;
     return rp_arena_init(&p->arena, at, p->arena_bytes, base + at,
                          p->arena_bytes / 8 < RP_KEEP ? p->arena_bytes / 8 : RP_KEEP);
 }
@@ -119,12 +126,15 @@ static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64
     p->arena_bytes = arena_bytes;
     err = rp_segment_create(&p->segment, lay_out(n_workers, arena_bytes).bytes, fingerprint(n_workers, arena_bytes));
     if (!err)
-        err = take_hold(p, 0);
-    if (err)
+        err = take_hold(p);
+    if (err) {
         rp_pool_destroy(p);
-    else
-        rp_store_relaxed(&p->shared->refill_pos, RP_NEVER);
-    return err;
+        return err;
+    }
+    rp_store_relaxed(&p->shared->refill_pos, RP_NEVER);
+    for (uint32_t w = 0; w < n_workers; w++)
+        rp_pool_give_arena(p, w, w + 1);
+    return 0;
 }
 
 int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
@@ -159,8 +169,13 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
     err = rp_segment_attach(&p->segment, fd, fingerprint(n_workers, arena_bytes));
     if (!err && p->segment.bytes != lay_out(n_workers, arena_bytes).bytes)
         err = -EPROTO;
-    if (!err)
-        err = take_hold(p, index + 1);
+    if (!err) {
+        struct layout l = lay_out(n_workers, arena_bytes);
+        const struct rp_worker_entry *entries = (const void *)(p->segment.base + l.entries);
+        uint64_t arena = rp_load_acquire(&entries[index].arena);
+        p->own = (uint32_t)arena;
+        err = arena == 0 || arena >= RP_ARENAS(n_workers) ? -EPROTO : take_hold(p);
+    }
     if (err)
         rp_pool_destroy(p);
     else
@@ -175,13 +190,16 @@ void rp_pool_destroy(struct rp_pool *p)
     p->watched = false;
     rp_arena_destroy(&p->arena);
     /* The owner's end is the memory's, though others may hold the descriptor: another pool's zygote, for example. */
-    if (p->served && p->segment.base)
+    if (p->own == 0 && p->served && p->segment.base)
         (void)rp_os_punch(p->segment.base, p->segment.bytes);
     free(p->results);
     free(p->returns);
     free(p->served);
+    free(p->swept);
+    free(p->arena_of);
     p->results = p->returns = NULL;
-    p->served = NULL;
+    p->served = p->swept = NULL;
+    p->arena_of = NULL;
     rp_segment_destroy(&p->segment);
     p->shared = NULL;
 }
@@ -189,9 +207,15 @@ void rp_pool_destroy(struct rp_pool *p)
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
 {
     uint64_t at = offset - (p->arenas + arena * p->arena_bytes); /* wraps below the arena, and is refused with the rest */
-    if (arena > p->n_workers || at >= p->arena_bytes || bytes > p->arena_bytes - at)
+    if (arena >= RP_ARENAS(p->n_workers) || at >= p->arena_bytes || bytes > p->arena_bytes - at)
         return NULL;
     return p->segment.base + offset;
+}
+
+bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+{
+    uint64_t at = offset - (p->arenas + arena * p->arena_bytes);
+    return at < p->arena_bytes / 2 && bytes <= p->arena_bytes / 2 - at;
 }
 
 /* ---- spinning and waking ---- */
@@ -452,7 +476,8 @@ int rp_pool_wait_task(struct rp_pool *p)
     RP_STEP("wait: sleeper");
     tell_of_unread(p);
     RP_STEP("wait: told");
-    if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop) || rp_load_seq_cst(&me(p)->dismissed))
+    if (rp_board_ready(&p->board) || rp_load_seq_cst(&p->shared->stop) || rp_load_seq_cst(&me(p)->dismissed) ||
+        rp_load_seq_cst(&p->shared->purges) != p->purged)
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
@@ -595,7 +620,7 @@ bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id)
     return rp_load_seq_cst(&p->entries[p->index].condemned) == task_id;
 }
 
-static void take_returns(struct rp_pool *p)
+void rp_pool_take_returns(struct rp_pool *p)
 {
     struct rp_ring *ring = &p->returns[p->index];
     const struct rp_return *r;
@@ -613,7 +638,7 @@ static void take_returns(struct rp_pool *p)
 
 int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
 {
-    take_returns(p);
+    rp_pool_take_returns(p);
     return rp_arena_alloc(&p->arena, bytes, offset);
 }
 
@@ -627,14 +652,34 @@ int rp_pool_wait_memory(struct rp_pool *p)
     RP_STEP("memory: announced");
     (void)rp_bell_ring(&p->shared->service);
     RP_STEP("memory: told");
-    if (rp_ring_try_peek(&p->returns[p->index]))
+    if (rp_ring_try_peek(&p->returns[p->index]) || rp_load_seq_cst(&me(p)->granted) == p->requests)
         rp_bell_cancel(&me(p)->bell);
     else
         err = rp_bell_sleep(&me(p)->bell, -1);
     RP_STEP("memory: up");
     rp_store_seq_cst(&me(p)->wants_memory, 0u);
     RP_STEP("memory: over");
-    return err;
+    if (rp_load_seq_cst(&me(p)->granted) != p->requests)
+        return err == -EINTR ? err : 0;
+    rp_pool_take_returns(p);
+    return 1;
+}
+
+bool rp_pool_has_purged(struct rp_pool *p)
+{
+    uint64_t purges = rp_load_acquire(&p->shared->purges);
+    bool some = purges != p->purged;
+    p->purged = purges;
+    return some;
+}
+
+void rp_pool_count_release(struct rp_pool *p)
+{
+    rp_word *releases = &me(p)->releases;
+    rp_store_seq_cst(releases, rp_load_relaxed(releases) + 1); /* announce / publish */
+    RP_STEP("release: counted");
+    (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("release: told");
 }
 
 /* ---- parent ---- */
@@ -768,6 +813,8 @@ static bool service_has_cause(struct rp_pool *p)
             return true;
         if (rp_load_seq_cst(&p->entries[w].waits_space) && rp_ring_try_peek(ring))
             return true;
+        if (rp_load_seq_cst(&p->entries[w].releases) != rp_load_relaxed(&p->swept[w])) /* announce / publish */
+            return true;
     }
     return false;
 }
@@ -826,12 +873,47 @@ int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset)
     return 0;
 }
 
+bool rp_pool_has_released(struct rp_pool *p, uint32_t w)
+{
+    uint64_t releases = rp_load_seq_cst(&p->entries[w].releases);
+    bool some = releases != rp_load_relaxed(&p->swept[w]);
+    if (some)
+        rp_store_relaxed(&p->swept[w], releases);
+    return some;
+}
+
+void rp_pool_give_arena(struct rp_pool *p, uint32_t w, uint32_t arena)
+{
+    p->arena_of[w] = arena;
+    rp_store_release(&p->entries[w].arena, (uint64_t)arena);
+}
+
+void rp_pool_purge(struct rp_pool *p)
+{
+    rp_store_seq_cst(&p->shared->purges, rp_load_relaxed(&p->shared->purges) + 1); /* announce / publish */
+    for (uint32_t w = 0; w < p->n_workers; w++)
+        (void)rp_bell_ring(&p->entries[w].bell);
+}
+
+void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes)
+{
+    uint64_t from = round_up(offset, RP_PAGE), to = (offset + bytes) & ~(uint64_t)(RP_PAGE - 1);
+    if (from < to)
+        (void)rp_os_punch(p->segment.base + from, to - from);
+}
+
 bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w)
 {
     bool asks = asks_for_memory(p, w);
     if (asks)
         rp_store_relaxed(&p->served[w], rp_load_relaxed(&p->entries[w].wants_memory));
     return asks;
+}
+
+void rp_pool_grant(struct rp_pool *p, uint32_t w)
+{
+    rp_store_seq_cst(&p->entries[w].granted, rp_load_relaxed(&p->served[w])); /* announce / publish */
+    (void)rp_bell_ring(&p->entries[w].bell);
 }
 
 static void toll_all(struct rp_pool *p)
@@ -1010,13 +1092,14 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->chunk, 0u);
     rp_store_relaxed(&e->range, 0u);
     rp_store_relaxed(&e->tray, 0u);
+    rp_store_relaxed(&e->releases, 0u);
+    rp_store_relaxed(&e->granted, 0u);
     rp_store_relaxed(&p->served[w], 0u);
+    rp_store_relaxed(&p->swept[w], 0u);
     rp_store_release(&e->state, (uint64_t)RP_ABSENT);
     rp_bell_cancel(&e->bell);
     rp_ring_reset(&p->results[w]);
     rp_ring_reset(&p->returns[w]);
-    /* Its successor does not know what it had touched. */
-    (void)rp_os_punch(p->segment.base + p->arenas + (w + 1) * p->arena_bytes, p->arena_bytes);
     return n;
 }
 

@@ -10,11 +10,16 @@
  *   worker entries           worker w its own; ringers the bell; parent a line 512 bytes a worker
  *   result rings             worker w its own; parent the read_pos             128 KiB a worker
  *   return rings             parent; worker w the read_pos                     16 KiB a worker
- *   arenas 0..n              0: parent; w + 1: worker w                        arena_bytes each, sparse
+ *   arenas 0..2n + 1         0: parent; others: the worker that has it         arena_bytes each, sparse
  *
  * Glossary: a *task* is a call on its way; its *slot* on the *board* carries it to a worker. A *result* goes back through
  * the worker's own *ring*. A payload too large for either travels in a *block* of the sender's *arena*; the parent frees
  * its own when the task is settled, and returns a worker's through that worker's *return ring*. A *bell* wakes.
+ *
+ * Some blocks are not copied out of, but *held*: the receiver's objects are views of them. A worker says so in the block
+ * that leads to them (see codec.pxi), counts in `releases` those that it lets go after its answer, and rings the collector.
+ * What the parent holds of a worker outlives that worker: the arena stays as it is until the parent has let go of all, and
+ * the worker's place goes on with another one: RP_ARENAS.
  *
  * Who may sleep, where, and who wakes him (all by the announce / publish pairing of bell.h):
  *
@@ -120,6 +125,7 @@ struct rp_worker_entry {
     rp_word retiring;                /* enum rp_retiring */
     rp_word raised;                  /* id of the last task in which the handler has raised the exception, or 0 */
     rp_word peak_rss;                /* writer: its guard. The most bytes of memory it has had in use, or 0: see look() */
+    rp_word releases;                /* held blocks that it has let go of after the task they came with, counted */
 
     /* Writer: the parent, seldom. See "Ending a task that runs". */
     _Alignas(RP_LINE) rp_word interrupted; /* id of the task in which an exception is to be raised, or 0 */
@@ -131,12 +137,18 @@ struct rp_worker_entry {
     /* Writer: the parent; and the worker that this one succeeds, if that is alive. Only ever set to a ticket. */
     rp_word turn; /* the worker with this ticket may take tasks */
 
+    /* Writer: the parent, seldom. */
+    rp_word arena;   /* which one it has; read once, when it attaches */
+    rp_word granted; /* the last request for memory after which nothing more can be given back */
+
     /* Writers: the worker; of `range` also the parent, by compare-and-swap, when it takes items away. See "Chunks". */
     _Alignas(RP_LINE) rp_word range; /* count of its chunks << 32 | first item not begun, or RP_BEFOREHAND << 16 | end */
     rp_word chunk;                   /* id of the task that `range` and `tray` are about, or 0 */
     rp_word tray;                    /* offset of the block with results that have not been published, or 0 */
 };
 RP_ASSERT_SIZE(struct rp_worker_entry, 5 * RP_LINE);
+
+#define RP_ARENAS(n_workers) (2 * (n_workers) + 2) /* the parent's, one a worker, as many to spare and one; arbitrary */
 
 #define RP_CHUNK_ITEMS 0xffffu /* the most items of a chunk */
 #define RP_BEFOREHAND 0xffffu  /* in front of a smaller end: that will be the end of the worker's next chunk */
@@ -156,6 +168,7 @@ struct rp_pool_shared {
     rp_word collect;                /* 1: the collector wants to hear of every result */
     rp_word cpu;                    /* the processor the leader was on when it last waited, plus 1 */
     rp_word refill_pos;             /* once this position has been claimed, a slot given back rings the collector */
+    rp_word purges;                 /* times that a shared object has been given up that workers may have */
 
     _Alignas(RP_LINE) struct rp_bell results; /* the leader: one thread of the parent, waiting in result() */
     _Alignas(RP_LINE) struct rp_bell service; /* the collector */
@@ -185,6 +198,7 @@ struct rp_pool { /* one process's hold */
     uint32_t n_cpus;
     uint32_t mask_words;
     uint32_t index; /* worker: which */
+    uint32_t own;   /* which arena is this process's */
     uint64_t arena_bytes;
     uint64_t arenas; /* offset of arena 0 */
     struct rp_spin spin;
@@ -194,6 +208,7 @@ struct rp_pool { /* one process's hold */
     bool watched;      /* the guard has been told to look, and must be told to stop */
     rp_word unwatched; /* 1: the guard has found the worker asleep and looks no more until it is poked */
     uint64_t requests; /* for memory, counted */
+    uint64_t purged;   /* how many purges it has seen */
 
     /* parent: process-private, shared by its threads */
     rp_word kick_leader, kick_service;
@@ -201,9 +216,14 @@ struct rp_pool { /* one process's hold */
     rp_word gap_ns;      /* running mean of the time between results; relaxed: an estimate */
     uint64_t drained_ns; /* when results were last taken */
     rp_word *served;     /* a worker: its last request for memory that the collector has seen */
+    rp_word *swept;      /* a worker: its releases that the parent has seen */
+    uint32_t *arena_of;  /* a worker: which one it has */
 };
 
 /* ---- both sides ---- */
+
+/* What a pool takes besides its arenas. */
+uint64_t rp_pool_fixed_bytes(uint32_t n_workers);
 
 /* A new pool. arena_bytes is an upper limit; where the system will not reserve so much address space, halves are tried
  * down to 1 MiB, and pool->arena_bytes says what it became. */
@@ -213,8 +233,12 @@ int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint6
 int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index);
 void rp_pool_destroy(struct rp_pool *p);
 
-/* The bytes [offset, offset + bytes) if they lie within one arena (0: the parent's, w + 1: worker w's), else NULL. */
+/* The bytes [offset, offset + bytes) if they lie within that arena, else NULL. */
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
+
+/* May the receiver hold this block, and not only copy what is in it? Those in the first half of an arena, and no others:
+ * however much is held for however long, a block of half an arena is to be had when what is not held has come back. */
+bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
 
 /* Are more processes of the pool awake than there are processors for them? Then nobody should spin for long. */
 bool rp_pool_crowded(const struct rp_pool *p);
@@ -278,7 +302,19 @@ void rp_pool_publish_result(struct rp_pool *p, bool last); /* last: the task is 
 
 /* A block of this worker's arena, after taking in what came back. -ENOMEM: wait; -E2BIG: never. */
 int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset);
+
+/* Takes in what came back. */
+void rp_pool_take_returns(struct rp_pool *p);
+
+/* Waits until blocks have come back (0), or the parent says that it has none to give back but those that are held, after
+ * which those that did come back have been taken in (1). -EINTR. */
 int rp_pool_wait_memory(struct rp_pool *p);
+
+/* Have shared objects been given up since this was last asked? */
+bool rp_pool_has_purged(struct rp_pool *p);
+
+/* A block of the parent's is not held any more, whose task has been answered. */
+void rp_pool_count_release(struct rp_pool *p);
 
 /* ---- parent ---- */
 
@@ -313,8 +349,22 @@ void rp_pool_set_backlog(struct rp_pool *p, bool backlog);
 /* Gives a block back to worker w. -EAGAIN: its return ring is full, try again later. */
 int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset);
 
-/* The collector: does worker w wait for memory? True once a request. */
+/* Has worker w let go of blocks since this was last asked? */
+bool rp_pool_has_released(struct rp_pool *p, uint32_t w);
+
+/* The worker that starts next in place w will have this arena. */
+void rp_pool_give_arena(struct rp_pool *p, uint32_t w, uint32_t arena);
+
+/* Has all workers look which shared objects have been given up. */
+void rp_pool_purge(struct rp_pool *p);
+
+/* Gives the whole pages of [offset, offset + bytes) back to the system. */
+void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes);
+
+/* The collector: does worker w wait for memory? True once a request. Then, when all that is not held has been given back:
+ * says so. */
 bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w);
+void rp_pool_grant(struct rp_pool *p, uint32_t w);
 
 void rp_pool_stop(struct rp_pool *p);
 
@@ -364,8 +414,8 @@ void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id);
 uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w); /* as far as it has been noted; 0: not at all */
 
 /* After the death of worker w, when its results have been read and copied: gives the ids of the tasks it may have held (it
- * held one at most; its entry and the board can each name it), and makes its place ready for a successor, whose arena is
- * empty. Returns how many. */
+ * held one at most; its entry and the board can each name it), and makes its place ready for a successor. What lies in its
+ * arena stays: see rp_pool_give_arena and rp_pool_clear. Returns how many. */
 uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2]);
 
 /* After recoveries: wakes whoever the dead should have woken. */

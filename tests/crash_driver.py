@@ -20,6 +20,7 @@ import gc
 import itertools
 import json
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -225,7 +226,7 @@ class Pool:
         (folder / "open").touch()
         self.settle([(self.submit(tasks.slow_square, 2, 0), 4), (self.submit(tasks.gate, folder / "open", 1), 1)])
         self.settle([(self.submit(tasks.echo, 0, b""), (0, b"")), (self.submit(tasks.make, 0, 0), b"")])
-        self.settle([(self.submit(tasks.fail, "x"), LookupError("x"))])
+        self.settle([(self.submit(tasks.fail, "x"), LookupError("x")), (self.submit(tasks.keep, b"x"), b"x")])
         self.run(1)
         self.meet((), None)
         self.check_arenas()
@@ -319,6 +320,14 @@ def watched(pool: Pool) -> None:
 def large(pool: Pool) -> None:
     payload = os.urandom(LARGE)
     pool.settle([(pool.submit(tasks.echo, i, payload), (i, payload)) for i in range(4)])
+
+
+def kept(pool: Pool) -> None:
+    """Buffers are used where they lie: by workers, for longer than the task goes on, and here."""
+    for _ in range(2):
+        buffers = [bytearray(os.urandom(20_000)) for _ in range(4)]
+        pool.settle([(pool.submit(tasks.keep, pickle.PickleBuffer(buffer)), buffer) for buffer in buffers])
+    pool.await_(lambda: pool.client.blocks == pool.blocks, "the blocks that workers have let go of")
 
 
 def chunks(pool: Pool) -> None:
@@ -502,6 +511,7 @@ WORKLOADS = {
     "unread": Workload(unread, [Case("publish: no leader"), *cases(RING, "wait: sleeper", costs=0)], n=1),
     "watched": Workload(watched, cases(RING, "publish: no leader", costs=0)),
     "large": Workload(large, cases((*RETURNS, *BYTES))),
+    "kept": Workload(kept, [Case("worker: held", costs=1), *cases(("release: counted", "release: told"))]),
     "chunks": Workload(chunks, cases((*CHUNK, *CLAIM, *ANSWERED, "publish: filled"), costs=0)),
     "items": Workload(
         items,

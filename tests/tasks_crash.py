@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 from multiprocessing import current_process
 from pathlib import Path
+from pickle import PickleBuffer
 
 from ringpool import _core
 
@@ -95,6 +97,12 @@ def echo(i, payload):
 
 def make(i, size):
     return bytes([i % 256]) * size
+
+
+def keep(buffer):
+    """Uses the argument until some time after this is answered."""
+    threading.Timer(0.002, [buffer].clear).start()
+    return PickleBuffer(buffer)
 
 
 def fail(text):

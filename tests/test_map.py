@@ -578,7 +578,7 @@ def test_in_a_forked_child_the_results_are_refused():
 
 
 def test_results_larger_than_a_workers_memory_holds_come_through(monkeypatch):
-    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda n: 1 << 20)
+    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda *_: 1 << 20)
     with pool() as executor:
         sizes = [300_000] * 30 + [10] * 100
         assert [len(each) for each in executor.map(tasks.blow_up, sizes, timeout=WAIT_S)] == sizes
@@ -595,7 +595,7 @@ def test_results_larger_than_a_workers_memory_holds_come_through(monkeypatch):
 
 
 def test_a_map_that_is_not_read_gives_its_memory_back(monkeypatch):
-    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda n: 1 << 20)
+    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda *_: 1 << 20)
     with pool(1) as executor:
         for _ in range(20):
             results = executor.map(tasks.blow_up, [300_000] * 5, chunksize=2)

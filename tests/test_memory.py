@@ -12,13 +12,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import tasks_memory as tasks
-from waiting import wait_until
+from waiting import await_file, wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, machine
 
@@ -144,7 +143,8 @@ def test_buffers_of_every_size_pass_both_ways_and_are_the_receivers_own(make, me
         assert executor.submit(tasks.kinds, blobs).result(LIMIT) == expected
         for blob in blobs:
             (again,) = executor.submit(tasks.echo, blob).result(LIMIT)
-            assert again == blob and type(again.data) is make
+            assert again == blob and again.readonly is (make is bytes)
+            assert type(again.data) is (memoryview if len(blob.data) >= 16384 else make)
             if make is bytearray and again.data:
                 again.data[0] ^= 0xFF
                 assert executor.submit(tasks.same, blob).result(LIMIT) == blob
@@ -423,12 +423,13 @@ def test_small_tasks_pass_behind_arguments_that_wait_for_memory(small_arenas):
         assert [future.result(LIMIT)[2] for future in large] == list(range(10))
 
 
-def test_arguments_that_wait_for_memory_can_be_cancelled(small_arenas):
+def test_arguments_that_wait_for_memory_can_be_cancelled(small_arenas, tmp_path):
     with pool() as executor:
-        gate = executor.submit(time.sleep, 0.2)
+        gate = executor.submit(await_file, str(tmp_path / "gate"))
         futures = [executor.submit(tasks.consume, tasks.pattern(MIB, seed), seed) for seed in range(20)]
         cancelled = [future for future in futures[5:] if future.cancel()]
         assert len(cancelled) == 15
+        (tmp_path / "gate").touch()
         assert [future.result(LIMIT)[2] for future in futures[:5]] == list(range(5))
         gate.result(LIMIT)
 
@@ -682,6 +683,49 @@ def test_under_any_limit_of_the_address_space_there_is_room_left_for_work(tmp_pa
 @pytest.mark.parametrize("mib", [16, 1000])
 def test_a_limit_of_the_size_of_files_leaves_a_pool_that_works(tmp_path, mib, method):
     run_limited(tmp_path, f"resource.RLIMIT_FSIZE, ({mib} * MIB, resource.RLIM_INFINITY)", 2, method, ANSWERS)
+
+
+@pytest.mark.parametrize("mib", [10, 40, 100])
+def test_a_limit_of_shared_memory_holds_and_nothing_is_lost(mib):
+    """Whatever is under way, unread, kept in use, or left by dead workers."""
+    with pool(2, shared_memory_limit=mib * MIB) as executor:
+        size = executor._client.arena_bytes // 3
+        most = 0
+        kept = []
+
+        def look() -> None:
+            nonlocal most
+            most = max(most, os.fstat(executor._client.memfd).st_blocks * 512)
+
+        for i in range(6):
+            futures = [executor.submit(tasks.same, tasks.Blob(tasks.pattern(size, seed))) for seed in range(12)]
+            futures += [executor.submit(tasks.make_blob, size // 2, seed) for seed in range(12)]
+            for seed, future in enumerate(futures):
+                n, seed = (size, seed) if seed < 12 else (size // 2, seed - 12)
+                look()
+                assert future.result(LIMIT) == tasks.Blob(tasks.pattern(n, seed))
+                if seed == i:
+                    kept.append((future.result(), n, seed))
+            with pytest.raises(WorkerDied):
+                executor.submit(os._exit, 3).result(LIMIT)
+            look()
+        assert all(value == tasks.Blob(tasks.pattern(n, seed)) for value, n, seed in kept)
+        assert MIB < most <= mib * MIB
+        for n in (mib * MIB // 2, mib * MIB):
+            for future in (executor.submit(len, bytes(n)), executor.submit(bytes, n)):
+                with pytest.raises(MemoryError, match=rf"takes? {str(n)[:3]}\d+ bytes.*shared_memory_limit"):
+                    future.result(LIMIT)
+
+
+def test_a_limit_of_shared_memory_that_cannot_be_is_refused():
+    for limit in (-1, 0, 1, 3 * MIB):
+        with pytest.raises(ValueError, match=f"shared_memory_limit={limit} is too little for 2 workers"):
+            ProcessPoolExecutor(2, shared_memory_limit=limit)
+    for limit in (1.5, "1G"):
+        with pytest.raises(TypeError, match="shared_memory_limit must be an integer"):
+            ProcessPoolExecutor(2, shared_memory_limit=limit)  # type: ignore[arg-type]
+    with ProcessPoolExecutor(1, shared_memory_limit=1 << 60) as executor:
+        assert executor.submit(len, b"x" * MIB).result(LIMIT) == MIB
 
 
 def test_a_collector_that_has_no_memory_for_a_copy_goes_on_serving(tmp_path):

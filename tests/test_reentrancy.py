@@ -492,7 +492,7 @@ def test_a_callback_may_collect_garbage_and_shut_down_and_wait(tmp_path):
 
 def test_a_callback_may_wait_for_a_result_for_which_there_is_no_room_yet(monkeypatch):
     """It holds the collector up, which makes room in the workers' memory by copying results out."""
-    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda n: 1 << 20)
+    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda *_: 1 << 20)
     seen = []
     with pool() as executor:
         held = [executor.submit(tasks.make, 500_000)]  # nobody asks for it

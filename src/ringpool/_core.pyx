@@ -2,8 +2,10 @@
 """The compiled core: the one place that knows both Python objects and the protocols of csrc/.
 
   codec.pxi    objects <-> bytes
+  view.pxi     View: memory of a block, used in place
   future.pxi   FutureBase: a future whose state lives in C fields
   batch.pxi    Batch: the items of one map, in chunks
+  share.pxi    Shared: an object that all tasks may use
   client.pxi   Client: the parent's side (submit, drain, wait, collect, bury)
   worker.pxi   Worker: the worker's loop
 
@@ -15,15 +17,15 @@ for other threads, for signal handlers and for the garbage collector alike. The 
 cimport cython
 from cpython.bytearray cimport (
     PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE)
-from cpython.buffer cimport PyBUF_ANY_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_ANY_CONTIGUOUS, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_Next, PyDict_Size
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact, PyFloat_FromDouble
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_CheckExact, PyLong_FromLongLong
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
-from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
@@ -98,6 +100,9 @@ cdef extern from *:
     #define look32(p) ((uint32_t)look_at((p), 4))
     #define look64(p) ((int64_t)look_at((p), 8))
 
+    #define load_word(p) __atomic_load_n((const uint64_t *)(const void *)(p), __ATOMIC_ACQUIRE)
+    #define store_word(p, n) __atomic_store_n((uint64_t *)(void *)(p), (n), __ATOMIC_RELEASE)
+
     /* Are these characters such as CPython keeps in strings of this kind, and in no narrower one? */
     static int is_canonical(const void *data, Py_ssize_t n, int code)
     {
@@ -121,11 +126,15 @@ cdef extern from *:
     unsigned char look8(const unsigned char *p)
     uint32_t look32(const unsigned char *p)
     int64_t look64(const unsigned char *p)
+    uint64_t load_word(const unsigned char *p)
+    void store_word(unsigned char *p, uint64_t n)
     bint is_canonical(const void *data, Py_ssize_t n, int code)
 
 include "codec.pxi"
+include "view.pxi"
 include "future.pxi"
 include "batch.pxi"
+include "share.pxi"
 include "client.pxi"
 include "worker.pxi"
 include "zygote.pxi"

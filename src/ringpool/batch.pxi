@@ -123,6 +123,7 @@ cdef class Batch:
     cdef bytes function    # its pickle, if it goes with each chunk; else empty
     cdef Options options
     cdef dict unsent       # index -> why the item could not be encoded
+    cdef dict shared       # number -> a shared object among the arguments; None if there is none
 
     # What has been encoded and not been sent.
     cdef object pages      # of (bytes, items)
@@ -176,10 +177,15 @@ cdef class Batch:
         Returns:
             Why it cannot be sent, or None.
         """
+        cdef Parcel parcel
         try:
             self.entry = self.client.entry_of(self.fn)
             if self.entry is None:
-                self.function = dumps(self.fn)
+                parcel = Parcel()
+                parcel.client = self.client
+                self.function = joined(pack(self.fn, parcel))
+                for shared in parcel.shared or ():
+                    self.keep(shared)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -216,19 +222,29 @@ cdef class Batch:
 
     cdef add(self, tuple args):
         """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
+        cdef Parcel parcel
+        cdef Sharing sharing
         cdef uint64_t head
         cdef Py_ssize_t n
         cdef int kind = KIND_ARGS
         if self.used + 256 > PAGE_BYTES:
             self.turn_page()
-        n = put(self.scratch + self.used + 8, PAGE_BYTES - self.used - 8, args)
+        sharing.client = <PyObject *>self.client
+        sharing.shared = NULL
+        n = put(self.scratch + self.used + 8, PAGE_BYTES - self.used - 8, args, &sharing)
+        if sharing.shared != NULL:
+            self.keep(<object>sharing.shared)
         if n < 0:
+            parcel = Parcel()
+            parcel.client = self.client
             try:
-                data = joined(encode(args, &kind))
+                data = joined(encode(args, &kind, parcel))
+                for shared in parcel.shared or ():
+                    self.keep(shared)
                 if <uint64_t>(len(data) + len(self.function)) + 4096 > self.client.pool.arena_bytes:
                     raise MemoryError(
                         f"the arguments take {len(data)} bytes, more than this pool's {self.client.pool.arena_bytes} "
-                        "bytes of shared memory for arguments can ever hold")
+                        "bytes of shared memory for arguments can ever hold (see shared_memory_limit)")
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -252,6 +268,12 @@ cdef class Batch:
         self.used += 8 + n
         self.filled += 1
         self.count_in()
+
+    cdef keep(self, Shared shared):
+        """Keeps what is among the arguments of an item until all are done."""
+        if self.shared is None:
+            self.shared = {}
+        self.shared[shared.id] = shared
 
     cdef int count_in(self) except -1:
         if self.unfed == 0:

@@ -12,6 +12,12 @@ cdef struct Waiter:        # a thread in result(), on its stack
     Waiter *next
 
 ctypedef PyObject *Payload_p
+ctypedef PyObject *Block_p
+
+cdef struct ArenaEntry:   # the parent's account of a worker's arena
+    uint32_t owner         # the place of the worker that has it, or NOBODY
+    uint32_t blocks        # that are here
+    uint32_t used          # of these, how many hold buffers that objects use in place
 
 cdef enum:
     WAITING = 0
@@ -23,6 +29,7 @@ cdef enum:
     DRAIN_EVERY = 32       # submits between two looks at the result rings
     GLANCES = 120          # looks with the GIL held, some 3 us: less than giving it up and taking it back may cost
     NO_ENTRY = 0xffffffff
+    NOBODY = 0xffffffff
     MAX_FUNCTIONS = 65536  # by reference; more are pickled each time
     MAX_DYNAMIC = 128      # by value
 
@@ -38,13 +45,15 @@ _clients = weakref.WeakSet()
 
 
 def _after_fork_in_child():
+    take_copies()
     for client in list(_clients):
         (<Client>client).forget()
     if _here is not None:
         _here.forked = True
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _refuse_in_child():
@@ -74,55 +83,151 @@ cdef class FunctionEntry:
 
 @cython.final
 @cython.no_gc_clear
+cdef class Block:
+    """A block of a worker's arena that this process has the use of. It goes home when this dies."""
+
+    cdef Client client
+    cdef Block_p prev, next
+    cdef uint32_t arena
+    cdef uint64_t offset
+    cdef uint64_t n
+
+    cdef unsigned char *at(self) noexcept:
+        """NULL in a forked child."""
+        return rp_pool_block(&self.client.pool, self.arena, self.offset, self.n) if self.client.open else NULL
+
+    def __dealloc__(self):
+        if self.client is not None:
+            self.client.send_home(self)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ResultView(View):
+    """A buffer of a result, in a block of its worker's."""
+
+    cdef Block block
+
+    cdef void use(self) noexcept:
+        """Objects use it from now on: its memory stays where it is, whatever becomes of its worker."""
+        if not self.used:
+            self.block.client.arenas[self.block.arena].used += 1
+            self.list()
+
+    def __dealloc__(self):
+        if self.used:
+            self.block.client.arenas[self.block.arena].used -= 1
+
+
+@cython.final
+@cython.no_gc_clear
 cdef class Payload:
     """A result that still lies in its worker's arena, or a copy of it."""
 
     cdef Client client
     cdef Payload_p prev, next
-    cdef uint32_t w
-    cdef uint64_t offset  # 0 once copied out
-    cdef uint64_t n
+    cdef Block block      # None once copied out
+    cdef list views       # of a parcel that is spread: the buffers
+    cdef uint64_t pickle_at
     cdef bytes copy
     cdef object lost      # why there is no copy
 
     cdef bytes bytes(self):
-        """The payload, copied out. (Not a view: while user code decodes one, the block may become another result's.)"""
-        if self.offset:
-            if not self.client.open:
+        """The payload, copied out, in one. (Not a view: while user code decodes one, the block may become another
+        result's.)"""
+        cdef uint64_t n
+        if self.block is not None:
+            if self.block.at() == NULL:
                 raise RuntimeError(
                     "the result lies in memory of the process that submitted the task, not of its forked child")
-            copy = PyBytes_FromStringAndSize(
-                <char *>rp_pool_block(&self.client.pool, self.w + 1, self.offset, self.n), self.n)
-            if self.offset:  # making room for the copy may have run user code, and that this
+            n = self.block.n if self.views is None else self.joined_bytes()
+            copy = PyBytes_FromStringAndSize(NULL, n)
+            if self.block is not None:  # making room for the copy may have run user code, and that this
+                if self.views is None:
+                    memcpy(PyBytes_AS_STRING(copy), self.block.at(), n)
+                else:
+                    self.join(<unsigned char *>PyBytes_AS_STRING(copy))
                 self.copy = copy
-                self.client.let_go(self)
-                self.offset = 0
+                self.leave_arena()
         if self.lost is not None:
             raise self.lost
         return self.copy
 
+    cdef uint64_t joined_bytes(self) noexcept:
+        cdef uint64_t n = 16 + 8 * <uint64_t>len(self.views) + self.block.n - self.pickle_at
+        for view in self.views:
+            n = aligned(n) + (<View>view).size
+        return n
+
+    cdef void join(self, unsigned char *p) noexcept:
+        """Writes a parcel that is not spread."""
+        cdef uint64_t n = self.block.n - self.pickle_at, word, k = 0
+        cdef uint64_t at = 16 + 8 * <uint64_t>len(self.views)
+        cdef uint32_t count = <uint32_t>len(self.views)
+        memset(p, 0, 16)
+        p[0] = PARCEL
+        memcpy(p + 4, &count, 4)
+        memcpy(p + 8, &n, 8)
+        memcpy(p + at, self.block.at() + self.pickle_at, n)
+        at += n
+        for view in self.views:
+            n = (<View>view).size
+            word = n << 1 | (<View>view).readonly
+            memcpy(p + 16 + 8 * k, &word, 8)
+            at = aligned(at)
+            memcpy(p + at, (<View>view).at, n)
+            at += n
+            k += 1
+
     cdef value(self, int form):
-        """What it stands for: a compact form and the buffers of a parcel are read where they lie."""
+        """What it stands for: a compact form and the buffers of a parcel are read where they lie, or used there."""
         cdef const unsigned char *p = NULL
         cdef int collects
-        if self.offset and self.client.open:
-            p = rp_pool_block(&self.client.pool, self.w + 1, self.offset, self.n)
-        if p == NULL or (form == FORM_PICKLE and look8(p) != PARCEL):
+        if self.block is not None:
+            p = self.block.at()
+        if p == NULL or (form == FORM_PICKLE and self.views is None):
             copy = self.bytes()
             p = <const unsigned char *>PyBytes_AS_STRING(copy)
             return get_whole(p, len(copy)) if form == FORM_COMPACT else loads_at(p, len(copy))
         collects = hold_gc()  # and so no user code runs that might let go of it
         try:
             if form == FORM_COMPACT:
-                return get_whole(p, self.n)
-            data, buffers = take_apart(p, self.n)
+                return get_whole(p, self.block.n)
+            data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.block.n - self.pickle_at)
+            buffers = self.client.use_views(self.block.arena, self.views)
         finally:
             let_gc(collects)
         return pickle.loads(data, buffers=buffers)
 
+    cdef void leave_arena(self) noexcept:
+        """The blocks go home, but for what objects use of them."""
+        self.client.unlink(self)
+        self.views = None
+        self.block = None
+
     def __dealloc__(self):
-        if self.offset:
-            self.client.let_go(self)
+        if self.block is not None:
+            self.client.unlink(self)
+
+
+def arena_bytes_within(uint32_t n_places, uint64_t limit):
+    """How large each arena may be, if a pool is to take so many bytes of shared memory at most.
+
+    The parent and each worker fill theirs; each arena to spare, which a dead worker has left with buffers that are in use,
+    is filled by half at most, since only the first half is ever used in place.
+    """
+    cdef uint64_t fixed = rp_pool_fixed_bytes(n_places), halves = 2 * (n_places + 1) + RP_ARENAS(n_places) - n_places - 1
+    cdef uint64_t n = 1
+    if limit <= fixed:
+        return 0
+    while 2 * n * halves // 2 <= limit - fixed:
+        n *= 2
+    return n
+
+
+def arenas(uint32_t n_places):
+    """How many arenas a pool has."""
+    return RP_ARENAS(n_places)
 
 
 def wait_peak_rss(int pidfd):
@@ -185,6 +290,12 @@ cdef class Client:
     cdef bint starved             # the arena is full; blocks come back as results do
     cdef object news              # done futures whose watchers have not been told
     cdef Payload_p payloads       # those that lie in arenas: borrowed
+    cdef Block_p blocks_here      # of workers' arenas: borrowed
+    cdef ArenaEntry *arenas       # 0 is this process's own
+    cdef uint32_t n_arenas
+    cdef Shared_p shares          # borrowed
+    cdef uint64_t n_shares        # so far
+    cdef PyObject *held           # parcels whose tasks are answered, and that workers hold: references
     cdef list unreturned          # a list of offsets a worker: its return ring was full
 
     cdef bint closing             # no more submits; stop when nothing is pending
@@ -198,15 +309,24 @@ cdef class Client:
     cdef public unsigned long beginner  # the thread that is starting the first workers, or 0
     cdef readonly object start_error  # exception of a worker's initializer
     cdef readonly uint64_t strays # results that named no pending task
+    cdef uint64_t looked_ns       # when missing tasks were last looked for
+    cdef bytearray wild           # a worker: 1 if it has sent what none of ours sends, and is to be killed
 
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes):
         self.free_entry = NO_ENTRY
         self.n_workers = n_workers
         self.alarm_fd = -1
+        cdef uint32_t i
         cdef int err = rp_pool_create(&self.pool, n_places, n_cpus, arena_bytes)
         if err:
             raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
         self.open = True
+        self.n_arenas = RP_ARENAS(n_places)
+        self.arenas = <ArenaEntry *>PyMem_RawCalloc(self.n_arenas, sizeof(ArenaEntry))
+        if self.arenas == NULL:
+            raise MemoryError()
+        for i in range(self.n_arenas):
+            self.arenas[i].owner = i - 1 if 1 <= i <= n_places else NOBODY
 
     def __init__(self, n_workers, n_places, n_cpus, arena_bytes):
         self.queue = deque()
@@ -217,10 +337,17 @@ cdef class Client:
         self.dynamic = OrderedDict()
         self.news = deque()
         self.unreturned = [[] for _ in range(n_places)]
+        self.wild = bytearray(n_places)
         _clients.add(self)
 
     def __dealloc__(self):
+        cdef PyObject *p
+        while self.held != NULL:
+            p = self.held
+            self.held = (<Parcel>p).next
+            Py_DECREF(<Parcel>p)
         PyMem_RawFree(self.table)
+        PyMem_RawFree(self.arenas)
         if self.open:
             rp_pool_destroy(&self.pool)
 
@@ -274,6 +401,12 @@ cdef class Client:
     def blocks(self):
         """Blocks in use in the parent's arena: arguments under way, and functions."""
         return self.pool.arena.used_blocks if self.open else 0
+
+    @property
+    def blocks_of_workers(self):
+        """Blocks of workers' arenas that results and parts of them lie in."""
+        cdef uint32_t i
+        return sum([self.arenas[i].blocks for i in range(1, self.n_arenas)])
 
     def worker_started(self, uint32_t w):
         return rp_pool_worker_state(&self.pool, w) != RP_ABSENT
@@ -346,7 +479,10 @@ cdef class Client:
         self.table[i].next_free = self.free_entry
         self.free_entry = i
         if future.block:
-            self.free_block(future.block)
+            if type(future.value) is Parcel:
+                self.take_back(<Parcel>future.value)
+            else:
+                self.free_block(future.block)
             future.block = 0
         if future.pos == POS_QUEUED:
             self.queued -= 1
@@ -356,6 +492,7 @@ cdef class Client:
             self.timed -= future.options.timeout_ns != 0
             future.options = None
         future.client = None
+        future.shared = None
         if future.watched:
             self.watched -= 1
             self.update_collect()
@@ -428,6 +565,146 @@ cdef class Client:
         if self.open:
             rp_arena_free(&self.pool.arena, offset, &n)
 
+    # ---- shared objects ----
+
+    def share(self, obj):
+        """Encodes an object for all tasks.
+
+        Args:
+            obj: Anything that can be an argument.
+
+        Returns:
+            A Shared, which stands for it among arguments.
+
+        Raises:
+            MemoryError: There is no room for it.
+            BrokenProcessPool, RuntimeError: The pool takes no more tasks.
+        """
+        cdef Shared shared
+        cdef Parcel parcel = Parcel()
+        self.check()
+        parcel.client = self
+        data = pack(obj, parcel)
+        if parcel.count == 0:
+            parcel.pickle = data
+            parcel.measure()
+        parcel.before = words_before(self.pool.n_workers)
+        shared = Shared.__new__(Shared)
+        self.check()  # pickling ran user code
+        if parcel.spread(&self.pool.arena):
+            self.sweep(NOBODY)
+            if parcel.spread(&self.pool.arena):
+                raise MemoryError(
+                    f"the shared object takes {parcel.bytes} bytes, and this pool's {self.pool.arena_bytes} bytes of shared "
+                    "memory for arguments have no such room left (see shared_memory_limit)")
+        parcel.fill(&self.pool)
+        self.n_shares += 1
+        shared.id = self.n_shares
+        shared.nbytes = parcel.bytes
+        shared.parcel = parcel
+        shared.next = self.shares
+        if self.shares != NULL:
+            (<Shared>self.shares).prev = <Shared_p>shared
+        self.shares = <Shared_p>shared
+        shared.client = self
+        parcel.client = None  # no cycle
+        parcel.clear()
+        return shared
+
+    cdef void end_share(self, Shared shared) noexcept:
+        """The last handle is gone, and no task has it among its arguments."""
+        cdef Parcel parcel = shared.parcel
+        if shared.prev != NULL:
+            (<Shared>shared.prev).next = shared.next
+        else:
+            self.shares = shared.next
+        if shared.next != NULL:
+            (<Shared>shared.next).prev = shared.prev
+        if not self.open or self.retired:
+            return
+        store_word(rp_pool_block(&self.pool, 0, parcel.block, 8), 1)
+        self.take_back(parcel)
+        if parcel.block:
+            rp_pool_purge(&self.pool)
+
+    # ---- arguments that workers hold ----
+
+    cdef void take_back(self, Parcel parcel) noexcept:
+        """A task has been answered or given up: its blocks are free, but for those that the worker holds."""
+        self.free_released(parcel)
+        if parcel.block:
+            Py_INCREF(parcel)
+            parcel.next = self.held
+            self.held = <PyObject *>parcel
+
+    cdef void free_released(self, Parcel parcel) noexcept:
+        cdef unsigned char *p
+        cdef uint64_t holder
+        cdef uint32_t k
+        cdef bint held = False
+        if not self.open:
+            return
+        p = rp_pool_block(&self.pool, 0, parcel.block, parcel.block_bytes)
+        if parcel.before:
+            for k in range(self.pool.n_workers):
+                held = held or load_word(p + 8 + 8 * k) != 0
+            if held:
+                return
+        for k in range(parcel.blocks):
+            if parcel.at[k] == 0:
+                continue
+            holder = 0 if parcel.before else load_word(p + 32 + 24 * k)
+            if 0 < holder <= self.pool.n_workers:
+                parcel.holder = <uint32_t>holder - 1
+                held = True
+            else:
+                self.free_block(parcel.at[k])
+                parcel.at[k] = 0
+        if not held:
+            self.free_block(parcel.block)
+            parcel.block = 0
+
+    cdef void let_parcel_go(self, Parcel parcel, uint32_t w) noexcept:
+        """Worker w, which has or had it, is dead."""
+        cdef unsigned char *p
+        cdef uint32_t k
+        if self.open and parcel.block:
+            p = rp_pool_block(&self.pool, 0, parcel.block, parcel.block_bytes)
+            if parcel.before:
+                store_word(p + 8 + 8 * w, 0)
+                return
+            for k in range(parcel.blocks):
+                store_word(p + 32 + 24 * k, 0)
+
+    cdef void sweep(self, uint32_t dead) noexcept:
+        """Frees what workers have let go of, and all that `dead` held."""
+        cdef PyObject *p = self.held
+        cdef Parcel parcel
+        self.held = NULL
+        while p != NULL:
+            parcel = <Parcel>p
+            p = parcel.next
+            parcel.next = NULL
+            if dead != NOBODY and (parcel.before or parcel.holder == dead):
+                self.let_parcel_go(parcel, dead)
+            if self.open:
+                self.free_released(parcel)
+                if parcel.block:
+                    parcel.next = self.held
+                    self.held = <PyObject *>parcel
+                    continue
+            Py_DECREF(parcel)
+
+    cdef bint sweep_if_released(self) noexcept:
+        cdef uint32_t w
+        cdef bint some = False
+        for w in range(self.pool.n_workers):
+            if rp_pool_has_released(&self.pool, w):
+                some = True
+        if some:
+            self.sweep(NOBODY)
+        return some
+
     cdef void update_collect(self) noexcept:
         if self.open:
             rp_pool_set_collect(&self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved)
@@ -465,6 +742,7 @@ cdef class Client:
         """
         cdef FutureBase future
         cdef FunctionEntry entry
+        cdef Sharing sharing
         cdef rp_slot *slot
         cdef Py_ssize_t n
         self.check()
@@ -496,10 +774,14 @@ cdef class Client:
         if entry is not None and not kwargs and self.queued == 0 and (options is None or options.retries == 0):
             slot = rp_board_try_reserve(&self.pool.board)
             if slot != NULL:
-                n = put(slot.inline_bytes, RP_SLOT_INLINE, args)
+                sharing.client = <PyObject *>self
+                sharing.shared = NULL
+                n = put(slot.inline_bytes, RP_SLOT_INLINE, args, &sharing)
                 if n < 0:
-                    n = self.put_in_block(args, &future.block)
+                    n = self.put_in_block(args, &future.block, &sharing)
                 if n >= 0:
+                    if sharing.shared != NULL:
+                        future.shared = <object>sharing.shared
                     future.kind |= KIND_ARGS
                     return self.send_now(slot, future, entry, n)
         return self.submit_pickled(future, entry, args, kwargs)
@@ -519,13 +801,13 @@ cdef class Client:
             self.keep_time(future.options)
         return future
 
-    cdef Py_ssize_t put_in_block(self, object args, uint64_t *offset) noexcept:
+    cdef Py_ssize_t put_in_block(self, object args, uint64_t *offset, Sharing *sharing) noexcept:
         """Writes the compact form of arguments into a block. Its length, or -1 if there is no such form, or no block. Creates
         no object, as put()."""
-        cdef Py_ssize_t n = compact_size(args)
+        cdef Py_ssize_t n = compact_size(args, sharing)
         if n < 0 or rp_arena_alloc(&self.pool.arena, n, offset):
             return -1
-        put(rp_pool_block(&self.pool, 0, offset[0], n), n, args)
+        put(rp_pool_block(&self.pool, 0, offset[0], n), n, args, sharing)
         return n
 
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:
@@ -546,19 +828,20 @@ cdef class Client:
     cdef submit_pickled(self, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
         """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
         to be sent again."""
-        cdef Parcel parcel
+        cdef Parcel parcel = Parcel()
         cdef rp_slot *slot
         cdef uint64_t n
         cdef int kind
+        parcel.client = self
         try:
             if entry is None:
                 kind = KIND_CALL_PICKLE
-                data = pack((future.fn, args, kwargs or {}))
+                data = pack((future.fn, args, kwargs or {}), parcel)
             elif kwargs:
                 kind = KIND_KWARGS_PICKLE
-                data = pack((args, kwargs))
+                data = pack((args, kwargs), parcel)
             else:
-                data = encode(args, &kind)
+                data = encode(args, &kind, parcel)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -567,19 +850,26 @@ cdef class Client:
         if n > self.pool.arena_bytes:
             return self.refuse(future, MemoryError(
                 f"the arguments take {n} bytes, more than this pool's {self.pool.arena_bytes} bytes of shared "
-                "memory for arguments can ever hold"))
+                "memory for arguments can ever hold (see shared_memory_limit)"))
         future.kind |= kind
+        future.shared = parcel.shared
+        parcel.shared = None
+        parcel.client = None
         if type(data) is Parcel:
-            parcel = <Parcel>data
             if self.free_entry == NO_ENTRY:
                 self.grow_table()
             self.check()
             # As in submit().
             if self.queued == 0 and (future.options is None or future.options.retries == 0):
                 slot = rp_board_try_reserve(&self.pool.board)
-                if slot != NULL and rp_arena_alloc(&self.pool.arena, n, &future.block) == 0:
-                    parcel.write(rp_pool_block(&self.pool, 0, future.block, n))
-                    return self.send_now(slot, future, entry, n)
+                if slot != NULL and (parcel.spread(&self.pool.arena) == 0 or (
+                        self.sweep_if_released() and parcel.spread(&self.pool.arena) == 0)):
+                    parcel.fill(&self.pool)
+                    future.block = parcel.block
+                    future.value = parcel
+                    self.send_now(slot, future, entry, parcel.head_bytes())
+                    parcel.clear()
+                    return future
             data = parcel.join()
         self.check()  # pickling ran user code, in which the pool may have been shut down
         if self.free_entry == NO_ENTRY:
@@ -669,7 +959,7 @@ cdef class Client:
                 # To make the exception may run user code, which may settle the future: fail() looks again.
                 self.fail(future, MemoryError(
                     f"the arguments take {n} bytes, and this pool's {self.pool.arena_bytes} bytes of shared memory for "
-                    "arguments have no such block"))
+                    "arguments have no such block (see shared_memory_limit)"))
                 continue
             self.queue.popleft()
         if self.open:
@@ -1024,11 +1314,11 @@ cdef class Client:
             if r.items > chunk.n or (kind == KIND_LAST and r.items != chunk.n):
                 raise RuntimeError(f"worker {w} sent the results of {r.items} items, not of {chunk.n}")
             if r.items:
-                value = self.payload(w, r, KIND_VALUE_PICKLE)
+                value = self.payload(w, r, KIND_PART)
                 if r.bytes < sizeof(rp_tray):
                     raise RuntimeError(f"worker {w} sent results of an impossible size")
                 if r.offset:
-                    at = rp_pool_block(&self.pool, w + 1, r.offset, r.bytes)
+                    at = rp_pool_block(&self.pool, self.pool.arena_of[w], r.offset, r.bytes)
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent the results of other items")
@@ -1044,6 +1334,8 @@ cdef class Client:
             if kind == KIND_PART:
                 rest = Chunk()
         except Exception as error:
+            if not isinstance(error, MemoryError):
+                self.distrust(w)
             self.conclude(chunk, FORM_ERROR, error)
         else:
             if last is not None and last is not chunk:
@@ -1071,15 +1363,16 @@ cdef class Client:
             The item that it was running, or None.
         """
         cdef uint64_t offset = rp_pool_lost_tray(&self.pool, w, chunk.task_id), used, head
+        cdef uint32_t arena = self.pool.arena_of[w]
         cdef uint32_t next = chunk.base + 1, end = 0, n = 0
-        cdef const uint8_t *at = rp_pool_block(&self.pool, w + 1, offset, sizeof(rp_tray)) if offset else NULL
+        cdef const uint8_t *at = rp_pool_block(&self.pool, arena, offset, sizeof(rp_tray)) if offset else NULL
         cdef Chunk rest
         cdef rp_tray tray
         if at != NULL:
             memcpy(&tray, at, sizeof(rp_tray))
             used = rp_pool_tray_used(<const rp_tray *>at)
             if (tray.first == chunk.base and used >= sizeof(rp_tray)
-                    and rp_pool_block(&self.pool, w + 1, offset, used) != NULL):
+                    and rp_pool_block(&self.pool, arena, offset, used) != NULL):
                 results = PyBytes_FromStringAndSize(<char *>at, used)
                 at = <const uint8_t *>PyBytes_AS_STRING(results)
                 offset = sizeof(rp_tray)
@@ -1117,6 +1410,7 @@ cdef class Client:
             self.free_block(future.block)
             future.block = 0
         future.pos = POS_QUEUED
+        future.lost = False
         self.outstanding -= 1
         self.queued += 1
         self.queue.appendleft(future)
@@ -1177,8 +1471,11 @@ cdef class Client:
         cdef int form
         cdef int collects
         cdef uint32_t kind = r.kind & KIND_MASK
+        if kind == KIND_START_ERROR and rp_pool_worker_state(&self.pool, w) >= RP_STARTED:
+            kind = KIND_MASK  # it comes too late to be one
         if found == NULL and kind != KIND_START_ERROR:
             self.strays += 1
+            self.distrust(w)
             if r.offset:
                 self.return_block(w, r.offset)
             return
@@ -1198,6 +1495,8 @@ cdef class Client:
         except Exception as error:
             value = error
             form = FORM_ERROR
+            if not isinstance(error, MemoryError):
+                self.distrust(w)
         if kind != KIND_START_ERROR:
             future = <FutureBase>found
             self.conclude(future, form, value)
@@ -1211,23 +1510,31 @@ cdef class Client:
             except BaseException as error:
                 self.start_error = error
 
+    cdef void distrust(self, uint32_t w) noexcept:
+        """Worker w has written wildly. It may have spoilt the result of another task of its own, and then nobody would ever
+        settle that: so it is killed, and at its burial the tasks are found that nobody has."""
+        PyByteArray_AS_STRING(self.wild)[w] = 1
+        self.alarm()
+
     cdef object payload(self, uint32_t w, rp_result *r, uint32_t kind):
+        """What a result holds: its value if that was in the slot and compact, else bytes or a Payload."""
         cdef Payload payload
+        cdef const unsigned char *p
         if r.offset == 0:
             if r.bytes > RP_RESULT_INLINE:
                 raise RuntimeError(f"worker {w} sent a result of an impossible size")
             if kind == KIND_VALUE:
                 return get_whole(r.inline_bytes, r.bytes)
-            if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR):
+            if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
                 return PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes)
-        elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR):
-            if rp_pool_block(&self.pool, w + 1, r.offset, r.bytes) == NULL:
-                raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
+        elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
             payload = Payload()
             payload.client = self
-            payload.w = w
-            payload.offset = r.offset
-            payload.n = r.bytes
+            block = self.new_block(w, r.offset, r.bytes)
+            p = (<Block>block).at()
+            if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == SPREAD:
+                payload.views = self.new_views(w, <unsigned char *>p, r.bytes, &payload.pickle_at)
+            payload.block = block
             payload.next = self.payloads
             if self.payloads != NULL:
                 (<Payload>self.payloads).prev = <Payload_p>payload
@@ -1235,11 +1542,67 @@ cdef class Client:
             return payload if kind != KIND_START_ERROR else payload.bytes()
         raise RuntimeError(f"worker {w} sent a result of an unknown kind")
 
-    cdef void let_go(self, Payload payload) noexcept:
-        """Unlinks a payload and gives its block back to the worker."""
-        self.unlink(payload)
-        self.return_block(payload.w, payload.offset)
-        self.unmap_if_unused()
+    cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n):
+        cdef Block block
+        cdef uint32_t arena = self.pool.arena_of[w]
+        if rp_pool_block(&self.pool, arena, offset, n) == NULL:
+            raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
+        block = Block()
+        block.arena = arena
+        block.offset = offset
+        block.n = n
+        block.next = self.blocks_here
+        if self.blocks_here != NULL:
+            (<Block>self.blocks_here).prev = <Block_p>block
+        self.blocks_here = <Block_p>block
+        self.arenas[arena].blocks += 1
+        block.client = self
+        return block
+
+    cdef list new_views(self, uint32_t w, unsigned char *p, uint64_t n, uint64_t *pickle_at):
+        """The buffers of a parcel that is spread."""
+        cdef Entry entries[MAX_BUFFERS]
+        cdef ResultView view
+        cdef uint32_t k
+        cdef list views = []
+        for k in range(read_head(p, n, entries, pickle_at)):
+            if entries[k].offset & (LARGE_BUFFER - 1) or entries[k].size < LARGE_BUFFER:
+                raise RuntimeError(f"worker {w} sent a result whose parts no block could hold")
+            view = ResultView()
+            view.size = entries[k].size
+            view.readonly = entries[k].readonly
+            view.block = self.new_block(w, entries[k].offset, entries[k].size)
+            view.at = view.block.at()
+            views.append(view)
+        return views
+
+    cdef list use_views(self, uint32_t arena, list views):
+        """What a pickle's buffers are to be: the views, or copies, where they cannot stay."""
+        cdef Block block
+        cdef list buffers = []
+        cdef bint can_stay = self.can_stay(arena)
+        for view in views:
+            block = (<ResultView>view).block
+            if (<View>view).used or (can_stay and rp_pool_may_hold(&self.pool, arena, block.offset, block.n)):
+                (<ResultView>view).use()
+                buffers.append(PyMemoryView_FromObject(view))
+            else:
+                buffers.append(own_copy((<View>view).at, (<View>view).size, (<View>view).readonly))
+        return buffers
+
+    cdef bint can_stay(self, uint32_t arena) noexcept:
+        """May buffers in this arena be used in place? When its worker dies, it is lost to others until they are not used
+        any more; so there must be another one then, for each that is used so."""
+        cdef uint32_t i
+        cdef int spare = 0
+        if self.arenas[arena].owner == NOBODY or self.arenas[arena].used:
+            return True
+        for i in range(1, self.n_arenas):
+            if self.arenas[i].owner == NOBODY:
+                spare += self.arenas[i].blocks == 0
+            else:
+                spare -= self.arenas[i].used != 0
+        return spare > 0
 
     cdef void unlink(self, Payload payload) noexcept:
         if payload.prev != NULL:
@@ -1249,6 +1612,42 @@ cdef class Client:
         if payload.next != NULL:
             (<Payload>payload.next).prev = payload.prev
         payload.prev = payload.next = NULL
+
+    cdef void send_home(self, Block block) noexcept:
+        """A block that is not wanted here any more goes back to its worker, or, if that is no more, to the system."""
+        cdef ArenaEntry *arena = &self.arenas[block.arena]
+        if block.prev != NULL:
+            (<Block>block.prev).next = block.next
+        else:
+            self.blocks_here = block.next
+        if block.next != NULL:
+            (<Block>block.next).prev = block.prev
+        arena.blocks -= 1
+        if not self.open:
+            return
+        if arena.owner != NOBODY and not self.retired:
+            self.return_block(arena.owner, block.offset)
+        elif arena.blocks == 0:
+            rp_pool_clear(&self.pool, self.pool.arenas + block.arena * self.pool.arena_bytes, self.pool.arena_bytes)
+        else:
+            rp_pool_clear(&self.pool, block.offset, whole_pages(block.n) if block.n > 2048 else block.n)
+        self.unmap_if_unused()
+
+    cdef clear_but_for_blocks(self, uint32_t arena):
+        """Gives the memory of an arena back, whose worker is no more, but for the blocks that are here."""
+        cdef uint64_t at = self.pool.arenas + arena * self.pool.arena_bytes, end = at + self.pool.arena_bytes
+        cdef Block_p p = self.blocks_here
+        cdef list taken = []
+        while p != NULL:
+            if (<Block>p).arena == arena:
+                taken.append(((<Block>p).offset, (<Block>p).n))
+            p = (<Block>p).next
+        taken.sort()
+        taken.append((end, 0))
+        for offset, n in taken:
+            if <uint64_t>offset > at:
+                rp_pool_clear(&self.pool, at, offset - at)
+            at = max(at, <uint64_t>(offset + n))
 
     cdef void return_block(self, uint32_t w, uint64_t offset) noexcept:
         if self.open and not self.retired and rp_pool_return_block(&self.pool, w, offset):
@@ -1267,7 +1666,7 @@ cdef class Client:
         cdef Payload payload
         while p != NULL:
             payload = <Payload>p
-            if payload.w == w:
+            if self.arenas[payload.block.arena].owner == w:
                 p = NULL
                 payload.bytes()
                 p = self.payloads  # from the start: user code that ran meanwhile may have dropped any of them
@@ -1277,12 +1676,31 @@ cdef class Client:
     cdef spoil_one(self, uint32_t w, error):
         """Gives up a payload that cannot be copied, though its memory passes to another worker: reading it raises."""
         cdef Payload_p p = self.payloads
-        while p != NULL and (<Payload>p).w != w:
+        while p != NULL and self.arenas[(<Payload>p).block.arena].owner != w:
             p = (<Payload>p).next
         if p != NULL:
             (<Payload>p).lost = error
-            self.let_go(<Payload>p)
-            (<Payload>p).offset = 0
+            (<Payload>p).leave_arena()
+
+    cdef leave_arena(self, uint32_t w):
+        """Worker w has died. If objects use parts of its arena, that stays as it is, and its successor gets another; else
+        what lies there is copied, and its successor gets an empty one."""
+        cdef uint32_t arena = self.pool.arena_of[w], spare = 1
+        if self.arenas[arena].used == 0:
+            while True:
+                try:
+                    self.copy_out(w)
+                    break
+                except MemoryError as error:
+                    self.spoil_one(w, error)
+        if self.arenas[arena].used:  # perhaps only since then
+            while spare < self.n_arenas and (self.arenas[spare].owner != NOBODY or self.arenas[spare].blocks):
+                spare += 1
+            if spare == self.n_arenas:
+                raise RuntimeError("there is no arena to spare for a worker's successor")  # can_stay() has seen to one
+            self.arenas[arena].owner = NOBODY
+            self.arenas[spare].owner = w
+            rp_pool_give_arena(&self.pool, w, spare)
 
     # ---- waiting ----
 
@@ -1346,6 +1764,7 @@ cdef class Client:
                     PyErr_CheckSignals()
                     # And somebody may hold up those we count on: the leader by a __del__, the collector by a callback.
                     self.attend()
+                    self.look_for_missing()
         finally:
             future.n_waiting -= 1
             self.leave(&waiter)
@@ -1415,6 +1834,8 @@ cdef class Client:
         """Takes in results, moves tasks up, and gives workers the memory that they wait for."""
         cdef uint32_t w
         self.drain()
+        if self.open:
+            self.sweep_if_released()
         self.pump()
         for w in range(self.pool.n_workers):
             if not self.open or self.retired:
@@ -1424,10 +1845,13 @@ cdef class Client:
                 self.drain_worker(w)  # all that it published before it asked: some of its blocks may be there
                 try:
                     self.copy_out(w)
+                    copied = True
                 except MemoryError:  # then the worker waits until results are read or dropped
-                    pass
+                    copied = False
                 if self.open and not self.retired:
                     self.flush_returns(w)
+                    if copied and not self.unreturned[w]:
+                        rp_pool_grant(&self.pool, w)
 
     def tell_news(self):
         """Tells those who watch futures that are done. Raises nothing."""
@@ -1570,6 +1994,10 @@ cdef class Client:
         signals = []
         if not self.open or self.retired:
             return signals, None
+        for w in range(self.pool.n_workers):
+            if self.wild[w]:
+                self.wild[w] = 0
+                signals.append((w, True))
         if self.timed == 0:
             self.shortest_ns = 0
         else:
@@ -1647,25 +2075,66 @@ cdef class Client:
         cdef uint64_t ids[3]
         cdef uint32_t n, i
         cdef PyObject *found
+        cdef Shared_p share
         lost = []
+        cdef uint32_t arena = self.pool.arena_of[w]
         self.drain_worker(w)
-        while True:
-            try:
-                self.copy_out(w)
-                break
-            except MemoryError as error:
-                self.spoil_one(w, error)
-        self.unreturned[w].clear()
         ids[2] = rp_pool_chunk_of(&self.pool, w)  # first, for what it has left of that is there until recover()
         found = self.find(ids[2])
         if found != NULL and type(<object>found) is Chunk:
             self.lose(w, <FutureBase>found, lost)
+        self.leave_arena(w)
+        self.unreturned[w].clear()
         n = rp_pool_recover(&self.pool, w, ids)
         for i in range(n):
             found = self.find(ids[i])
             if found != NULL and ids[i] != ids[2]:
                 self.lose(w, <FutureBase>found, lost)
+        try:
+            self.clear_but_for_blocks(arena)
+        except MemoryError:  # then it stays a while
+            pass
+        for future in self.missing():
+            self.lose(w, <FutureBase>future, lost)
+        self.wild[w] = 0
+        self.sweep(w)
+        share = self.shares
+        while share != NULL:
+            self.let_parcel_go((<Shared>share).parcel, w)
+            share = (<Shared>share).next
         return lost
+
+    cdef list missing(self):
+        """Pending tasks that have been claimed and that nobody has: a worker has spoilt its account of what it runs, or the
+        result. Not those whose worker is being buried."""
+        cdef FutureBase future
+        cdef uint32_t i
+        cdef list found = []
+        for i in range(self.table_size):
+            if self.table[i].future == NULL:
+                continue
+            future = <FutureBase>self.table[i].future
+            if self.is_missing(future):
+                found.append(future)
+        if found:
+            self.drain()  # who has answered names the task no more
+        return [each for each in found if (<FutureBase>each).state == PENDING and (<FutureBase>each).client is self
+                and self.is_missing(<FutureBase>each)]
+
+    cdef bint is_missing(self, FutureBase future) noexcept:
+        return (future.pos != POS_QUEUED and not future.lost and rp_board_claimed(&self.pool.board, future.pos)
+                and rp_pool_holder(&self.pool, future.task_id, future.pos) == self.pool.n_workers)
+
+    cdef look_for_missing(self):
+        """To be called while nothing happens: nobody must wait for ever for what a living worker has spoilt."""
+        cdef uint64_t now = rp_os_now_ns()
+        if not self.open or self.retired or now - self.looked_ns < <uint64_t>SIGNAL_NS:
+            return
+        self.looked_ns = now
+        for future in self.missing():
+            self.fail(future, RuntimeError(
+                f"no worker has the task {self.describe(future)} or has answered it: one of them has written wildly into the "
+                "memory that they share with this process"))
 
     cdef lose(self, uint32_t w, FutureBase future, list lost):
         """Worker w has died with this task. Of a chunk, that is one item at most."""
@@ -1684,6 +2153,9 @@ cdef class Client:
             finally:
                 let_gc(collects)
         if future is not None and future not in lost:
+            if type(future.value) is Parcel:
+                self.let_parcel_go(<Parcel>future.value, w)
+            future.lost = True
             lost.append(future)
 
     def rouse(self):
@@ -1746,10 +2218,16 @@ cdef class Client:
             self.retired = True
             rp_segment_close_fd(&self.pool.segment)
             self.unmap_if_unused()
+            try:
+                for arena in range(self.n_arenas):
+                    if self.open:
+                        self.clear_but_for_blocks(arena)
+            except MemoryError:  # then it stays a while
+                pass
 
     cdef void unmap_if_unused(self) noexcept:
         # A waiter may have been told and yet be on its way out of the kernel, about to touch its bell.
-        if self.open and self.retired and self.payloads == NULL and self.waiters == NULL:
+        if self.open and self.retired and self.blocks_here == NULL and self.waiters == NULL:
             self.open = False
             rp_pool_destroy(&self.pool)
 

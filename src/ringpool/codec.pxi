@@ -16,9 +16,12 @@
 #   BYTEARRAY           u64 length, the bytes
 #   TUPLE, LIST         u8 length, that many values
 #   DICT                u8 length, that many times a key and a value
+#   SHARED              u64 number, u64 offset and u64 length of where it lies: a shared object. In arguments only
 #
 # parcel := u8 PARCEL, 3 bytes, u32 buffers, u64 n, a u64 (length << 1 | read-only) for each buffer, n bytes of pickle, the
 #           buffers, each at a multiple of 64 bytes. A pickle begins with another byte.
+# spread := u8 SPREAD, 3 bytes, u32 buffers, u64 n, for each buffer (u64 length << 1 | read-only, u64 offset of its block,
+#           u64 worker + 1 that holds it, or 0), n bytes of pickle. Only in a block.
 #
 # All in the byte order of the machine. A reader looks once at each tag and length, checks it against the end, and looks at
 # characters when it has copied them: the bytes may be a wild worker's, who writes them while they are read.
@@ -37,6 +40,7 @@ cdef enum:
     TAG_LONG_STR = 10
     TAG_LONG_BYTES = 11
     TAG_BYTEARRAY = 12
+    TAG_SHARED = 13
 
 # What a payload holds. Tasks:
 cdef enum:
@@ -63,6 +67,7 @@ cdef enum:
 
 cdef enum:
     PARCEL = 1
+    SPREAD = 2              # a parcel with each buffer in a block of its own, of which the receiver makes a view
     MAX_BUFFERS = 16        # of a parcel; what is beyond them goes with the pickle
     LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
 
@@ -70,9 +75,14 @@ cdef enum:
     MAX_DEPTH = 8     # of nested containers in the compact form; arbitrary
     MAX_MUTABLE = 16  # lists and dicts in it: each is compared with those before it
 
+cdef struct Sharing:  # of shared objects, while arguments are encoded
+    PyObject *client  # whose there may be among them
+    PyObject *shared  # the one that is, or NULL
+
 cdef struct Seen:     # the lists and dicts of a value
     uint32_t n
     PyObject *each[MAX_MUTABLE]
+    Sharing sharing
 
 
 cdef bint see(Seen *seen, PyObject *o) noexcept:
@@ -88,17 +98,23 @@ cdef bint see(Seen *seen, PyObject *o) noexcept:
     return True
 
 
-cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o) noexcept:
+cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=NULL) noexcept:
     """Writes the compact form of o; its length, or -1 if it has none or does not fit. Runs no Python code and creates
     no object, so it may stand between the reservation of a slot and its publication."""
     cdef Seen seen
+    cdef Py_ssize_t n
     seen.n = 0
-    return put_part(p, room, o, &seen, 0)
+    seen.sharing.client = sharing.client if sharing != NULL else NULL
+    seen.sharing.shared = NULL
+    n = put_part(p, room, o, &seen, 0)
+    if sharing != NULL and n >= 0:
+        sharing.shared = seen.sharing.shared
+    return n
 
 
-cdef inline Py_ssize_t compact_size(object o) noexcept:
+cdef inline Py_ssize_t compact_size(object o, Sharing *sharing=NULL) noexcept:
     """The length of the compact form, however long; -1 if there is none."""
-    return put(NULL, PY_SSIZE_T_MAX, o)
+    return put(NULL, PY_SSIZE_T_MAX, o, sharing)
 
 
 cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen, int depth) noexcept:
@@ -208,6 +224,18 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
             memcpy(p + 1, &n, 8)
             memcpy(p + 9, PyByteArray_AS_STRING(o), n)
         return 9 + n
+    if type(o) is Shared:
+        if room < 25 or <PyObject *>(<Shared>o).client != seen.sharing.client:
+            return -1
+        if seen.sharing.shared != NULL and seen.sharing.shared != <PyObject *>o:  # one can be noted
+            return -1
+        seen.sharing.shared = <PyObject *>o
+        if p != NULL:
+            p[0] = TAG_SHARED
+            memcpy(p + 1, &(<Shared>o).id, 8)
+            memcpy(p + 9, &(<Shared>o).parcel.block, 8)
+            memcpy(p + 17, &(<Shared>o).parcel.block_bytes, 8)
+        return 25
     return -1
 
 
@@ -302,6 +330,9 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
             if tag == TAG_BYTEARRAY:
                 return PyByteArray_FromStringAndSize(<const char *>p + 9, n)
             return PyBytes_FromStringAndSize(<const char *>p + 9, n)
+    if tag == TAG_SHARED and left >= 25:
+        at[0] = p + 25
+        return shared_at(look64(p + 1), look64(p + 9), look64(p + 17))
     raise ValueError("a compact value is malformed")
 
 
@@ -330,28 +361,42 @@ cdef object get_whole(const unsigned char *p, Py_ssize_t n):
     return value
 
 
-cdef object encode(object o, int *kind):
+cdef object encode(object o, int *kind, Parcel parcel=None):
     """The compact form, or what pack() makes of what has none; *kind says which: KIND_ARGS, KIND_VALUE, or those with
     _PICKLE."""
-    cdef Py_ssize_t n = compact_size(o)
+    cdef Sharing sharing
+    sharing.client = <PyObject *>parcel.client if parcel is not None else NULL
+    sharing.shared = NULL
+    cdef Py_ssize_t n = compact_size(o, &sharing)
     if n >= 0:
         data = PyBytes_FromStringAndSize(NULL, n)
-        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o) == n:  # to make room may have run code that changes o
+        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o, &sharing) == n:  # to make room may have changed o
             kind[0] = KIND_VALUE
+            if sharing.shared != NULL:
+                parcel.shared = [<object>sharing.shared]
             return data
     kind[0] = KIND_VALUE_PICKLE
-    return pack(o)
+    return pack(o, parcel)
 
 
 @cython.final
 @cython.no_gc_clear
 cdef class Parcel:
-    """A pickle and the large buffers that it leaves out, which are copied once, into a block."""
+    """A pickle and the large buffers that it leaves out, which are copied once, into blocks."""
 
     cdef bytes pickle
     cdef Py_buffer buffers[MAX_BUFFERS]
     cdef uint32_t count
     cdef uint64_t bytes    # of all of it, as write() lays it out
+    cdef uint64_t block    # the one that leads to the others, when it is spread; else 0
+    cdef uint64_t block_bytes
+    cdef uint64_t before   # bytes of it before that: of a shared object
+    cdef Client client     # whose shared objects may be in it; None if none may
+    cdef list shared       # those that are, or None
+    cdef uint64_t at[MAX_BUFFERS]  # the blocks of the buffers; 0 once freed
+    cdef uint32_t blocks   # how many there were
+    cdef uint32_t holder   # who still holds some of them
+    cdef PyObject *next    # of those whose tasks are answered, and that are held
 
     def __call__(self, buffer):
         """What a pickler's buffer_callback is to do: takes the buffer, or leaves it to the pickle."""
@@ -391,10 +436,65 @@ cdef class Parcel:
             memcpy(p + at, self.buffers[k].buf, n)
             at += n
 
+    cdef uint64_t head_bytes(self) noexcept:
+        """What leads to the blocks, when it is spread."""
+        return 16 + 24 * self.count + PyBytes_GET_SIZE(self.pickle)
+
+    cdef int spread(self, rp_arena *arena) noexcept:
+        """Finds blocks, all or none. 0, -ENOMEM or -E2BIG."""
+        cdef uint64_t n
+        cdef uint32_t k
+        cdef int err
+        self.block_bytes = self.before + self.head_bytes()
+        err = rp_arena_alloc(arena, self.block_bytes, &self.block)
+        if err:
+            self.block = 0
+            return err
+        for k in range(self.count):
+            err = rp_arena_alloc(arena, self.buffers[k].len, &self.at[k])
+            if err:
+                while k:
+                    k -= 1
+                    rp_arena_free(arena, self.at[k], &n)
+                rp_arena_free(arena, self.block, &n)
+                self.block = 0
+                return err
+        self.blocks = self.count
+        return 0
+
+    cdef void fill(self, rp_pool *pool) noexcept:
+        """Writes into the blocks."""
+        cdef unsigned char *p = rp_pool_block(pool, pool.own, self.block, self.block_bytes)
+        cdef uint64_t n = PyBytes_GET_SIZE(self.pickle)
+        cdef uint64_t entry[3]
+        cdef uint32_t k
+        memset(p, 0, self.before + 16)
+        p += self.before
+        p[0] = SPREAD
+        memcpy(p + 4, &self.count, 4)
+        memcpy(p + 8, &n, 8)
+        memcpy(p + 16 + 24 * self.count, PyBytes_AS_STRING(self.pickle), n)
+        for k in range(self.count):
+            n = self.buffers[k].len
+            entry[0] = n << 1 | (self.before != 0 or self.buffers[k].readonly != 0)
+            entry[1] = self.at[k]
+            entry[2] = 0
+            memcpy(p + 16 + 24 * k, entry, 24)
+            memcpy(rp_pool_block(pool, pool.own, self.at[k], n), self.buffers[k].buf, n)
+
     cdef bytes join(self):
         data = PyBytes_FromStringAndSize(NULL, self.bytes)
         self.write(<unsigned char *>PyBytes_AS_STRING(data))
         return data
+
+    def reduce(self, Shared shared):
+        """What a pickler is to make of a shared object."""
+        if shared.client is not self.client:
+            raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
+        if self.shared is None:
+            self.shared = []
+        self.shared.append(shared)
+        return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)
 
     cdef void clear(self) noexcept:
         while self.count:
@@ -409,9 +509,35 @@ cdef inline uint64_t aligned(uint64_t at) noexcept:
     return (at + 63) & ~<uint64_t>63
 
 
-cdef object pack(object o):
+cdef struct Entry:  # of a buffer that was spread
+    uint64_t size
+    uint64_t offset
+    bint readonly
+    unsigned char *holder  # where it is said who holds it
+
+
+cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99:
+    """Reads what leads to a parcel's blocks, from a block of n bytes. Gives how many there are; none is looked at."""
+    cdef uint64_t count, size, word, k
+    if n >= 16:
+        count = look32(p + 4)
+        size = look64(p + 8)
+        if count <= MAX_BUFFERS and 16 + 24 * count <= n and size == n - 16 - 24 * count:
+            for k in range(count):
+                word = look64(p + 16 + 24 * k)
+                entries[k].size = word >> 1
+                entries[k].readonly = word & 1
+                entries[k].offset = look64(p + 24 + 24 * k)
+                entries[k].holder = p + 32 + 24 * k
+            pickle_at[0] = 16 + 24 * count
+            return <uint32_t>count
+    raise ValueError("a parcel is cut off")
+
+
+cdef object pack(object o, Parcel parcel=None):
     """Pickles o, as dumps(); but gives a Parcel if there are large buffers in it."""
-    cdef Parcel parcel = Parcel()
+    if parcel is None:
+        parcel = Parcel()
     data = dumps(o, parcel)
     if parcel.count == 0:
         return data
@@ -446,12 +572,15 @@ cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
         at = aligned(at)
         if at > left or size > left - at:
             raise ValueError("a parcel is cut off")
-        if word & 1:
-            buffers.append(PyBytes_FromStringAndSize(<const char *>p + at, size))
-        else:
-            buffers.append(PyByteArray_FromStringAndSize(<const char *>p + at, size))
+        buffers.append(own_copy(p + at, size, word & 1))
         at += size
     return data, buffers
+
+
+cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly):
+    if readonly:
+        return PyBytes_FromStringAndSize(<const char *>p, n)
+    return PyByteArray_FromStringAndSize(<const char *>p, n)
 
 
 cdef object loads_at(const unsigned char *p, Py_ssize_t n):
@@ -472,6 +601,8 @@ cdef bytes dumps(object o, Parcel parcel=None):
     cdef object pickler = Pickler(buffer, 5, buffer_callback=parcel)
     # One dict, which the C pickler looks up fastest; made each time, since either part may change.
     pickler.dispatch_table = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}
+    if parcel is not None and parcel.client is not None:
+        pickler.dispatch_table[Shared] = parcel.reduce
     try:
         pickler.dump(o)
     except Exception as first:
@@ -480,6 +611,7 @@ cdef bytes dumps(object o, Parcel parcel=None):
         try:
             if parcel is not None:
                 parcel.clear()
+                parcel.shared = None
             return cloudpickle_dumps(o, parcel)
         except Exception as second:
             raise (second if isinstance(first, (AttributeError, pickle.PicklingError)) else first) from None
@@ -488,7 +620,8 @@ cdef bytes dumps(object o, Parcel parcel=None):
 
 cdef bytes cloudpickle_dumps(object o, Parcel parcel=None):
     cdef object buffer = BytesIO()
-    functions.by_value_pickler()(buffer, protocol=5, buffer_callback=parcel).dump(o)
+    more = {Shared: parcel.reduce} if parcel is not None and parcel.client is not None else {}
+    functions.by_value_pickler()(buffer, more, parcel).dump(o)
     return buffer.getvalue()
 
 

@@ -37,6 +37,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from ringpool import _core, machine
+from ringpool._core import Shared
 from ringpool.future import Future
 from ringpool.progress import Meter, Progress
 from ringpool.supervisor import ABORT_GRACE_S, GRACE_S, Supervisor
@@ -67,6 +68,12 @@ class ProcessPoolExecutor(Executor):
             shared nor of files) is replaced when another is ready. None for no limit.
         on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied,
             and another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
+        shared_memory_limit: Bytes of shared memory that the pool takes at most. Each worker, and the program for all
+            arguments, gets an equal share, a power of two, and what is kept of dead workers counts too; so the largest
+            argument or result is the largest power of two that is at most two thirds of ``limit / (max_workers + 1)``
+            (with successors, half of that), less some 2 MB. What finds no room waits: tasks in the program, results in
+            their workers. What can never fit fails with MemoryError. None: each may take what the machine, or its
+            control group, has.
         cancel_running: Whether `Future.cancel` also ends a task that runs, as `Future.cancel(running=True)` does. So
             does then asyncio, when it cancels what awaits a future.
 
@@ -86,6 +93,7 @@ class ProcessPoolExecutor(Executor):
         max_tasks_per_child: int | None = None,
         max_memory_per_child: int | None = None,
         on_worker_death: str = "replace",
+        shared_memory_limit: int | None = None,
         cancel_running: bool = False,
     ) -> None:
         if max_workers is None:
@@ -113,6 +121,8 @@ class ProcessPoolExecutor(Executor):
                 raise TypeError("max_memory_per_child must be an integer")
             if max_memory_per_child <= 0:
                 raise ValueError("max_memory_per_child must be >= 1")
+        if shared_memory_limit is not None and not isinstance(shared_memory_limit, int):
+            raise TypeError("shared_memory_limit must be an integer")
         if on_worker_death not in ("replace", "break"):
             raise ValueError("on_worker_death must be 'replace' or 'break'")
         self._max_workers = max_workers
@@ -126,6 +136,7 @@ class ProcessPoolExecutor(Executor):
             max_tasks_per_child,
             max_memory_per_child,
             on_worker_death,
+            shared_memory_limit,
         )
         self._client = self._supervisor.client
         self._client.cancel_running = bool(cancel_running)
@@ -175,6 +186,29 @@ class ProcessPoolExecutor(Executor):
         if not self._begun:
             return self._submit_early(fn, args, kwargs)
         return self._client.submit(fn, args, kwargs)
+
+    def share(self, obj: Any) -> Shared:
+        """Encodes an object once, for all tasks that use it.
+
+        ``model = pool.share(model); pool.map(functools.partial(predict, model), records)``
+
+        What this returns stands for the object wherever it is among the arguments of this pool's tasks, or in the
+        functions that they call. The tasks see the object itself. Each worker decodes it once and keeps it, so one that
+        changes it changes what later tasks in that worker see; large buffers (of arrays, for example) lie in shared
+        memory, once for all, and cannot be written to.
+
+        Args:
+            obj: Anything that could be an argument.
+
+        Returns:
+            What stands for it. The memory is free when this is gone, with the tasks that have it among their arguments.
+
+        Raises:
+            MemoryError: There is no room for it.
+            BrokenProcessPool: The pool is broken.
+            RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
+        """
+        return self._client.share(obj)
 
     def submit_many(
         self, fn: Callable[..., _T], args: Iterable[Iterable[Any]], *, chunksize: int | None = None
@@ -430,6 +464,10 @@ class View(Executor):
         """As `ProcessPoolExecutor.map`, with the options: a time limit among them holds for each item, whatever the
         chunks. (`timeout` here is how long to wait for results, as in the stdlib.)"""
         return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
+
+    def share(self, obj: Any) -> Shared:
+        """As `ProcessPoolExecutor.share`; the options have no part in it."""
+        return self._pool.share(obj)
 
     def submit_many(
         self, fn: Callable[..., _T], args: Iterable[Iterable[Any]], *, chunksize: int | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
+from collections.abc import Mapping
 from multiprocessing.reduction import ForkingPickler
 
 TYPE_CHECKING = False
@@ -55,13 +56,18 @@ def by_reference(obj: Any) -> bool:
 @functools.cache
 def by_value_pickler() -> Any:
     """The class of picklers that send by value what cannot be imported: cloudpickle's, with the reducers that
-    multiprocessing knows besides."""
+    multiprocessing knows besides, and `reducers`, a dict, before all."""
     import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def __init__(self, file: Any, reducers: Mapping[type, Any], buffer_callback: Any) -> None:
+            self.reducers = reducers
+            super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+
         @property
         def dispatch_table(self) -> dict[Any, Any]:
-            return {**cloudpickle.Pickler.dispatch_table, **ForkingPickler._extra_reducers}  # type: ignore[attr-defined]
+            own = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+            return {**cloudpickle.Pickler.dispatch_table, **own, **self.reducers}
 
     return Pickler
 

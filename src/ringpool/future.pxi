@@ -119,6 +119,7 @@ cdef class FutureBase:
     cdef object value
     cdef object fn            # while pending: what the task calls, for messages
     cdef FunctionEntry entry  # while pending: keeps the function's block
+    cdef object shared        # while pending: the shared objects among the arguments
     cdef object cond
     cdef list waiters
     cdef list callbacks
@@ -134,6 +135,7 @@ cdef class FutureBase:
     cdef Ending ending        # while pending; None unless it is to end though it runs
     cdef Batch item_of        # while pending, of an item of submit_many: task_id says which, and it is no task itself
     cdef bint watched
+    cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
     cdef bint told            # _state may show the end
 
     def __init__(self):

@@ -18,6 +18,10 @@ cdef extern from "os.h" nogil:
     uint64_t rp_os_now_ns()
     uint64_t rp_os_own_memory()
     void rp_os_tell(int eventfd)
+    int rp_os_inherit(void *base, uint64_t bytes, int inherited)
+    int rp_os_move(void *from_, uint64_t bytes, void *to)
+    int rp_os_reserve(uint64_t bytes, void **base)
+    void rp_os_unmap(void *base, uint64_t bytes)
     int rp_os_memfd(const char *name, uint64_t bytes, int *fd)
     int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes)
     int rp_os_guard(int pidfd)
@@ -91,14 +95,19 @@ cdef extern from "pool.h" nogil:
         rp_ring *results
         rp_arena arena
         uint32_t index
+        uint32_t own
+        uint32_t *arena_of
+        uint64_t arenas
         uint32_t n_workers
         uint32_t n_cpus
         uint64_t arena_bytes
 
+    uint64_t rp_pool_fixed_bytes(uint32_t n_workers)
     int rp_pool_create(rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
     int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index)
     void rp_pool_destroy(rp_pool *p)
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+    bint rp_pool_may_hold(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     bint rp_pool_crowded(const rp_pool *p)
 
     int rp_pool_await_turn(rp_pool *p, uint64_t ticket, int tell)
@@ -115,6 +124,7 @@ cdef extern from "pool.h" nogil:
     void rp_pool_stop_clock(rp_pool *p)
     bint rp_pool_take_interrupt(rp_pool *p, uint64_t task_id, uint64_t *why)
     enum: RP_CHUNK_ITEMS
+    uint32_t RP_ARENAS(uint32_t n_workers)
     struct rp_tray:
         uint32_t first
         uint32_t ns
@@ -129,7 +139,10 @@ cdef extern from "pool.h" nogil:
     int rp_pool_wait_space(rp_pool *p)
     void rp_pool_publish_result(rp_pool *p, bint last)
     int rp_pool_alloc(rp_pool *p, uint64_t bytes, uint64_t *offset)
+    void rp_pool_take_returns(rp_pool *p)
     int rp_pool_wait_memory(rp_pool *p)
+    void rp_pool_count_release(rp_pool *p)
+    bint rp_pool_has_purged(rp_pool *p)
 
     uint64_t rp_pool_publish(rp_pool *p, uint64_t outstanding)
     bint rp_pool_has_results(const rp_pool *p)
@@ -144,7 +157,12 @@ cdef extern from "pool.h" nogil:
     void rp_pool_set_collect(rp_pool *p, bint on)
     void rp_pool_set_backlog(rp_pool *p, bint backlog)
     int rp_pool_return_block(rp_pool *p, uint32_t w, uint64_t offset)
+    bint rp_pool_has_released(rp_pool *p, uint32_t w)
+    void rp_pool_give_arena(rp_pool *p, uint32_t w, uint32_t arena)
+    void rp_pool_purge(rp_pool *p)
+    void rp_pool_clear(rp_pool *p, uint64_t offset, uint64_t bytes)
     bint rp_pool_wants_memory(rp_pool *p, uint32_t w)
+    void rp_pool_grant(rp_pool *p, uint32_t w)
     void rp_pool_stop(rp_pool *p)
     uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
     bint rp_pool_is_retiring(const rp_pool *p, uint32_t w)

@@ -56,6 +56,7 @@ ABORT_GRACE_S = 0.5
 
 LONGEST_S = 3600.0  # of a sleep: poll(2) counts milliseconds in an int
 
+ARENA_MIN = 1 << 20  # what a pool must have room for; arbitrary
 ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
 
 # Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
@@ -123,6 +124,7 @@ class Supervisor:
         mp_context: Makes the processes.
         orders: What each worker is told, but for its index and the descriptors.
         on_worker_death: "replace" or "break".
+        shared_memory_limit: Bytes; None for none but what the machine has.
     """
 
     def __init__(
@@ -134,10 +136,13 @@ class Supervisor:
         max_tasks: int | None,
         max_memory: int | None,
         on_worker_death: str,
+        shared_memory_limit: int | None,
     ) -> None:
         self._recycles = max_tasks is not None or max_memory is not None
         n_places = 2 * n_workers if self._recycles else n_workers  # each worker's successor starts beside it
-        self.client = _core.Client(n_workers, n_places, machine.usable_cpus(), _arena_bytes(n_places))
+        self.client = _core.Client(
+            n_workers, n_places, machine.usable_cpus(), _arena_bytes(n_places, shared_memory_limit)
+        )
         self._context = mp_context
         self._n_workers = n_workers
         self._initializer = initializer
@@ -636,10 +641,19 @@ def _preload() -> None:
         forkserver.set_forkserver_preload(["__main__", "ringpool.executor", "pkgutil"])
 
 
-def _arena_bytes(n_places: int) -> int:
-    limit = machine.address_space()
-    most = min(machine.usable_memory(), ARENA_MAX)
-    return most if limit is None else min(most, limit // (AS_SHARE * (n_places + 1)))
+def _arena_bytes(n_places: int, shared_memory_limit: int | None = None) -> int:
+    if shared_memory_limit is None:
+        most = machine.usable_memory()
+    else:
+        most = _core.arena_bytes_within(n_places, max(0, min(shared_memory_limit, 1 << 62)))
+        if most < ARENA_MIN:
+            raise ValueError(
+                f"shared_memory_limit={shared_memory_limit} is too little for {n_places} workers and their successors: "
+                "it must leave each of them, and the parent, some megabytes"
+            )
+    space = machine.address_space()
+    most = min(most, ARENA_MAX)
+    return most if space is None else min(most, space // (AS_SHARE * _core.arenas(n_places)))
 
 
 def _refuse() -> RuntimeError:

@@ -32,6 +32,24 @@ def task_is_ending():
     return _here is not None and _here.ending and not _here.forked
 
 
+@cython.final
+@cython.no_gc_clear
+cdef class ArgumentView(View):
+    """A buffer of a task's arguments, in a block of the parent's, which this worker holds as long as this lives."""
+
+    cdef Worker worker
+    cdef unsigned char *holder
+    cdef uint64_t task_id
+
+    def __dealloc__(self):
+        cdef Worker worker = self.worker
+        if self.holder == NULL or worker.forked:
+            return
+        store_word(self.holder, 0)
+        if worker.unanswered != self.task_id:  # else the parent looks when the answer is there
+            rp_pool_count_release(&worker.pool)
+
+
 cdef class Worker:
     """One worker's hold on the pool.
 
@@ -49,6 +67,7 @@ cdef class Worker:
     cdef rp_pool pool
     cdef int pid
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
+    cdef uint64_t unanswered  # the task whose result has not been published, or 0
     cdef bint ending     # an exception has been raised in the task that runs, or in the one before
     cdef bint forked     # this is a child that a task has forked
     cdef rp_tray *tray   # collects the results of a chunk; NULL until there is one
@@ -56,6 +75,8 @@ cdef class Worker:
     cdef uint32_t tray_first, tray_items
     cdef uint64_t tray_ns # when its first item was begun
     cdef uint64_t load_ns # what the function of the chunk took to load, until it has been told
+    cdef bint decoding   # arguments: shared objects may be among them
+    cdef dict shares     # number of a shared object -> (its lease, it)
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
@@ -65,6 +86,7 @@ cdef class Worker:
         self.pid = getpid()
         rp_pool_watch(&self.pool)
         self.callables = {}
+        self.shares = {}
 
     def __init__(self, memfd, n_places, n_cpus, arena_bytes, index):
         global _here
@@ -101,6 +123,8 @@ cdef class Worker:
         rp_pool_join(&self.pool)
         rp_os_tell(tell)  # its predecessor may go
         while True:
+            if rp_pool_has_purged(&self.pool):
+                self.purge()
             slot = rp_pool_try_claim(&self.pool, &pos)
             if slot == NULL:
                 if retiring and rp_pool_is_dismissed(&self.pool):
@@ -189,6 +213,7 @@ cdef class Worker:
         cdef Py_ssize_t n
         cdef uint64_t offset
         self.ending = False
+        self.unanswered = task.task_id
         # From here on a signal may raise an exception, wherever Python code runs, until task_id is 0 again.
         self.task_id = task.task_id
         try:
@@ -212,13 +237,14 @@ cdef class Worker:
                 self.task_id = 0
                 if timed:
                     rp_pool_stop_clock(&self.pool)
+                self.unanswered = 0
                 rp_pool_publish_result(&self.pool, True)
                 return
             n = compact_size(value)
             offset = self.block(n) if n >= 0 else 0
             if offset:
                 RP_STEP(b"worker: block")
-                if put(rp_pool_block(&self.pool, self.pool.index + 1, offset, n), n, value) == n:
+                if put(rp_pool_block(&self.pool, self.pool.own, offset, n), n, value) == n:
                     RP_STEP(b"worker: block filled")
                     value = None
                     self.task_id = 0
@@ -229,11 +255,11 @@ cdef class Worker:
                 self.free(offset)  # while this waited for the block, another thread has changed the value
             data = pack(value)
             if type(data) is Parcel:
-                offset = self.block((<Parcel>data).bytes)
+                offset = self.spread(<Parcel>data)
                 if offset:
                     RP_STEP(b"worker: block")
-                    n = (<Parcel>data).bytes
-                    (<Parcel>data).write(rp_pool_block(&self.pool, self.pool.index + 1, offset, n))
+                    n = (<Parcel>data).head_bytes()
+                    (<Parcel>data).fill(&self.pool)
                     RP_STEP(b"worker: block filled")
                     data = None
                 else:
@@ -325,7 +351,11 @@ cdef class Worker:
                         if task.fn_id:
                             fn = self.callable(task)
                         else:
-                            fn = pickle.loads(PyMemoryView_FromMemory(<char *>code, size, PyBUF_READ))
+                            self.decoding = True
+                            try:
+                                fn = loads_at(code, size)
+                            finally:
+                                self.decoding = False
                             now = rp_os_now_ns()
                             self.load_ns = now - self.tray_ns
                             self.tray_ns = looked = now
@@ -383,9 +413,7 @@ cdef class Worker:
         """Puts an encoded result into the tray, sending what is in it if need be."""
         if not self.make_room(task_id, 8 + len(data)):
             kind = KIND_ERROR
-            data = encode_error(MemoryError(
-                f"the result takes {len(data)} bytes, more than the {self.pool.arena_bytes} bytes of shared memory that "
-                "this pool has for the results of a worker"), "")
+            data = encode_error(self.no_room(len(data)), "")
             if not self.make_room(task_id, 8 + len(data)):
                 raise MemoryError()
         memcpy(<uint8_t *>self.tray + self.tray_used + 8, PyBytes_AS_STRING(data), len(data))
@@ -448,7 +476,7 @@ cdef class Worker:
                 memcpy(slot.inline_bytes, self.tray, self.tray_used)
             elif self.tray_used <= self.tray_bytes // 2 and rp_pool_alloc(&self.pool, self.tray_used, &offset) == 0:
                 # Results that are not read for long should not take up more than they need.
-                memcpy(rp_pool_block(&self.pool, self.pool.index + 1, offset, self.tray_used), self.tray, self.tray_used)
+                memcpy(rp_pool_block(&self.pool, self.pool.own, offset, self.tray_used), self.tray, self.tray_used)
                 slot.offset = offset
             else:
                 slot.offset = self.tray_offset
@@ -472,6 +500,7 @@ cdef class Worker:
         cdef PyObject *few[FEW]
         cdef const uint8_t *at = p + 2
         cdef uint32_t k = 0
+        self.decoding = True
         if kind == KIND_ARGS and n >= 2 and p[0] == TAG_TUPLE and p[1] <= FEW:
             try:
                 while k < p[1]:
@@ -482,17 +511,25 @@ cdef class Worker:
                 if at != p + n:
                     raise ValueError("bytes are left over behind the arguments of a task")
                 arg = None
+                self.decoding = False
                 RP_STEP(b"worker: decoded")
                 return PyObject_Vectorcall(fn, few, k, NULL)
             finally:
+                self.decoding = False
                 while k:
                     k -= 1
                     Py_DECREF(<object>few[k])
         kwargs = {}
         if kind == KIND_ARGS:
-            args = get_whole(p, n)
+            try:
+                args = get_whole(p, n)
+            finally:
+                self.decoding = False
         else:
-            args = loads_at(p, n)
+            try:
+                args = self.loads(p, n)
+            finally:
+                self.decoding = False
             if kind == KIND_KWARGS_PICKLE:
                 args, kwargs = args
             elif kind == KIND_CALL_PICKLE:
@@ -501,6 +538,80 @@ cdef class Worker:
                 raise RuntimeError(f"a task of an unknown kind {kind}")
         RP_STEP(b"worker: decoded")
         return fn(*args, **kwargs)
+
+    cdef object loads(self, const uint8_t *p, Py_ssize_t n):
+        """loads_at() of arguments, whose buffers may lie in blocks of their own."""
+        cdef Entry entries[MAX_BUFFERS]
+        cdef uint64_t pickle_at
+        cdef uint32_t count, k
+        cdef unsigned char *at
+        cdef ArgumentView view
+        cdef list buffers = []
+        if n == 0 or look8(p) != SPREAD:
+            return loads_at(p, n)
+        count = read_head(<unsigned char *>p, n, entries, &pickle_at)
+        for k in range(count):
+            at = rp_pool_block(&self.pool, 0, entries[k].offset, entries[k].size)
+            if at == NULL:
+                raise RuntimeError("a task names memory that is not its parent's")
+            if not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
+                buffers.append(own_copy(at, entries[k].size, entries[k].readonly))
+                continue
+            view = ArgumentView()
+            view.worker = self
+            view.at = at
+            view.size = entries[k].size
+            view.readonly = entries[k].readonly
+            view.task_id = self.unanswered
+            view.holder = entries[k].holder
+            store_word(view.holder, self.pool.index + 1)
+            RP_STEP(b"worker: held")
+            view.list()
+            buffers.append(PyMemoryView_FromObject(view))
+        return pickle.loads(PyMemoryView_FromMemory(<char *>p + pickle_at, n - pickle_at, PyBUF_READ), buffers=buffers)
+
+    cdef object shared(self, uint64_t id, uint64_t offset, uint64_t n):
+        """A shared object, decoded if this is the first time that it is named."""
+        cdef Entry entries[MAX_BUFFERS]
+        cdef uint64_t pickle_at, before = words_before(self.pool.n_workers)
+        cdef uint32_t count, k
+        cdef unsigned char *at
+        cdef ShareLease lease
+        cdef ShareView view
+        cdef list buffers = []
+        known = self.shares.get(id)
+        if known is not None:
+            return (<tuple>known)[1]
+        at = rp_pool_block(&self.pool, 0, offset, n)
+        if at == NULL or n < before:
+            raise RuntimeError("a task names memory that is not its parent's")
+        lease = ShareLease()
+        lease.worker = self
+        lease.words = at
+        store_word(at + 8 + 8 * self.pool.index, 1)
+        at += before
+        n -= before
+        count = read_head(at, n, entries, &pickle_at)
+        for k in range(count):
+            view = ShareView()
+            view.at = rp_pool_block(&self.pool, 0, entries[k].offset, entries[k].size)
+            if view.at == NULL:
+                raise RuntimeError("a task names memory that is not its parent's")
+            view.size = entries[k].size
+            view.readonly = True
+            view.lease = lease
+            view.list()
+            buffers.append(PyMemoryView_FromObject(view))
+        o = pickle.loads(PyMemoryView_FromMemory(<char *>at + pickle_at, n - pickle_at, PyBUF_READ), buffers=buffers)
+        self.shares[id] = lease, o
+        return o
+
+    cdef purge(self):
+        """Lets go of shared objects whose last handle is gone."""
+        for id, known in list(self.shares.items()):
+            if load_word((<ShareLease>(<tuple>known)[0]).words):
+                del self.shares[id]
+            known = None
 
     cdef object callable(self, rp_slot *task):
         """The function that a task names. One that goes by name is looked up at each call, so a name that this process
@@ -540,17 +651,23 @@ cdef class Worker:
                 rp_pool_wait_space(&self.pool)
             PyErr_CheckSignals()
 
+    cdef object no_room(self, uint64_t n):
+        cdef uint64_t used = self.pool.arena.used_bytes if n <= self.pool.arena_bytes else 0
+        text = (f"the result takes {n} bytes, more than the {self.pool.arena_bytes} bytes of shared memory that this pool "
+                "has for the results of a worker")
+        if used:
+            text += f", of which {used} hold arrays of earlier results that the program still uses"
+        return MemoryError(text + " (see shared_memory_limit)")
+
     cdef object send_bytes(self, uint64_t task_id, uint32_t kind, bytes data):
         cdef uint64_t n = len(data), offset = 0
         cdef rp_result *slot
         if n > RP_RESULT_INLINE:
             offset = self.block(n)
             if offset == 0:
-                return self.send_bytes(task_id, KIND_ERROR, encode_error(MemoryError(
-                    f"the result takes {n} bytes, more than the {self.pool.arena_bytes} bytes of shared memory that "
-                    "this pool has for the results of a worker"), ""))
+                return self.send_bytes(task_id, KIND_ERROR, encode_error(self.no_room(n), ""))
             RP_STEP(b"worker: block")
-            memcpy(rp_pool_block(&self.pool, self.pool.index + 1, offset, n), PyBytes_AS_STRING(data), n)
+            memcpy(rp_pool_block(&self.pool, self.pool.own, offset, n), PyBytes_AS_STRING(data), n)
             RP_STEP(b"worker: block filled")
             return self.send_block(task_id, kind, offset, n)
         slot = self.reserve()
@@ -559,6 +676,7 @@ cdef class Worker:
         slot.kind = kind
         slot.offset = 0
         slot.bytes = n
+        self.unanswered = 0
         rp_pool_publish_result(&self.pool, True)
 
     cdef object send_block(self, uint64_t task_id, uint32_t kind, uint64_t offset, uint64_t n):
@@ -569,7 +687,19 @@ cdef class Worker:
         slot.kind = kind
         slot.offset = offset
         slot.bytes = n
+        self.unanswered = 0
         rp_pool_publish_result(&self.pool, True)
+
+    cdef uint64_t spread(self, Parcel parcel) except? 0:
+        """Finds blocks for a parcel, as block() does. The one that leads to the others, or 0."""
+        cdef int err
+        while True:
+            rp_pool_take_returns(&self.pool)
+            err = parcel.spread(&self.pool.arena)
+            if err == 0:
+                return parcel.block
+            if not self.wait_memory(err):
+                return 0
 
     cdef uint64_t block(self, uint64_t n) except? 0:
         """A block of this worker's arena, waiting for the parent to give some back if need be; 0 if there never is one."""
@@ -579,11 +709,20 @@ cdef class Worker:
             err = rp_pool_alloc(&self.pool, n, &offset)
             if err == 0:
                 return offset
-            if self.tray_offset and not self.tray_items:
-                self.free_tray()
-                continue
-            if err != -ENOMEM or self.pool.arena.used_blocks == 0:
+            if not self.wait_memory(err):
                 return 0
-            with nogil:
-                rp_pool_wait_memory(&self.pool)
-            PyErr_CheckSignals()
+
+    cdef bint wait_memory(self, int err) except -1:
+        """After an allocation that has failed: waits until another may succeed; False if none ever does."""
+        cdef int rc
+        cdef uint64_t used
+        if self.tray_offset and not self.tray_items:
+            self.free_tray()
+            return True
+        used = self.pool.arena.used_blocks
+        if err != -ENOMEM or used == 0:
+            return False
+        with nogil:
+            rc = rp_pool_wait_memory(&self.pool)
+        PyErr_CheckSignals()
+        return rc != 1 or self.pool.arena.used_blocks != used

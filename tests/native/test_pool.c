@@ -46,7 +46,7 @@ static void a_limit_of_file_size_makes_the_arenas_smaller(void)
     int n = open_fds();
     CHECK_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, SIG_IGN);
-    low = (struct rlimit){20u << 20, old.rlim_max};
+    low = (struct rlimit){36u << 20, old.rlim_max}; /* four arenas of 8 MiB, and the rest */
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
     CHECK_EQ(rp_pool_create(&p, 1, 2, 64u << 20), 0);
     CHECK_EQ(p.arena_bytes, 8u << 20);
@@ -110,7 +110,7 @@ static void a_block_outside_its_arena_has_no_address(void)
 {
     struct rp_pool p;
     CHECK_EQ(rp_pool_create(&p, 2, 2, ARENA_BYTES), 0);
-    for (uint32_t arena = 0; arena < 3; arena++) {
+    for (uint32_t arena = 0; arena < RP_ARENAS(2); arena++) {
         uint64_t start = p.arenas + arena * ARENA_BYTES, end = start + ARENA_BYTES;
         CHECK(rp_pool_block(&p, arena, start, ARENA_BYTES) == p.segment.base + start);
         CHECK(rp_pool_block(&p, arena, end - 1, 1) == p.segment.base + end - 1);
@@ -122,8 +122,96 @@ static void a_block_outside_its_arena_has_no_address(void)
         CHECK(!rp_pool_block(&p, arena, start + 8, UINT64_MAX));
         CHECK(!rp_pool_block(&p, arena, UINT64_MAX, 1));
     }
-    CHECK(!rp_pool_block(&p, 3, p.arenas + 3ull * ARENA_BYTES, 1));
+    CHECK(!rp_pool_block(&p, RP_ARENAS(2), p.arenas + (uint64_t)RP_ARENAS(2) * ARENA_BYTES, 1));
     CHECK(!rp_pool_block(&p, UINT32_MAX, p.arenas, 1));
+    rp_pool_destroy(&p);
+}
+
+static void a_worker_has_the_arena_that_its_place_was_given(void)
+{
+    struct rp_pool p, w;
+    uint64_t offset, end;
+    uint8_t *block;
+    CHECK_EQ(rp_pool_create(&p, 2, 2, ARENA_BYTES), 0);
+    rp_pool_give_arena(&p, 1, 4);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, ARENA_BYTES, 1), 0);
+    CHECK_EQ(w.own, 4);
+    CHECK_EQ(rp_pool_alloc(&w, 8 * RP_PAGE, &offset), 0);
+    CHECK(!rp_pool_block(&p, 2, offset, 8 * RP_PAGE));
+    block = rp_pool_block(&p, 4, offset, 8 * RP_PAGE);
+    CHECK(block != NULL);
+    memset(block, 7, 8 * RP_PAGE);
+    rp_pool_destroy(&w);
+    CHECK_EQ(block[0], 7); /* a worker's end is not the memory's */
+    end = offset + 3 * RP_PAGE;
+    rp_pool_clear(&p, offset + 1, end - offset); /* whole pages only */
+    CHECK(block[RP_PAGE - 1] == 7 && block[RP_PAGE] == 0 && block[3 * RP_PAGE - 1] == 0 && block[3 * RP_PAGE] == 7);
+    rp_pool_clear(&p, offset + 4 * RP_PAGE + 1, 100);
+    CHECK_EQ(block[4 * RP_PAGE + 2], 7);
+    for (uint32_t arena = 0; arena < 8; arena++) { /* what cannot be is refused */
+        rp_pool_give_arena(&p, 0, arena);
+        CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, ARENA_BYTES, 0), arena == 0 || arena >= RP_ARENAS(2) ? -EPROTO : 0);
+        if (arena && arena < RP_ARENAS(2))
+            rp_pool_destroy(&w);
+    }
+    rp_pool_destroy(&p);
+}
+
+static void releases_are_seen_once_each(void)
+{
+    struct rp_pool p, w;
+    uint64_t ids[2];
+    CHECK_EQ(rp_pool_create(&p, 2, 2, ARENA_BYTES), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, ARENA_BYTES, 1), 0);
+    CHECK(!rp_pool_has_released(&p, 1));
+    rp_pool_count_release(&w);
+    CHECK_EQ(rp_pool_wait_service(&p), 0); /* it has cause, so this returns */
+    CHECK(!rp_pool_has_released(&p, 0));
+    CHECK(rp_pool_has_released(&p, 1));
+    CHECK(!rp_pool_has_released(&p, 1));
+    rp_pool_count_release(&w);
+    rp_pool_count_release(&w);
+    CHECK(rp_pool_has_released(&p, 1));
+    CHECK(!rp_pool_has_released(&p, 1));
+    rp_pool_count_release(&w);
+    rp_pool_destroy(&w);
+    CHECK_EQ(rp_pool_recover(&p, 1, ids), 0); /* the next one counts from the start */
+    CHECK(!rp_pool_has_released(&p, 1));
+    rp_pool_destroy(&p);
+}
+
+static void *grants_what_is_asked(void *pool)
+{
+    struct rp_pool *p = pool;
+    while (!rp_pool_wants_memory(p, 0)) {
+        rp_pool_begin_service(p);
+        (void)rp_pool_wait_service(p);
+    }
+    CHECK(!rp_pool_wants_memory(p, 0)); /* once a request */
+    rp_pool_grant(p, 0);
+    return NULL;
+}
+
+static void a_worker_that_waits_for_memory_is_told_that_there_is_no_more(void)
+{
+    struct rp_pool p, w;
+    pthread_t thread;
+    uint64_t a, b, c;
+    CHECK_EQ(rp_pool_create(&p, 1, 2, ARENA_BYTES), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, ARENA_BYTES, 0), 0);
+    CHECK_EQ(rp_pool_alloc(&w, ARENA_BYTES / 2, &a), 0);
+    CHECK_EQ(rp_pool_alloc(&w, ARENA_BYTES / 2, &b), 0);
+    CHECK_EQ(rp_pool_return_block(&p, 0, a), 0);
+    CHECK_EQ(rp_pool_wait_memory(&w), 0); /* something has come back: no need to ask */
+    CHECK_EQ(rp_pool_alloc(&w, ARENA_BYTES / 2, &a), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_EQ(rp_pool_alloc(&w, ARENA_BYTES, &c), -ENOMEM);
+        CHECK_EQ(pthread_create(&thread, NULL, grants_what_is_asked, &p), 0);
+        while (rp_pool_wait_memory(&w) != 1)
+            ;
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+    }
+    rp_pool_destroy(&w);
     rp_pool_destroy(&p);
 }
 
@@ -1004,6 +1092,9 @@ int main(int argc, char **argv)
     RUN(arena_bytes_are_rounded_down_to_a_power_of_two);
     RUN(a_largest_pool_finds_a_size_that_the_system_grants);
     RUN(a_limit_of_file_size_makes_the_arenas_smaller);
+    RUN(a_worker_has_the_arena_that_its_place_was_given);
+    RUN(releases_are_seen_once_each);
+    RUN(a_worker_that_waits_for_memory_is_told_that_there_is_no_more);
     RUN(a_worker_with_other_sizes_is_refused);
     RUN(two_mappings_of_a_pool_agree_on_every_part);
     RUN(a_block_outside_its_arena_has_no_address);

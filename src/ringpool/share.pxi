@@ -1,0 +1,76 @@
+# share.pxi - objects that are encoded once, for all tasks.
+#
+# What Client.share() gives stands for an object among the arguments of tasks. It lies in blocks of the parent's arena, as a
+# parcel that is spread, behind a table of words:
+#
+#   dying      parent: 1 when the last handle is gone
+#   holders    a word a worker: 1 while it uses the object or views of its buffers
+#
+# A task that has the handle among its arguments carries its number and its place, and the task's future keeps the handle. A
+# worker decodes it at the first of these tasks and keeps it until it finds it dying: `purges` tells it to look. The blocks are
+# free when the handle is gone and nobody holds them.
+
+ctypedef PyObject *Shared_p
+
+cdef inline uint64_t words_before(uint32_t n_workers) noexcept:
+    return aligned(8 + 8 * <uint64_t>n_workers)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Shared:
+    """Stands for an object in the arguments of tasks of one pool: what `ProcessPoolExecutor.share` gives."""
+
+    cdef Client client
+    cdef Shared_p prev, next
+    cdef Parcel parcel
+    cdef uint64_t id
+    cdef readonly uint64_t nbytes
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("ProcessPoolExecutor.share() makes these")
+
+    def __reduce__(self):
+        raise TypeError(
+            "a shared object is for tasks of the pool that it was shared by: it can be one of their arguments, or within one")
+
+    def __repr__(self):
+        return f"<ringpool.Shared, {self.nbytes} bytes>"
+
+    def __dealloc__(self):
+        if self.client is not None:
+            self.client.end_share(self)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ShareLease:
+    """As long as this lives, this worker uses a shared object."""
+
+    cdef Worker worker
+    cdef unsigned char *words
+
+    def __dealloc__(self):
+        if self.words != NULL and not self.worker.forked:
+            store_word(self.words + 8 + 8 * self.worker.pool.index, 0)
+            rp_pool_count_release(&self.worker.pool)
+
+
+@cython.final
+cdef class ShareView(View):
+    """A buffer of a shared object."""
+
+    cdef ShareLease lease
+
+
+def shared_here(uint64_t id, uint64_t offset, uint64_t n):
+    """What a shared object is in a pickle of arguments."""
+    return shared_at(id, offset, n)
+
+
+cdef object shared_at(uint64_t id, uint64_t offset, uint64_t n):
+    """In a worker that decodes arguments: the shared object."""
+    if _here is None or _here.forked or not _here.decoding:
+        raise ValueError("a shared object where there can be none")
+    return _here.shared(id, offset, n)

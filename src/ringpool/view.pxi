@@ -1,0 +1,104 @@
+# view.pxi - memory of a block that objects of this process use in place.
+#
+# A view is what pickle gets for a buffer that was sent apart from it. An array is then made around the view, and keeps it;
+# when the last such object dies, the block goes home. Whose it is, and how it goes there, the two kinds of views know:
+# ResultView (client.pxi) and ArgumentView (worker.pxi).
+#
+# The mapping is not inherited by a fork, but views must be, with what they hold at that moment. So the forking process copies
+# them before, which the child inherits, and lets it inherit these pages of the mapping too, to keep the addresses free. The
+# child puts the copies in their place.
+
+ctypedef PyObject *View_p
+
+cdef View_p _views = NULL     # those that objects use: borrowed
+cdef void *_copies = NULL     # of them, during a fork
+cdef uint64_t _copied = 0     # how long that is
+
+
+cdef inline uint64_t whole_pages(uint64_t n) noexcept:
+    return (n + 4095) & ~<uint64_t>4095
+
+
+@cython.no_gc_clear
+cdef class View:
+    """Memory of a block, from the start of a page."""
+
+    cdef View_p prev, next
+    cdef unsigned char *at
+    cdef Py_ssize_t size
+    cdef bint readonly
+    cdef bint used        # by objects: it is listed
+    cdef uint64_t copy_at # where in _copies, plus 1; 0: it is not there
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.at, self.size, self.readonly, flags)
+
+    cdef void list(self) noexcept:
+        global _views
+        self.used = True
+        self.next = _views
+        if _views != NULL:
+            (<View>_views).prev = <View_p>self
+        _views = <View_p>self
+
+    cdef void unlist(self) noexcept:
+        global _views
+        if not self.used:
+            return
+        self.used = False
+        if self.prev != NULL:
+            (<View>self.prev).next = self.next
+        else:
+            _views = self.next
+        if self.next != NULL:
+            (<View>self.next).prev = self.prev
+        self.prev = self.next = NULL
+
+    def __dealloc__(self):
+        self.unlist()
+
+
+def _before_fork():
+    global _copies, _copied
+    cdef View_p p = _views
+    cdef View view
+    cdef uint64_t at = 0
+    _copied = 0
+    while p != NULL:
+        _copied += whole_pages((<View>p).size)
+        p = (<View>p).next
+    if _copied == 0 or rp_os_reserve(_copied, &_copies):
+        _copies = NULL  # then the child sees the memory itself, as long as it stays what it is
+    p = _views
+    while p != NULL:
+        view = <View>p
+        p = view.next
+        view.copy_at = 0
+        if _copies != NULL:
+            memcpy(<char *>_copies + at, view.at, view.size)
+            view.copy_at = at + 1
+            at += whole_pages(view.size)
+        rp_os_inherit(view.at, whole_pages(view.size), True)
+
+
+def _after_fork_in_parent():
+    global _copies
+    cdef View_p p = _views
+    while p != NULL:
+        rp_os_inherit((<View>p).at, whole_pages((<View>p).size), False)
+        p = (<View>p).next
+    if _copies != NULL:
+        rp_os_unmap(_copies, _copied)
+        _copies = NULL
+
+
+cdef void take_copies() noexcept:
+    """In a forked child: its views become memory of its own."""
+    global _copies
+    cdef View view
+    while _views != NULL:
+        view = <View>_views
+        if view.copy_at:
+            rp_os_move(<char *>_copies + view.copy_at - 1, whole_pages(view.size), view.at)
+        view.unlist()
+    _copies = NULL

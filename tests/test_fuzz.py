@@ -1,0 +1,49 @@
+"""Everything that is read from a worker is checked: see fuzz_driver.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def fuzz(seed: int, rounds: int, limit: float) -> None:
+    """Runs the driver in a session of its own. Whatever its workers write, it neither crashes nor hangs."""
+    command = [sys.executable, str(HERE / "fuzz_driver.py"), str(seed), str(rounds)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=HERE
+    )
+    try:
+        output, errors = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+        errors += f"\nstill running after {limit} s"
+    assert (process.returncode, errors) == (0, ""), f"seed {seed}: {process.returncode}\n{output}\n{errors}"
+    report = json.loads(output)
+    print(f"seed {seed}: {report}")
+    outcomes = report["outcomes"]
+    assert outcomes["result"] > 10 * rounds  # the honest go on working
+    assert sum(n for name, n in outcomes.items() if name not in ("result", "ValueError", "CancelledError")) > 0
+    with pytest.raises(ProcessLookupError):  # nobody is left
+        os.killpg(process.pid, 0)
+
+
+@pytest.mark.deadline(150)
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_whatever_a_worker_writes_every_future_is_done_and_the_pool_works(seed):
+    fuzz(seed, 10, 120)
+
+
+@pytest.mark.slow
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_the_same_many_times(seed):
+    fuzz(seed, 40, 280)

@@ -1,0 +1,307 @@
+"""Objects shared with all tasks: encoded once, decoded once a worker, and gone with the last handle."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import gc
+import os
+import pickle
+import random
+import signal
+import threading
+import time
+from multiprocessing import get_context
+
+import pytest
+import tasks_share as tasks
+from tasks_views import Buffers, crc, filled
+from waiting import await_file, wait_until
+
+from ringpool import ProcessPoolExecutor, Shared, WorkerDied, machine
+
+LIMIT = 30.0  # s; for what should take milliseconds
+MIB = 1 << 20
+
+
+def pool(n: int = 2, method: str = "fork", **options) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(n, get_context(method), **options)
+
+
+def no_blocks_but(executor, n: int) -> None:
+    gc.collect()
+    wait_until(lambda: executor._client.blocks == n, f"{n} blocks, not {executor._client.blocks}")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_tasks_see_the_object_wherever_the_handle_is(method):
+    table = {i: str(i) for i in range(1000)}
+    with pool(2, method) as executor:
+        shared = executor.share(table)
+        assert type(shared) is Shared
+        assert executor.submit(tasks.same, shared).result(LIMIT) == table
+        assert executor.submit(tasks.same, [1, (shared, {"x": shared})]).result(LIMIT) == [1, (table, {"x": table})]
+        assert executor.submit(tasks.same, {1, 2}, more=shared).result(LIMIT) == ({1, 2}, table)
+        assert executor.submit(functools.partial(tasks.look_up, shared), 7).result(LIMIT) == "7"
+        assert executor.submit(lambda i: shared[i], 8).result(LIMIT) == "8"
+        assert list(executor.map(tasks.look_up, [shared] * 50, range(50))) == [str(i) for i in range(50)]
+        assert list(executor.map(functools.partial(tasks.look_up, shared), range(50))) == [str(i) for i in range(50)]
+        assert list(executor.map(lambda i: shared[i], range(50))) == [str(i) for i in range(50)]
+        futures = executor.submit_many(tasks.look_up, [(shared, i) for i in range(50)])
+        assert [future.result(LIMIT) for future in futures] == [str(i) for i in range(50)]
+        assert executor.options(retries=1).submit(tasks.look_up, shared, 9).result(LIMIT) == "9"
+        long = "x" * 100_000  # in a block
+        assert executor.submit(tasks.same, (long, shared)).result(LIMIT) == (long, table)
+
+
+def test_several_shared_objects_may_be_arguments_of_one_task():
+    with pool() as executor:
+        shared = [executor.share(["object", i]) for i in range(5)]
+        assert executor.submit(tasks.same, shared).result(LIMIT) == [["object", i] for i in range(5)]
+        within = executor.share({"other": shared[0], "own": 1})
+        del shared
+        assert executor.submit(tasks.same, within).result(LIMIT) == {"other": ["object", 0], "own": 1}
+
+
+@pytest.mark.parametrize("value", [None, 0, "text", b"bytes" * 10_000, (), {"a": [1, 2]}, lambda: 5], ids=repr)
+def test_any_argument_can_be_shared(value):
+    with pool() as executor:
+        again = executor.submit(tasks.same, executor.share(value)).result(LIMIT)
+        assert again() == 5 if callable(value) else (type(again) is type(value) and again == value)
+
+
+def test_it_is_decoded_once_a_worker():
+    with pool() as executor:
+        shared = executor.share(tasks.Counted())
+        counts = {executor.submit(tasks.count_of, shared).result(LIMIT) for _ in range(100)}
+        counts |= set(executor.map(tasks.count_of, [shared] * 100))
+        assert {count for _, count in counts} == {1} and len(counts) <= 2
+
+
+def test_its_buffers_cannot_be_written_to_and_lie_in_memory_once():
+    with pool(1) as executor:
+        data = filled(8 * MIB, 3)
+        before = os.fstat(executor._client.memfd).st_blocks * 512
+        shared = executor.share(Buffers(data))
+        assert shared.nbytes > 8 * MIB and str(shared.nbytes) in repr(shared)
+        for _ in range(20):
+            assert executor.submit(tasks.sum_up, shared).result(LIMIT) == (True, crc(data))
+        assert os.fstat(executor._client.memfd).st_blocks * 512 - before < 9 * MIB
+        data[:] = bytes(8 * MIB)  # what is shared is what it was
+        assert executor.submit(tasks.sum_up, shared).result(LIMIT) == (True, crc(filled(8 * MIB, 3)))
+
+
+def test_arrays_are_shared():
+    np = pytest.importorskip("numpy")
+    with pool() as executor:
+        values = np.arange(100_000.0)
+        shared = executor.share({"values": values, "name": "x"})
+        assert executor.submit(tasks.column, shared, "values").result(LIMIT) == (float(values.sum()), False)
+
+
+def test_it_goes_when_the_handle_and_its_tasks_are_gone(tmp_path):
+    gate = tmp_path / "gate"
+    with pool(2) as executor:
+        executor.submit(tasks.hold, 0, str(tmp_path)).result(LIMIT)
+        first = executor._client.blocks
+        shared = executor.share(Buffers(filled(MIB, 1)))
+        assert executor._client.blocks == first + 2
+        futures = [executor.submit(tasks.hold, shared, str(gate)) for _ in range(4)]
+        del shared
+        gc.collect()
+        assert executor._client.blocks == first + 2
+        gate.touch()
+        assert [future.result(LIMIT) for future in futures] == [crc(filled(MIB, 1))] * 4
+        no_blocks_but(executor, first)  # though the workers, asleep, had it
+        executor.share(Buffers(filled(MIB, 1)))  # never used
+        no_blocks_but(executor, first)
+
+
+@pytest.mark.parametrize("how", ["map", "submit_many", "dropped map", "cancelled", "queued"])
+def test_it_stays_for_tasks_of_every_kind_and_no_longer(how, tmp_path):
+    gate = tmp_path / "gate"
+    with pool(1) as executor:
+        executor.submit(tasks.look_up, [0], 0).result(LIMIT)
+        executor.submit(await_file, str(tmp_path)).result(LIMIT)
+        first = executor._client.blocks
+        waiting = executor.submit(await_file, str(gate))  # what comes after it queues
+        if how == "map":
+            results = executor.map(tasks.look_up, [executor.share(list(range(100)))] * 100, range(100))
+            gate.touch()
+            assert list(results) == list(range(100))
+            del results
+        elif how == "submit_many":
+            futures = executor.submit_many(tasks.look_up, [(executor.share([i]), 0) for i in range(20)])
+            gate.touch()
+            assert [future.result(LIMIT) for future in futures] == list(range(20))
+            del futures
+        elif how == "dropped map":
+            results = executor.map(tasks.look_up, [executor.share([1])] * 100, [0] * 100)
+            gate.touch()
+            next(results)
+            results.close()
+            del results
+        elif how == "cancelled":
+            assert executor.submit(tasks.look_up, executor.share([1]), 0).cancel()
+            gate.touch()
+        else:
+            shared = executor.share([7])
+            futures = [executor.submit(tasks.look_up, shared, 0) for _ in range(3000)]
+            del shared
+            gate.touch()
+            assert {future.result(LIMIT) for future in futures} == {7}
+        waiting.result(LIMIT)
+        no_blocks_but(executor, first)
+
+
+def test_what_a_task_keeps_of_it_keeps_its_memory():
+    with pool(1) as executor:
+        for fn in (tasks.keep, tasks.kept, tasks.sleep):
+            executor.submit(fn, 0).result(LIMIT)
+        first = executor._client.blocks
+        executor.submit(tasks.keep, executor.share(Buffers(filled(MIB, 1)))).result(LIMIT)
+        for i in range(20):  # these must not be put where it lies
+            executor.submit(tasks.sleep, 0).result(LIMIT)
+            executor.share(Buffers(filled(MIB, 2 + i)))
+        assert executor.submit(tasks.kept, 1).result(LIMIT) == crc(filled(MIB, 1))
+        assert executor._client.blocks > first
+        executor.submit(tasks.keep, 0).result(LIMIT)
+        no_blocks_but(executor, first)
+
+
+def test_workers_yet_to_come_have_it_and_those_that_are_gone_do_not_keep_it():
+    with pool(1) as executor:
+        executor.submit(tasks.sleep, 0).result(LIMIT)
+        shared = executor.share(Buffers(filled(MIB, 1)))
+        seen = set()
+        for _ in range(3):
+            assert executor.submit(tasks.sum_up, shared).result(LIMIT) == (True, crc(filled(MIB, 1)))
+            seen.add(executor.submit(os.getpid).result(LIMIT))
+            with pytest.raises(WorkerDied):
+                executor.submit(tasks.die, shared).result(LIMIT)
+        assert len(seen) == 3
+        del shared
+        no_blocks_but(executor, 4)  # the functions
+        shared = executor.share(Buffers(filled(MIB, 1)))
+        executor.submit(tasks.keep, shared).result(LIMIT)
+        del shared
+        with pytest.raises(WorkerDied):
+            executor.submit(tasks.die, 0).result(LIMIT)
+        no_blocks_but(executor, 5)
+
+
+def test_recycled_workers_have_it():
+    with pool(2, "forkserver", max_tasks_per_child=2) as executor:
+        shared = executor.share(Buffers(filled(MIB, 1)))
+        futures = [executor.submit(tasks.sum_up, shared) for _ in range(20)]
+        assert [future.result(LIMIT) for future in futures] == [(True, crc(filled(MIB, 1)))] * 20
+
+
+def test_a_handle_is_good_for_its_own_pool_only():
+    with pool(1) as executor, pool(1) as other:
+        shared = executor.share([1])
+        for argument in (shared, [shared], ({1}, shared)):
+            with pytest.raises(ValueError, match="another pool has shared"):
+                other.submit(tasks.same, argument).result(LIMIT)
+        with pytest.raises(ValueError, match="another pool has shared"):
+            list(other.map(tasks.same, [shared]))
+        assert executor.submit(tasks.same, shared).result(LIMIT) == [1]
+        for fail in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(TypeError, match="one of their arguments"):
+                fail(shared)
+        with pytest.raises(TypeError, match="makes these"):
+            Shared()
+
+
+def test_what_cannot_be_shared_says_why(monkeypatch):
+    monkeypatch.setattr(machine, "usable_memory", lambda: 4 * MIB)
+    with pool(1) as executor:
+        with pytest.raises(TypeError, match="lock"):
+            executor.share(threading.Lock())
+        with pytest.raises(MemoryError, match=r"5\d+ bytes.*4194304 bytes"):
+            executor.share(bytes(5 * MIB))
+        shared = executor.share(bytes(MIB))
+        assert executor.submit(len, shared).result(LIMIT) == MIB
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.share(1)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.submit(len, shared)
+
+
+def test_an_object_that_does_not_decode_fails_its_tasks_alone():
+    with pool(1) as executor:
+        executor.submit(tasks.sleep, 0).result(LIMIT)
+        shared = executor.share(tasks.Undecodable())
+        for _ in range(3):
+            with pytest.raises(ArithmeticError, match="not here"):
+                executor.submit(tasks.sleep, shared).result(LIMIT)
+        assert executor.submit(tasks.sleep, 0).result(LIMIT) is None
+        del shared
+        no_blocks_but(executor, 1)
+
+
+def test_a_pool_within_a_task_shares_for_itself():
+    with pool(1) as executor:
+        shared = executor.share([5])
+        assert executor.submit(tasks.share_in_a_pool_of_ones_own, shared).result(LIMIT) == ([5], [6])
+
+
+def test_it_is_shared_through_options_and_after_the_executors_fork():
+    with pool(1) as executor:
+        shared = executor.options(timeout=10).share([3])
+        assert executor.options(timeout=10).submit(tasks.same, shared).result(LIMIT) == [3]
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                with pytest.raises(RuntimeError, match="needs one of its own"):
+                    executor.share(1)
+                del shared
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert executor.submit(tasks.same, shared).result(LIMIT) == [3]
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("seed", range(3))
+def test_at_random(seed):
+    """Objects are shared, used and let go by several threads, while workers die."""
+    failures = []
+    with pool(2) as executor:
+        done = threading.Event()
+
+        def use(seed: int) -> None:
+            chance = random.Random(seed)
+            handles = []
+            try:
+                while not done.is_set():
+                    if len(handles) < 3 or chance.random() < 0.2:
+                        n, key = chance.choice([10, 20_000, 300_000]), chance.randrange(1000)
+                        handles.append((executor.share(Buffers(filled(n, key))), crc(filled(n, key))))
+                    shared, expected = handles.pop(chance.randrange(len(handles)))
+                    future = executor.submit(tasks.sum_up, shared)
+                    if chance.random() < 0.7:
+                        handles.append((shared, expected))
+                    del shared
+                    with contextlib.suppress(WorkerDied):
+                        assert future.result(LIMIT)[1] == expected
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        threads = [threading.Thread(target=use, args=(seed * 10 + i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(6):
+            time.sleep(0.2)
+            with contextlib.suppress(ProcessLookupError):  # it was killed a moment ago
+                os.kill(random.choice([p.pid for p in executor._supervisor.processes]), signal.SIGKILL)
+            wait_until(lambda: executor.submit(tasks.sleep, 0).exception(LIMIT) is None, "a worker")
+        done.set()
+        for thread in threads:
+            thread.join(LIMIT)
+        assert not failures
+        no_blocks_but(executor, 2)
