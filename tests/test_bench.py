@@ -1,64 +1,46 @@
-"""`python -m ringpool bench`: its arguments, arithmetic, cases and exit status. Nothing is timed."""
+"""`python -m ringpool bench`: its arguments, arithmetic, cases, turns and exit status. Nothing is timed."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import contenders as odd
 import pytest
+from waiting import wait_until
 
-from ringpool import bench
 from ringpool.__main__ import main, parse
-from ringpool.bench import cases, report
+from ringpool.bench import cases, measure, report, run
+from ringpool.bench.contenders import CONTENDERS, FIRST, Cannot, Contender
+from ringpool.bench.measure import Outcome
+from ringpool.bench.report import Record, Report
 
 pytest.importorskip("rich")
 
-SOURCE = '''"""A module."""
-
-import os
-
-
-class Outer:
-    """A class."""
-
-    class Inner:
-        def method(self):
-            return [lambda: os]
-
-    async def later(self): ...
-
-
-def function():
-    return "\\d"
-'''
-
-
-class OffByOne(ProcessPoolExecutor):
-    """An executor whose results are wrong."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if fn is cases.square:
-            return super().submit(cases.square, args[0] + 1)
-        return super().submit(fn, *args, **kwargs)
-
-    def map(self, fn: Callable[..., Any], *iterables: Any, **kwargs: Any) -> Iterator[Any]:
-        answers = list(super().map(fn, *iterables, **kwargs))
-        return iter(answers[1:] + answers[:1])
-
-
-STDLIB = cases.CONTENDERS[0]
-WRONG = cases.Contender("wrong", f"{__name__}:OffByOne")
-TWIN = cases.Contender("twin", STDLIB.target)
+LIMIT = 60.0  # s; for what should take a second
+STDLIB = CONTENDERS["stdlib"]
 
 
 def command(*words: str) -> list[str]:
     return ["bench", "--quick", "--rounds", "1", "--scale", "0.02", *words]
+
+
+def found(value: float = 1.0, **more: Any) -> Outcome:
+    metric = {"name": "time", "unit": "s", "higher_is_better": False, "x": None, "series": "", "value": value, **more}
+    return Outcome("found", "", [metric])
+
+
+def empty_report(*names: str, rounds: int = 3) -> Report:
+    return Report("bench", dict.fromkeys(names or ("ringpool", "stdlib"), "1.0"), [], 2, "fork", rounds, quick=True)
+
+
+# ---- the command line ----
 
 
 def test_arguments_have_defaults_that_depend_on_quick() -> None:
@@ -66,16 +48,17 @@ def test_arguments_have_defaults_that_depend_on_quick() -> None:
     assert (full.rounds, quick.rounds) == (5, 3)
     assert full.workers >= 2
     assert full.cases == list(cases.CASES)
+    assert full.against == ["stdlib"]
     assert full.start_method in {"fork", "forkserver", "spawn"}
     assert full.json is None
 
 
 def test_arguments_are_taken() -> None:
-    words = "bench --cases burst,idle --workers 3 --rounds 2 --start-method spawn --json out.json"
+    words = "bench --cases burst,io,burst --against loky,mp.Pool --workers 3 --rounds 2 --start-method spawn --json out"
     options = parse(words.split())
-    assert options.cases == ["burst", "idle"]
+    assert (options.cases, options.against) == (["burst", "io"], ["loky", "mp.Pool"])
     assert (options.workers, options.rounds, options.start_method) == (3, 2, "spawn")
-    assert options.json == "out.json"
+    assert options.json == "out"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +67,8 @@ def test_arguments_are_taken() -> None:
         "",
         "bench --cases nosuch",
         "bench --cases ,",
+        "bench --against nosuch",
+        "bench --against ringpool",
         "bench --workers 0",
         "bench --rounds x",
         "bench --start-method thread",
@@ -99,7 +84,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])
     assert stopped.value.code == 0
-    assert capsys.readouterr().out.strip() == f"ringpool {report.installed_version()}"
+    assert capsys.readouterr().out.strip() == f"ringpool {FIRST.version()}"
 
 
 def test_help_states_the_question_of_every_case(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,52 +92,35 @@ def test_help_states_the_question_of_every_case(capsys: pytest.CaptureFixture[st
         main(["bench", "--help"])
     text = capsys.readouterr().out
     for case in cases.CASES.values():
-        assert case.question.endswith("?")
+        assert case.question.endswith("?") or "?" in case.question
         assert case.question in text
 
 
-def test_a_module_is_measured(tmp_path: Path) -> None:
-    path = tmp_path / "known.py"
-    path.write_text(SOURCE)
-    found = cases.measure_module(str(path))
-    assert (found.functions, found.classes, found.lines) == (3, 2, 17)
-    # Module > Outer > Inner > method > Return > List > Lambda > Name > Load.
-    assert found.depth == 9
-    path.write_text("x = 1\n")
-    # Module, Assign, Name, Store, Constant.
-    assert cases.measure_module(str(path)) == cases.Measures(5, 0, 0, 1, 4)
+def test_without_rich_one_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(command()) == 1
+    assert "install 'ringpool[bench]'" in capsys.readouterr().err
 
 
-def test_files_that_do_not_parse_are_left_out(tmp_path: Path) -> None:
-    good, bad, worse = (tmp_path / name for name in ("good.py", "bad.py", "worse.py"))
-    good.write_text("x = 1\n")
-    bad.write_text("def\n")
-    worse.write_bytes(b"# coding: nosuch\n")
-    paths, measured, _ = cases.measured_in_a_loop((str(bad), str(good), str(worse)))
-    assert paths == [str(good)]
-    assert len(measured) == 1
+def test_import_of_ringpool_does_not_import_the_benchmark() -> None:
+    probe = "import ringpool, sys; sys.exit(any(name.startswith('ringpool.bench') for name in sys.modules))"
+    subprocess.run([sys.executable, "-c", probe], check=True, timeout=LIMIT)
 
 
-def test_standard_library_is_found_without_site_packages() -> None:
-    files = cases.stdlib_files()
-    assert any(path.endswith("concurrent/futures/process.py") for path in files)
-    assert not any("site-packages" in path for path in files)
-    assert list(files) == sorted(files)
+# ---- arithmetic ----
 
 
-def test_ratio_says_how_many_times_better_the_second_is() -> None:
-    assert report.ratios([300.0, 200.0], [3.0, 4.0], higher_is_better=False) == [100, 50]
-    assert report.ratios([10.0, 20.0], [40.0, 10.0], higher_is_better=True) == [4, 0.5]
-
-
-def test_ratio_is_taken_round_by_round_and_drops_a_round_that_one_lacks() -> None:
-    assert report.ratios([2.0, 8.0, 9.0], [1.0, 2.0], higher_is_better=False) == [2, 4]
+def test_ratio_says_how_many_times_better_the_first_is() -> None:
+    assert report.ratios([3.0, 4.0], [300.0, 200.0], higher_is_better=False) == [100, 50]
+    assert report.ratios([40.0, 10.0], [10.0, 20.0], higher_is_better=True) == [4, 0.5]
 
 
 def test_ratio_of_nothing_is_not_a_number() -> None:
-    for first, second in ([0.0], [1.0]), ([1.0], [0.0]), ([-1.0], [1.0]):
-        assert math.isnan(report.ratios(first, second, higher_is_better=True)[0])
-        assert math.isnan(report.ratios(first, second, higher_is_better=False)[0])
+    for first, other in ([0.0], [1.0]), ([1.0], [0.0]), ([-1.0], [1.0]), ([math.nan], [1.0]), ([1.0], [math.nan]):
+        assert math.isnan(report.ratios(first, other, higher_is_better=True)[0])
+        assert math.isnan(report.ratios(first, other, higher_is_better=False)[0])
 
 
 def test_spread_is_median_and_range() -> None:
@@ -169,104 +137,210 @@ def test_percentile_is_the_nearest_rank() -> None:
     assert cases.percentile([5.0], 99) == 5
 
 
-def test_contenders_take_turns_and_losses_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cases, "CASES", {})
-    order: list[str] = []
-
-    @cases.case("made up", cases.Metric("time", "s"), cases.Metric("rate", "/s", higher_is_better=True))
-    def _made_up(setting: cases.Setting) -> dict[str, float]:
-        """Which is better?"""
-        order.append(setting.contender.name)
-        return {"time": 2.0, "rate": 8.0} if setting.contender is STDLIB else {"time": 1.0, "rate": 2.0}
-
-    found = report.Report(("stdlib", "ringpool"), 2, "fork", 3, quick=True)
-    bench.measure(found, ["made up"], 1.0)
-    assert order == ["stdlib", "ringpool", "ringpool", "stdlib", "stdlib", "ringpool"]
-    assert found.losses() == ["made up rate"]
-    metrics = found.as_json()["cases"][0]["metrics"]
-    assert metrics[0]["rounds"] == {"stdlib": [2, 2, 2], "ringpool": [1, 1, 1]}
-    assert [metric["ratios"] for metric in metrics] == [[2, 2, 2], [0.25, 0.25, 0.25]]
-
-
-@pytest.mark.parametrize("name", ["burst", "stdlib"])
-def test_a_wrong_result_exits_with_status_1_and_says_whose_it_is(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(cases, "CONTENDERS", (STDLIB, WRONG))
-    assert main(command("--cases", name)) == 1
-    captured = capsys.readouterr()
-    assert "wrong gave a wrong answer" in captured.err
-    assert "cut short" in captured.out
-
-
 def test_a_missing_result_is_a_wrong_answer() -> None:
     with pytest.raises(cases.WrongAnswer, match="stdlib gave 1 results in a test, not 2"):
         cases.Setting(STDLIB, 2, "fork").check("a test", [1], [1, 2])
 
 
-def test_ctrl_c_prints_what_was_measured_and_exits_with_status_130(
+def test_each_round_begins_with_the_next() -> None:
+    assert [run.turns(["a", "b", "c"], number) for number in range(4)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_a_record_keeps_every_round_and_compares_round_by_round() -> None:
+    record = Record(cases.CASES["burst"], ["ringpool", "stdlib", "loky"])
+    for number, (own, theirs) in enumerate([(2.0, 8.0), (4.0, 2.0)]):
+        record.add(number, "stdlib", found(theirs))
+        record.add(number, "ringpool", found(own))
+    record.add(0, "loky", Outcome("failed", "OSError: no"))
+    record.add(1, "loky", found(4.0))
+    (metric,) = record.metrics()
+    assert metric["rounds"]["ringpool"] == [2, 4] and metric["rounds"]["stdlib"] == [8, 2]
+    assert math.isnan(metric["rounds"]["loky"][0]) and metric["rounds"]["loky"][1] == 4
+    assert metric["ratios"]["stdlib"] == [4, 0.5] and metric["ratios"]["loky"][1] == 1
+    assert record.failures() == {"loky": ["round 1: OSError: no"]}
+    assert record.ends("loky") == ""
+
+
+def test_who_cannot_or_is_late_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def take(case: str, setting: cases.Setting, limit_s: float) -> Outcome:
+        name = setting.contender.name
+        asked.append(name)
+        return {"loky": Outcome("late", "too long"), "mp.Pool": Outcome("cannot", "no way")}.get(name, found())
+
+    monkeypatch.setattr(measure, "take", take)
+    filled = empty_report("ringpool", "stdlib", "loky", "mp.Pool")
+    run.fill(filled, ["burst"], 1.0, 1.0)
+    assert [asked.count(name) for name in ("ringpool", "stdlib", "loky", "mp.Pool")] == [3, 3, 1, 1]
+    assert asked[:4] == ["ringpool", "stdlib", "loky", "mp.Pool"] and asked[4] == "stdlib"
+    assert filled.records[0].failures() == {
+        "loky": ["round 1: too long; not tried again"],
+        "mp.Pool": ["cannot: no way"],
+    }
+
+
+def test_losses_are_named_and_a_wrong_result_is_an_error() -> None:
+    report = empty_report()
+    record = Record(cases.CASES["burst"], list(report.contenders))
+    report.records.append(record)
+    record.add(0, "ringpool", found(2.0))
+    record.add(0, "stdlib", found(1.0))
+    assert report.losses() == ["burst time (stdlib)"]
+    assert not report.wrong()
+    record.add(1, "stdlib", Outcome("failed", "OSError"))
+    assert not report.wrong()  # its own affair
+    record.add(1, "ringpool", Outcome("failed", "OSError"))
+    assert report.wrong()
+    record.add(1, "ringpool", found())
+    record.add(1, "stdlib", Outcome("wrong", "WrongAnswer: x"))
+    assert report.wrong()
+
+
+def test_warnings_say_when_cores_are_few_or_busy() -> None:
+    report = empty_report()
+    report.machine.update(cpus=3, load=0.2)
+    assert report.warnings() == []
+    report.machine.update(cpus=2, load=1.5)
+    few, busy = report.warnings()
+    assert "2 cores for 2 workers" in few and "busy" in busy
+
+
+# ---- measurements, each in an interpreter of its own ----
+
+
+def setting_of(contender: Contender) -> cases.Setting:
+    return cases.Setting(contender, 2, "fork", quick=True, scale=0.02)
+
+
+def test_a_wrong_answer_is_found() -> None:
+    for name in ("burst", "map"):
+        outcome = measure.take(name, setting_of(odd.WRONG), LIMIT)
+        assert outcome.kind == "wrong" and "wrong gave a wrong answer" in outcome.message
+
+
+def test_what_fails_says_why() -> None:
+    assert measure.take("burst", setting_of(odd.FAILING), LIMIT) == Outcome("failed", "OSError: no such library here")
+    outcome = measure.take("burst", setting_of(odd.ENDING), LIMIT)
+    assert outcome == Outcome("failed", "the interpreter ended with status 3: a crash")
+
+
+def sleepers() -> list[str]:
+    return [
+        entry.name
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and b"time.sleep(600)" in _command_line(entry)
+    ]
+
+
+def _command_line(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_what_hangs_is_ended_with_all_that_it_has_started() -> None:
+    outcome = measure.take("burst", setting_of(odd.HANGING), 2.0)
+    assert outcome == Outcome("late", "TimeoutError: not done after 2 s")
+    wait_until(lambda: sleepers() == [], "nothing left of it")
+
+
+def test_what_a_library_cannot_do_is_said() -> None:
+    outcome = measure.take("asyncio", setting_of(CONTENDERS["mp.Pool"]), LIMIT)
+    assert outcome.kind == "cannot" and "asyncio cannot await" in outcome.message
+    with pytest.raises(Cannot, match="reason"):
+        from ringpool.bench.contenders import cannot
+
+        cannot("reason")(1, 2)
+
+
+@pytest.mark.deadline(240)
+def test_the_command_measures_every_case_of_every_contender(tmp_path: Path) -> None:
+    written = tmp_path / "out.json"
+    words = command("--against", "stdlib,mp.Pool", "--json", str(written))
+    done = subprocess.run([sys.executable, "-m", "ringpool", *words], capture_output=True, text=True, timeout=230)
+    assert done.returncode == 0, done.stderr
+    assert "round trip hot p99" in done.stdout and "ratio above 1" in done.stdout
+    document = json.loads(written.read_text())
+    assert document["format"] == 1 and not document["cut_short"]
+    assert document["contenders"] == ["ringpool", "stdlib", "mp.Pool"]
+    assert document["command"].startswith("python -m ringpool bench --quick")
+    assert set(document["versions"]) == set(document["contenders"])
+    by_name = {case["name"]: case for case in document["cases"]}
+    assert list(by_name) == list(cases.CASES)
+    for case in document["cases"]:
+        assert case["metrics"], case["name"]
+        assert set(case["failures"]) <= {"mp.Pool"}, case
+        for metric in case["metrics"]:
+            who = [*document["contenders"], *cases.CASES[case["name"]].also]
+            assert list(metric["rounds"]) == who
+            assert all(len(rounds) == 1 for rounds in metric["rounds"].values())
+            assert list(metric["ratios"]) == who[1:]
+            (own,) = metric["rounds"]["ringpool"]
+            assert own is not None and math.isfinite(own), (case["name"], metric)
+    assert set(by_name["asyncio"]["failures"]) == {"mp.Pool"}
+    (hot, idle) = by_name["round trip"]["distributions"]
+    assert [hot["name"], idle["name"]] == ["hot", "idle"]
+    for values in (*hot["rounds"]["ringpool"], *hot["rounds"]["mp.Pool"]):
+        assert len(values) == len(hot["quantiles"]) and values == sorted(values)
+    for name in ("payload", "grain", "scaling"):
+        points = [metric["x"]["value"] for metric in by_name[name]["metrics"]]
+        assert len(set(points)) >= 2
+    assert sorted(metric["x"]["value"] for metric in by_name["scaling"]["metrics"]) == [
+        metric["x"]["value"] for metric in by_name["scaling"]["metrics"]
+    ]
+
+
+def test_who_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cases, "CASES", {})
-    calls: list[str] = []
-
-    @cases.case("made up", cases.Metric("time", "s"))
-    def _made_up(setting: cases.Setting) -> dict[str, float]:
-        """Who is interrupted?"""
-        calls.append(setting.contender.name)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return {"time": 4321.0}
-
+    monkeypatch.setitem(CONTENDERS, "loky", Contender("loky", "no_such_package", "nowhere:nothing"))
+    monkeypatch.setattr(measure, "take", lambda *_: found())
     written = tmp_path / "out.json"
-    assert main(["bench", "--rounds", "5", "--json", str(written)]) == 130
-    out = capsys.readouterr().out
-    assert "4,321" in out
-    assert "cut short" in out
+    assert main(command("--against", "loky,stdlib", "--cases", "burst", "--json", str(written))) == 0
+    assert "Not installed: loky." in capsys.readouterr().out
     document = json.loads(written.read_text())
-    assert document["cut_short"]
-    assert document["cases"][0]["metrics"][0]["ratios"] == [1.0]
+    assert (document["missing"], document["contenders"]) == (["loky"], ["ringpool", "stdlib"])
 
 
-def test_without_rich_one_sentence_says_what_to_install(
+def test_a_wrong_result_exits_with_status_1_and_says_whose_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    assert main(command()) == 1
-    assert "install 'ringpool[bench]'" in capsys.readouterr().err
+    outcomes = iter([found(), Outcome("wrong", "WrongAnswer: stdlib gave a wrong answer")])
+    monkeypatch.setattr(measure, "take", lambda *_: next(outcomes))
+    assert main(command("--cases", "burst")) == 1
+    assert "stdlib gave a wrong answer" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", list(cases.CASES))
-def test_every_case_yields_its_metrics(name: str) -> None:
-    case = cases.CASES[name]
-    setting = cases.Setting(TWIN, 2, "fork", quick=True, scale=0.02)
-    found = case.measure(setting)
-    assert set(found) == {metric.name for metric in case.metrics}
-    assert all(math.isfinite(value) for value in found.values())
-
-
-def test_import_of_ringpool_does_not_import_the_benchmark() -> None:
-    probe = "import ringpool, sys; sys.exit(any(name.startswith('ringpool.bench') for name in sys.modules))"
-    subprocess.run([sys.executable, "-c", probe], check=True, timeout=60)
-
-
-def test_the_command_compares_both_executors_on_this_machine(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_what_was_measured(tmp_path: Path) -> None:
     written = tmp_path / "out.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "ringpool", *command("--cases", "roundtrip,stdlib", "--json", str(written))],
-        capture_output=True,
-        text=True,
-        timeout=120,
+    words = ["bench", "--cases", "burst,io", "--rounds", "50", "--scale", "0.1", "--json", str(written)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ringpool", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert "roundtrip p99" in done.stdout
-    assert "stdlib wall" in done.stdout
+    begun: set[str] = set()
+
+    def three_have_begun() -> bool:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        begun.update(child for child in children if b"ringpool.bench.measure" in _command_line(Path("/proc", child)))
+        return len(begun) >= 3
+
+    wait_until(three_have_begun, "the third measurement")
+    os.kill(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "cut short" in output
     document = json.loads(written.read_text())
-    assert [case["name"] for case in document["cases"]] == ["roundtrip", "stdlib"]
-    assert not document["cut_short"]
-    for case in document["cases"]:
-        for metric in case["metrics"]:
-            assert {name: len(rounds) for name, rounds in metric["rounds"].items()} == {
-                "stdlib": 1,
-                "ringpool": 1,
-            }
+    assert document["cut_short"]
+    (metric,) = document["cases"][0]["metrics"]
+    assert sum(value is not None for rounds in metric["rounds"].values() for value in rounds) >= 2
+    wait_until(
+        lambda: not any(b"ringpool.bench" in _command_line(Path("/proc", pid)) for pid in begun), "no measurement"
+    )

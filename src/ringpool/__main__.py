@@ -1,14 +1,15 @@
-"""The command line: `python -m ringpool bench` compares with the standard library on this machine."""
+"""The command line: `python -m ringpool bench` compares with other executors on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from . import bench
-from .bench import cases, report
+from .bench import run
+from .bench.cases import CASES
+from .bench.contenders import CONTENDERS, FIRST
 from .machine import usable_cpus
 
 
@@ -19,14 +20,19 @@ def _positive(text: str) -> int:
     return number
 
 
-def _case_names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in cases.CASES]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"no case is called {', '.join(unknown) or 'that'}; there are {', '.join(cases.CASES)}"
-        )
-    return names
+def _names(kind: str, known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return what parses names with commas between, each once."""
+
+    def parse_names(text: str) -> list[str]:
+        names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise argparse.ArgumentTypeError(
+                f"no {kind} is called {', '.join(unknown) or 'that'}; there are {', '.join(known)}"
+            )
+        return names
+
+    return parse_names
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,23 +41,31 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m ringpool",
         description="A process pool whose tasks and results travel through shared memory.",
     )
-    top.add_argument("--version", action="version", version=f"ringpool {report.installed_version()}")
+    top.add_argument("--version", action="version", version=f"ringpool {FIRST.version()}")
     commands = top.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "bench",
-        help="compare with concurrent.futures on this machine",
-        description="Measure the standard library's ProcessPoolExecutor and ringpool's in turns, check every "
-        "result, and print a table.",
-        epilog="cases:\n" + "\n".join(f"  {case.name:<10} {case.question}" for case in cases.CASES.values()),
+        help="compare with other executors on this machine",
+        description="Measure ringpool and other executors in turns, each measurement in a fresh interpreter, check "
+        "every result, and print a table.",
+        epilog="cases:\n" + "\n".join(f"  {case.name:<12} {case.question}" for case in CASES.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("--quick", action="store_true", help="smaller sizes and 3 rounds: about a minute")
+    command.add_argument("--quick", action="store_true", help="smaller sizes and 3 rounds: about two minutes")
     command.add_argument(
         "--cases",
-        type=_case_names,
-        default=list(cases.CASES),
+        type=_names("case", list(CASES)),
+        default=list(CASES),
         metavar="NAME,...",
         help="only these cases (default: all)",
+    )
+    against = [contender.name for contender in CONTENDERS.values() if contender != FIRST and not contender.threads]
+    command.add_argument(
+        "--against",
+        type=_names("contender", against),
+        default=["stdlib"],
+        metavar="NAME,...",
+        help=f"compare with these, where they are installed: {', '.join(against)} (default: stdlib)",
     )
     command.add_argument(
         "--workers",
@@ -72,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="measurements of each case (default: 5, or 3 with --quick)",
     )
+    command.add_argument(
+        "--limit",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="end a measurement that takes longer, and note it (default: %(default)g)",
+    )
     command.add_argument("--json", metavar="FILE", help="write every round to this file")
     command.add_argument("--scale", type=float, default=1.0, help=argparse.SUPPRESS)
     return top
@@ -89,7 +110,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         SystemExit: After `--help` and `--version`, and with status 2 if the arguments make no sense.
     """
-    options = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(words)
+    options.words = words
     if options.rounds is None:
         options.rounds = 3 if options.quick else 5
     return options
@@ -104,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    return bench.run(parse(argv))
+    return run.run(parse(argv))
 
 
 if __name__ == "__main__":

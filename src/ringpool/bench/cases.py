@@ -1,42 +1,34 @@
-"""What `python -m ringpool bench` measures: the contenders, the cases, and the tasks which the cases run.
+"""What `python -m ringpool bench` asks: a function a case, each with one question.
 
-A case is one function under `@case`. It measures one contender for one round, checks every result that it
-gets, and returns one number for each of its metrics. The first line of its docstring is the question it
-answers.
-
-`CONTENDERS` is the only place that names an executor. Both get the same start method, the same number of
-workers and the same initializer (workers ignore SIGINT, so that Ctrl-C prints a table and not a traceback a
-worker).
-
-Workers import this module to find their tasks, so it imports little, and no executor.
+A case measures one contender for one round, checks every result that it gets, and puts what it finds into a `Found`.
+The first line of its docstring is the question that it answers. It runs in an interpreter of its own (see `measure`),
+so nothing that one contender has started or left behind meets the next.
 """
 
 from __future__ import annotations
 
-import ast
+import asyncio
 import contextlib
-import functools
-import importlib
-import json
 import math
 import multiprocessing
 import os
-import signal
+import random
 import statistics
-import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from . import tasks
+from .contenders import Cannot, Contender, Pool
 
 # Long enough for workers started by `spawn` on a machine that is busy with something else.
 READY_DEADLINE_S = 60.0
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+IDLE_S = 0.002  # between round trips after idleness: longer than any contender spins
+KIB, MIB = 1 << 10, 1 << 20
 
 
 class WrongAnswer(Exception):
@@ -44,48 +36,15 @@ class WrongAnswer(Exception):
 
 
 @dataclass(frozen=True)
-class Contender:
-    """An executor that takes part.
-
-    Args:
-        name: What tables call it.
-        target: Where its class is, as "module:attribute"; text, so that a fresh interpreter can find it too.
-        closures: Whether its tasks may be lambdas and closures.
-    """
-
-    name: str
-    target: str
-    closures: bool = False
-
-    def load(self) -> Callable[..., Executor]:
-        """Import the executor class.
-
-        Returns:
-            The class, which takes the arguments of `concurrent.futures.ProcessPoolExecutor`.
-        """
-        module, _, attribute = self.target.partition(":")
-        factory: Callable[..., Executor] = getattr(importlib.import_module(module), attribute)
-        return factory
-
-
-# The first is what the second is compared with.
-CONTENDERS: tuple[Contender, Contender] = (
-    Contender("stdlib", "concurrent.futures:ProcessPoolExecutor"),
-    Contender("ringpool", "ringpool:ProcessPoolExecutor", closures=True),
-)
-
-
-@dataclass(frozen=True)
 class Setting:
     """What a case needs to know: whom it measures, and how large.
 
     Args:
-        contender: The executor to measure.
+        contender: The library to measure.
         workers: Worker processes of each pool.
         start_method: "fork", "forkserver" or "spawn".
         quick: Whether to use the smaller sizes.
         scale: Every size is multiplied by it; tests use a small one.
-        notes: Sentences for the reader of the table, filled by the cases; keys keep them unique.
     """
 
     contender: Contender
@@ -93,37 +52,30 @@ class Setting:
     start_method: str
     quick: bool = False
     scale: float = 1.0
-    notes: dict[str, str] = field(default_factory=dict, compare=False)
 
     def count(self, full: int, quick: int) -> int:
         """Return how many tasks to run: at least one."""
         return max(1, int((quick if self.quick else full) * self.scale))
 
-    def start(self) -> Executor:
-        """Construct the contender's executor, without waiting for its workers."""
-        return self.contender.load()(
-            max_workers=self.workers,
-            mp_context=multiprocessing.get_context(self.start_method),
-            # Both are found in the standard library: no worker imports ringpool because of them.
-            initializer=signal.signal,
-            initargs=(signal.SIGINT, signal.SIG_IGN),
-        )
+    def seconds(self, full: float, quick: float) -> float:
+        """Return how long to measure what is measured for a time."""
+        return (quick if self.quick else full) * self.scale
+
+    def open(self, workers: int = 0, start_method: str = "") -> contextlib.AbstractContextManager[Pool]:
+        """Open a pool without waiting for its workers; with other workers, or another start method, if given."""
+        return self.contender.open(workers or self.workers, start_method or self.start_method)
 
     @contextlib.contextmanager
-    def pool(self) -> Iterator[Executor]:
-        """Lend an executor whose workers have all answered once; shut it down afterwards.
+    def pool(self, workers: int = 0) -> Iterator[Pool]:
+        """Open a pool whose workers have all answered once.
 
         Raises:
             RuntimeError: If some worker has not answered in `READY_DEADLINE_S`.
         """
-        executor = self.start()
-        try:
-            await_workers(executor, self.workers)
-            yield executor
-        except BaseException:
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
-        executor.shutdown(wait=True)
+        with self.open(workers) as pool:
+            if not self.contender.threads:
+                await_workers(pool, workers or self.workers)
+            yield pool
 
     def check(self, what: str, answers: Sequence[object], expected: Sequence[object]) -> None:
         """Compare results with what they must be.
@@ -141,37 +93,88 @@ class Setting:
                 )
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One number that a case yields each round."""
+@dataclass
+class Found:
+    """What one measurement has found.
 
-    name: str
-    unit: str
-    higher_is_better: bool = False
+    Args:
+        metrics: Numbers, in the form of the run's JSON, with the number as "value".
+        distributions: Latencies, in the form of the run's JSON, with those at `QUANTILES` as "values".
+        notes: Sentences for the reader of the table.
+    """
+
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    distributions: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def number(
+        self,
+        name: str,
+        unit: str,
+        value: float,
+        higher_is_better: bool = False,
+        x: tuple[str, str, float] | None = None,
+        series: str = "",
+    ) -> None:
+        """Add a number.
+
+        Args:
+            name: What tables call it.
+            unit: Of the number.
+            value: The number.
+            higher_is_better: Whether larger numbers are better.
+            x: In a sweep what varies, its unit and its value.
+            series: Which curve of the sweep it belongs to.
+        """
+        self.metrics.append(
+            {
+                "name": name,
+                "unit": unit,
+                "higher_is_better": higher_is_better,
+                "x": None if x is None else dict(zip(("name", "unit", "value"), x, strict=True)),
+                "series": series,
+                "value": value,
+            }
+        )
+
+    def latencies(self, name: str, times_ns: Sequence[int]) -> None:
+        """Add p50 and p99 of many times as numbers, and their distribution."""
+        us = [time_ns / 1000 for time_ns in times_ns]
+        self.number(f"{name} p50", "us", statistics.median(us))
+        self.number(f"{name} p99", "us", percentile(us, 99))
+        values = [percentile(us, 100 * quantile) for quantile in QUANTILES]
+        self.distributions.append({"name": name, "unit": "us", "quantiles": list(QUANTILES), "values": values})
 
 
-Measure = Callable[[Setting], dict[str, float]]
+Measure = Callable[[Setting, Found], None]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One question and the function that answers it for one contender and one round."""
+    """One question and the function that answers it for one contender and one round.
+
+    Args:
+        name: What `--cases` calls it.
+        question: One sentence.
+        measure: Measures one contender.
+        also: Contenders that take part in this case whether asked for or not.
+    """
 
     name: str
     question: str
-    metrics: tuple[Metric, ...]
     measure: Measure
+    also: tuple[str, ...] = ()
 
 
 CASES: dict[str, Case] = {}
 
 
-def case(name: str, *metrics: Metric) -> Callable[[Measure], Measure]:
+def case(name: str, also: tuple[str, ...] = ()) -> Callable[[Measure], Measure]:
     """Register the function below as a case.
 
     Args:
         name: What `--cases` calls it.
-        metrics: What the function returns, one entry for each.
+        also: Contenders that take part whether asked for or not.
 
     Returns:
         A decorator that leaves the function as it is.
@@ -179,110 +182,43 @@ def case(name: str, *metrics: Metric) -> Callable[[Measure], Measure]:
 
     def register(measure: Measure) -> Measure:
         question = (measure.__doc__ or "").partition("\n")[0]
-        CASES[name] = Case(name, question, metrics, measure)
+        CASES[name] = Case(name, question, measure, also)
         return measure
 
     return register
 
 
-# Tasks. Workers import them by name.
-
-
-def nop() -> None:
-    """Do nothing."""
-
-
-def square(number: int) -> int:
-    """Return the square of a number."""
-    return number * number
-
-
-def pid_after(pause_s: float) -> int:
-    """Sleep, so that other workers get the next task, and say who has slept."""
-    time.sleep(pause_s)
-    return os.getpid()
-
-
-def spin(loops: int) -> int:
-    """Compute for a fixed number of steps (Marsaglia's generator 69069), and return where it ends."""
-    value = 1
-    for _ in range(loops):
-        value = (value * 69069 + 1) & 0xFFFFFFFF
-    return value
-
-
-def hold(folder: str) -> int:
-    """Note in a folder that this worker is busy, and stay busy while the file "closed" is there.
-
-    It ends as well when the folder is removed, so nothing holds a worker whose parent is gone.
-    """
-    Path(folder, f"held-{os.getpid()}").touch()
-    while os.path.exists(os.path.join(folder, "closed")):
-        time.sleep(0.005)
-    return os.getpid()
-
-
-class Measures(NamedTuple):
-    """What `measure_module` finds in one file."""
-
-    nodes: int
-    functions: int
-    classes: int
-    lines: int
-    depth: int
-
-
-def measure_module(path: str) -> Measures:
-    """Parse one Python file and measure its syntax tree.
-
-    Args:
-        path: The file; its encoding is what the file itself declares.
-
-    Returns:
-        Nodes of the tree, functions (async ones and methods too, lambdas not), classes, lines of text, and
-        the greatest depth, where the module itself has depth 1.
-
-    Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: If the file does not parse.
-    """
-    source = Path(path).read_bytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Invalid escapes in somebody's old string.
-        tree = ast.parse(source, path)
-    nodes = functions = classes = deepest = 0
-    waiting: list[tuple[ast.AST, int]] = [(tree, 1)]
-    while waiting:
-        node, depth = waiting.pop()
-        nodes += 1
-        deepest = max(deepest, depth)
-        functions += isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        classes += isinstance(node, ast.ClassDef)
-        waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
-    return Measures(nodes, functions, classes, len(source.splitlines()), deepest)
-
-
 # Measuring.
 
 
-def await_workers(executor: Executor, workers: int) -> None:
-    """Give an executor tasks until every worker has done one.
+def await_workers(pool: Pool, workers: int) -> None:
+    """Give a pool tasks until every worker has done one.
 
     Raises:
         RuntimeError: If some worker has not answered in `READY_DEADLINE_S`.
     """
     deadline = time.monotonic() + READY_DEADLINE_S
     seen: set[int] = set()
+    pause_s = 0.005
     while len(seen) < workers:
         if time.monotonic() > deadline:
             raise RuntimeError(f"Only {len(seen)} of {workers} workers answered in {READY_DEADLINE_S:.0f} s.")
-        futures = [executor.submit(pid_after, 0.005) for _ in range(workers)]
-        seen.update(future.result() for future in futures)
+        seen.update(pool.each(tasks.pid_after, [pause_s] * workers))
+        pause_s = min(2 * pause_s, 0.2)  # who hands out tasks in advance gives the next to a worker that has one
 
 
-def pool_pids() -> list[int]:
-    """Return this process and its workers, however they were started."""
-    workers = [child.pid for child in multiprocessing.active_children()]
-    return [os.getpid(), *(pid for pid in workers if pid is not None)]
+def family() -> list[int]:
+    """Return this process and all processes below it, however they were started."""
+    below: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):  # one that has just ended
+                parent = int(Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[1])
+                below.setdefault(parent, []).append(int(entry))
+    found = [os.getpid()]
+    for pid in found:
+        found += below.get(pid, [])
+    return found
 
 
 def cpu_ns(pids: Sequence[int]) -> int:
@@ -291,7 +227,11 @@ def cpu_ns(pids: Sequence[int]) -> int:
     The ticks of /proc/PID/stat are 10 ms, and a burst may end in 20 ms. So this reads the CPU clock of each
     process, whose number is made as `clock_getcpuclockid` of glibc makes it.
     """
-    return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):  # one that has ended
+            total += time.clock_gettime_ns((~pid << 3) | 2)
+    return total
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
@@ -300,12 +240,12 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def round_trips_ns(setting: Setting, executor: Executor, count: int, pause_s: float = 0.0) -> list[int]:
-    """Time `submit(nop).result()`, one after the other.
+def round_trips_ns(setting: Setting, pool: Pool, count: int, pause_s: float = 0.0) -> list[int]:
+    """Time one task that does nothing, from `submit` to its result, one after the other.
 
     Args:
         setting: Who is measured.
-        executor: Its pool.
+        pool: Its pool.
         count: How many round trips.
         pause_s: Sleep before each, which is not timed.
 
@@ -314,216 +254,324 @@ def round_trips_ns(setting: Setting, executor: Executor, count: int, pause_s: fl
     """
     times: list[int] = []
     answers: list[None] = []
+    submit, result = pool.submit, pool.result
     for _ in range(count):
         if pause_s:
             time.sleep(pause_s)
         begin = time.perf_counter_ns()
-        answer = executor.submit(nop).result()
+        answer = result(submit(tasks.nop))
         times.append(time.perf_counter_ns() - begin)
         answers.append(answer)
     setting.check("round trips", answers, [None] * count)
     return times
 
 
-@functools.cache
-def loops_for(task_us: int) -> int:
+def rate(setting: Setting, what: str, count: int, run: Callable[[Sequence[int]], Sequence[int]]) -> float:
+    """Return how many numbers a second `run` squares, in at least one run and in as many as fit into half a second.
+
+    Args:
+        setting: Who is measured.
+        what: For the message about a wrong answer.
+        count: How many numbers a run.
+        run: Takes numbers and returns their squares in the same order.
+    """
+    numbers = range(count)
+    expected = [number * number for number in numbers]
+    enough_ns = setting.seconds(0.5, 0.2) * 1e9
+    wall_ns = runs = 0
+    while not runs or wall_ns < enough_ns:
+        begin = time.perf_counter_ns()
+        answers = run(numbers)
+        wall_ns += time.perf_counter_ns() - begin
+        runs += 1
+        setting.check(what, answers, expected)
+    return runs * count * 1e9 / wall_ns
+
+
+def loops_for(task_us: float) -> int:
     """Return how many loops of `spin` take so many us on this machine while nothing disturbs it.
 
     The fastest of many short runs counts: whatever disturbs a run can only make it longer.
     """
     loops = 2000
     fastest_ns = math.inf
-    for _ in range(200):
+    for _ in range(100):
         begin = time.perf_counter_ns()
-        spin(loops)
+        tasks.spin(loops)
         fastest_ns = min(fastest_ns, time.perf_counter_ns() - begin)
     return max(1, round(loops * task_us * 1000 / fastest_ns))
 
 
-def efficiency(setting: Setting, task_us: int, count: int) -> float:
-    """Return (work / workers) / wall in percent, for many equal tasks by `submit()`.
+@dataclass
+class Work:
+    """Tasks that compute a fixed amount, and what share of the workers' time goes into it.
 
-    A task computes a fixed amount, which takes about `task_us`. It does not spin until a clock says so: where
-    processes share a core, the wall clock counts stolen time as work done, and the thread's CPU clock costs a
-    system call a step. A fixed amount is the same work for each contender, and its result can be checked.
+    They do not spin until a clock says so: where processes share a core, the wall clock counts stolen time as work
+    done, and the thread's CPU clock costs a system call a step. A fixed amount is the same work for each contender, and
+    its result can be checked.
 
-    work / workers is how long the workers need for the same amount when each has its whole share in one task, so
-    with all of them at it: two busy cores are seldom as fast as one alone. It is taken right before and right
-    after, since a shared machine's speed drifts. With more workers than cores the efficiency is below the truth.
+    The share is (work / workers) / wall, where work / workers is how long the workers need for as much in one long task
+    each, with all of them at it: two busy cores are seldom as fast as one alone. That is taken right before and right
+    after, since a shared machine's speed drifts. With more workers than cores the share is below the truth.
     """
-    loops = loops_for(task_us)
-    with setting.pool() as executor:
 
-        def wall_ns(tasks: int, loops_each: int) -> int:
-            begin = time.perf_counter_ns()
-            futures = [executor.submit(spin, loops_each) for _ in range(tasks)]
-            answers = [future.result() for future in futures]
-            wall = time.perf_counter_ns() - begin
-            setting.check(f"{task_us} us tasks", answers, [spin(loops_each)] * tasks)
-            return wall
+    setting: Setting
+    pool: Pool
 
-        share = count // setting.workers
-        wall_ns(50 * setting.workers, loops)
-        before_ns = wall_ns(setting.workers, loops * share)
-        tasks_ns = wall_ns(share * setting.workers, loops)
-        after_ns = wall_ns(setting.workers, loops * share)
-    return 100 * (before_ns + after_ns) / 2 / tasks_ns
+    def __post_init__(self) -> None:
+        self._loops_us = loops_for(1000) / 1000
+        self._long = max(1, int(self._loops_us * self.setting.seconds(0.1, 0.05) * 1e6))
+        self._expected: dict[int, int] = {}
+        self._before_ns = self._long_ns()
+
+    def loops(self, task_us: float) -> int:
+        """Return the amount that takes so many us."""
+        return max(1, round(self._loops_us * task_us))
+
+    def _long_ns(self) -> int:
+        """Return the wall time of one long task for each worker."""
+        return self._wall_ns([self._long] * self.setting.workers, self.pool.each)
+
+    def _wall_ns(self, amounts: Sequence[int], run: Callable[[Callable[[Any], Any], Sequence[int]], Any]) -> int:
+        begin = time.perf_counter_ns()
+        answers = list(run(tasks.spin, amounts))
+        wall_ns = time.perf_counter_ns() - begin
+        for amount in set(amounts) - set(self._expected):
+            self._expected[amount] = tasks.spin(amount)
+        self.setting.check("computing", answers, [self._expected[amount] for amount in amounts])
+        return wall_ns
+
+    def efficiency(self, amounts: Sequence[int], run: Callable[[Callable[[Any], Any], Sequence[int]], Any]) -> float:
+        """Return the share in percent for tasks of these amounts, which `run` takes as `Pool.map` does."""
+        wall_ns = self._wall_ns(amounts, run)
+        after_ns = self._long_ns()
+        a_loop_ns = (self._before_ns + after_ns) / 2 / self._long
+        self._before_ns = after_ns
+        return 100 * a_loop_ns * sum(amounts) / self.setting.workers / wall_ns
 
 
 # Cases.
 
 
-@case("roundtrip", Metric("p50", "us"), Metric("p99", "us"))
-def _roundtrip(setting: Setting) -> dict[str, float]:
-    """How long does submit(nop).result() take, one after the other?"""
-    with setting.pool() as executor:
-        round_trips_ns(setting, executor, setting.count(300, 100))
-        times = round_trips_ns(setting, executor, setting.count(5000, 1000))
-    return {"p50": statistics.median(times) / 1000, "p99": percentile(times, 99) / 1000}
+@case("round trip")
+def _round_trip(setting: Setting, found: Found) -> None:
+    """How long does one task that does nothing take: one right after the other, and after 2 ms of idleness?"""
+    with setting.pool() as pool:
+        round_trips_ns(setting, pool, setting.count(300, 100))
+        found.latencies("hot", round_trips_ns(setting, pool, setting.count(5000, 1000)))
+        round_trips_ns(setting, pool, setting.count(20, 10), IDLE_S)
+        found.latencies("idle", round_trips_ns(setting, pool, setting.count(500, 150), IDLE_S))
 
 
-@case("idle", Metric("p50", "us"), Metric("p99", "us"))
-def _idle(setting: Setting) -> dict[str, float]:
-    """How long does submit(nop).result() take after 2 ms of idleness?"""
-    with setting.pool() as executor:
-        round_trips_ns(setting, executor, setting.count(20, 10), 0.002)
-        times = round_trips_ns(setting, executor, setting.count(1000, 200), 0.002)
-    return {"p50": statistics.median(times) / 1000, "p99": percentile(times, 99) / 1000}
+@case("burst")
+def _burst(setting: Setting, found: Found) -> None:
+    """How many tasks a second pass when all are submitted first, and then all results are taken?"""
+    with setting.pool() as pool:
+        pool.each(tasks.square, range(setting.count(500, 200)))
+        done = rate(setting, "a burst", setting.count(5000, 2000), lambda numbers: pool.each(tasks.square, numbers))
+    found.number("rate", "tasks/s", done, higher_is_better=True)
 
 
-@case("burst", Metric("rate", "tasks/s", higher_is_better=True), Metric("CPU a task", "us"))
-def _burst(setting: Setting) -> dict[str, float]:
-    """How many tasks a second pass when all are submitted first, and what CPU time does each cost?
+@case("as_completed")
+def _as_completed(setting: Setting, found: Found) -> None:
+    """How many tasks a second pass when their results are taken as they come?"""
+    with setting.pool() as pool:
+        pool.each(tasks.square, range(setting.count(500, 200)))
+        # Squares of 0, 1, 2, ... are sorted as their numbers are.
+        done = rate(
+            setting,
+            "results as they come",
+            setting.count(2000, 1000),
+            lambda numbers: sorted(pool.unordered(tasks.square, numbers)),
+        )
+    found.number("rate", "tasks/s", done, higher_is_better=True)
 
-    The CPU time is that of the parent and all workers together.
+
+@case("asyncio")
+def _asyncio(setting: Setting, found: Found) -> None:
+    """How many tasks a second pass when asyncio awaits them all at once?"""
+    with setting.pool() as pool:
+
+        async def gather(numbers: Sequence[int]) -> list[int]:
+            return list(await asyncio.gather(*(pool.awaitable(pool.submit(tasks.square, n)) for n in numbers)))
+
+        async def measure() -> float:
+            await gather(range(setting.count(500, 200)))
+            count, enough_s = setting.count(2000, 1000), setting.seconds(0.5, 0.2)
+            wall_s, runs = 0.0, 0
+            while not runs or wall_s < enough_s:
+                begin = time.perf_counter()
+                answers = await gather(range(count))
+                wall_s += time.perf_counter() - begin
+                runs += 1
+                setting.check("asyncio", answers, [number * number for number in range(count)])
+            return runs * count / wall_s
+
+        found.number("rate", "tasks/s", asyncio.run(measure()), higher_is_better=True)
+
+
+@case("map")
+def _map(setting: Setting, found: Found) -> None:
+    """How many small items a second does a map take with nothing but defaults?"""
+    with setting.pool() as pool:
+        list(pool.map(tasks.square, range(setting.count(500, 200))))
+        done = rate(setting, "a map", setting.count(10_000, 3000), lambda some: list(pool.map(tasks.square, some)))
+    found.number("rate", "items/s", done, higher_is_better=True)
+
+
+@case("chunked map")
+def _chunked_map(setting: Setting, found: Found) -> None:
+    """How many small items a second does a map take in chunks of 250?"""
+    with setting.pool() as pool:
+        list(pool.chunked(tasks.square, range(setting.count(5000, 2000)), 250))
+        done = rate(
+            setting,
+            "a map in chunks",
+            setting.count(100_000, 30_000),
+            lambda some: list(pool.chunked(tasks.square, some, 250)),
+        )
+    found.number("rate", "items/s", done, higher_is_better=True)
+
+
+@case("payload")
+def _payload(setting: Setting, found: Found) -> None:
+    """How many MB a second go to a worker and come back, by the size of the argument?
+
+    Bytes, and arrays of float64 where NumPy is installed; MB of one direction. The answer is compared with what was
+    sent, and that is not timed.
     """
-    count = setting.count(20_000, 3000)
-    with setting.pool() as executor:
-        for future in [executor.submit(square, number) for number in range(setting.count(500, 200))]:
-            future.result()
-        pids = pool_pids()
-        cpu_before = cpu_ns(pids)
-        begin = time.perf_counter_ns()
-        futures = [executor.submit(square, number) for number in range(count)]
-        answers = [future.result() for future in futures]
-        wall_ns = time.perf_counter_ns() - begin
-        cpu_used = cpu_ns(pids) - cpu_before
-    setting.check("a burst", answers, [number * number for number in range(count)])
-    return {"rate": count * 1e9 / wall_ns, "CPU a task": cpu_used / 1000 / count}
+    sizes = [16, KIB, 64 * KIB, MIB, 16 * MIB, 128 * MIB]
+    most = (16 if setting.quick else 128) * MIB * setting.scale
+    try:
+        import numpy
+    except ImportError:
+        numpy = None  # type: ignore[assignment]
+        found.notes.append("payload: NumPy is not installed, so no arrays were sent.")
+    with setting.pool() as pool:
+        if numpy is not None:
+            pool.each(tasks.echo, [numpy.zeros(1)] * (50 * setting.workers))  # so that all workers have imported it
+        for size in (size for size in sizes if size <= max(most, 16)):
+            payloads: dict[str, Any] = {"bytes": random.Random(size).randbytes(min(size, MIB)) * max(1, size // MIB)}
+            if numpy is not None:
+                payloads["float64"] = numpy.arange(size // 8, dtype=numpy.float64)
+            for kind, payload in payloads.items():
+                times: list[int] = []
+                for _ in range(1 + max(1, min(setting.count(200, 60), 64 * MIB // size, 1 + 8 * MIB // size))):
+                    begin = time.perf_counter_ns()
+                    answer = pool.result(pool.submit(tasks.echo, payload))
+                    times.append(time.perf_counter_ns() - begin)
+                    same = type(answer) is type(payload) and len(answer) == len(payload)
+                    if not same or not (numpy.array_equal(answer, payload) if kind == "float64" else answer == payload):
+                        raise WrongAnswer(f"{setting.contender.name} gave back other {kind} than it got ({size} B).")
+                    del answer
+                # The first is the warm-up.
+                found.number(
+                    f"{size_name(size)} {kind}",
+                    "MB/s",
+                    size * 1000 / statistics.median(times[1:]),
+                    higher_is_better=True,
+                    x=("payload", "bytes", size),
+                    series=kind,
+                )
 
 
-@case("10us", Metric("efficiency", "%", higher_is_better=True))
-def _tasks_of_10_us(setting: Setting) -> dict[str, float]:
-    """What share of the workers' time goes into the work itself when a task takes 10 us?"""
-    return {"efficiency": efficiency(setting, 10, setting.count(20_000, 3000))}
+def size_name(size: int) -> str:
+    """Return a size in bytes as text, in MiB or KiB where that is whole."""
+    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} B"
 
 
-@case("100us", Metric("efficiency", "%", higher_is_better=True))
-def _tasks_of_100_us(setting: Setting) -> dict[str, float]:
-    """What share of the workers' time goes into the work itself when a task takes 100 us?"""
-    return {"efficiency": efficiency(setting, 100, setting.count(10_000, 2000))}
+@case("grain")
+def _grain(setting: Setting, found: Found) -> None:
+    """What share of the workers' time goes into the work itself, by how long a task takes?"""
+    with setting.pool() as pool:
+        work = Work(setting, pool)
+        pool.each(tasks.spin, [1] * setting.count(200, 100))
+        for name, task_us, full, quick in (
+            ("1 us", 1, 4000, 2000),
+            ("10 us", 10, 4000, 2000),
+            ("100 us", 100, 2000, 1000),
+            ("1 ms", 1000, 400, 150),
+            ("10 ms", 10_000, 60, 20),
+        ):
+            share = max(1, setting.count(full, quick) // setting.workers)
+            amounts = [work.loops(task_us)] * (share * setting.workers)
+            percent = work.efficiency(amounts, pool.each)
+            found.number(name, "%", percent, higher_is_better=True, x=("grain", "s", task_us / 1e6), series="submit")
 
 
-@case("startup", Metric("first result", "ms"), Metric("shutdown", "ms"))
-def _startup(setting: Setting) -> dict[str, float]:
-    """How long does it take from construction to the first result, and then to shut down?
+@case("skewed")
+def _skewed(setting: Setting, found: Found) -> None:
+    """What share of the workers' time goes into the work when some items of a map take 500 times as long as others?
 
-    The task is a builtin, so that no worker imports anything for it. The first pool is not counted: it may
-    start the fork server, which serves every later pool of both contenders.
+    Pareto distributed, 0.1 to 50 ms, the same for all; the map has nothing but defaults.
     """
-    starts: list[float] = []
-    stops: list[float] = []
-    answers: list[int] = []
-    repeats = setting.count(5, 3)
-    for _ in range(repeats + 1):
-        begin = time.perf_counter_ns()
-        executor = setting.start()
-        try:
-            answers.append(executor.submit(abs, -7).result())
-            starts.append((time.perf_counter_ns() - begin) / 1e6)
-        finally:
-            begin = time.perf_counter_ns()
-            executor.shutdown(wait=True)
+    generator = random.Random(7)
+    us = [min(100 * generator.paretovariate(1.1), 50_000) for _ in range(setting.count(1000, 400))]
+    with setting.pool() as pool:
+        work = Work(setting, pool)
+        list(pool.map(tasks.spin, [1] * setting.count(200, 100)))
+        amounts = [work.loops(each) for each in us]
+        found.number("efficiency", "%", work.efficiency(amounts, pool.map), higher_is_better=True)
+
+
+@case("start")
+def _start(setting: Setting, found: Found) -> None:
+    """How long does it take from construction to the first result, and then to shut down, by start method?
+
+    The task is a builtin, so that no worker imports anything for it. The first pool of each start method is not
+    counted: it may start the fork server, which serves all later pools.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    if setting.contender.starts_itself:
+        methods = [setting.start_method]
+        found.notes.append(
+            f"start: {setting.contender.name} starts workers in its own way; it stands beside {methods[0]}."
+        )
+    for method in sorted(methods):
+        starts: list[float] = []
+        stops: list[float] = []
+        answers: list[int] = []
+        repeats = setting.count(3, 2)
+        for _ in range(repeats + 1):
+            with contextlib.ExitStack() as stack:
+                begin = time.perf_counter_ns()
+                pool = stack.enter_context(setting.open(start_method=method))
+                answers += pool.each(abs, [-7])
+                starts.append((time.perf_counter_ns() - begin) / 1e6)
+                begin = time.perf_counter_ns()
             stops.append((time.perf_counter_ns() - begin) / 1e6)
-    setting.check("start-up", answers, [7] * (repeats + 1))
-    return {"first result": statistics.median(starts[1:]), "shutdown": statistics.median(stops[1:])}
+        setting.check("start-up", answers, [7] * (repeats + 1))
+        found.number(f"{method} first result", "ms", statistics.median(starts[1:]))
+        found.number(f"{method} shutdown", "ms", statistics.median(stops[1:]))
 
 
-@case("memory", Metric("a queued task", "bytes"))
-def _memory(setting: Setting) -> dict[str, float]:
-    """By how many bytes does a queued task make the parent grow?
-
-    Measured in a fresh interpreter, where no freed memory is at hand that would hide growth.
-    """
+@case("memory")
+def _memory(setting: Setting, found: Found) -> None:
+    """By how many bytes does a queued task make the parent grow?"""
     count = setting.count(20_000, 4000)
-    with tempfile.TemporaryDirectory(prefix="ringpool-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ringpool-bench-") as folder, setting.pool() as pool:
         closed = Path(folder, "closed")
         closed.touch()
-        order = {
-            "contender": asdict(setting.contender),
-            "workers": setting.workers,
-            "start_method": setting.start_method,
-            "count": count,
-            "folder": folder,
-        }
-        child = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import grow_and_report; grow_and_report()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C reaches this process only, which lets the child end in peace.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )
         try:
-            text, _ = child.communicate(json.dumps(order))
-        except BaseException:
-            # Let its workers go, then it ends by itself.
-            closed.unlink(missing_ok=True)
-            try:
-                child.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            raise
-    if child.returncode:
-        raise RuntimeError(f"The interpreter that measures memory ended with status {child.returncode}.")
-    report = json.loads(text)
-    if report["complaint"]:
-        raise WrongAnswer(report["complaint"])
-    return {"a queued task": report["growth_bytes"] / count}
-
-
-def grow_and_report() -> None:
-    """Measure, in an interpreter of its own, how a queue of tasks makes the process grow.
-
-    Reads what to do as JSON from stdin, and writes `growth_bytes` and `complaint` as JSON to stdout.
-    """
-    order: dict[str, Any] = json.load(sys.stdin)
-    setting = Setting(Contender(**order["contender"]), order["workers"], order["start_method"])
-    count: int = order["count"]
-    closed = Path(order["folder"], "closed")
-    complaint = ""
-    with setting.pool() as executor:
-        try:
-            gates = [executor.submit(hold, order["folder"]) for _ in range(setting.workers)]
+            gates = [pool.submit(tasks.hold, folder) for _ in range(setting.workers)]
             deadline = time.monotonic() + READY_DEADLINE_S
             while len(list(closed.parent.glob("held-*"))) < setting.workers:
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"Not all workers were busy after {READY_DEADLINE_S:.0f} s.")
                 time.sleep(0.005)
             before = resident_bytes()
-            futures = [executor.submit(square, number) for number in range(count)]
+            handles = [pool.submit(tasks.square, number) for number in range(count)]
             growth = resident_bytes() - before
         finally:
             closed.unlink(missing_ok=True)
         for gate in gates:
-            gate.result()
-        try:
-            answers = [future.result() for future in futures]
-            setting.check("a queue", answers, [number * number for number in range(count)])
-        except WrongAnswer as wrong:
-            complaint = str(wrong)
-    json.dump({"growth_bytes": growth, "complaint": complaint}, sys.stdout)
+            pool.result(gate)
+        answers = [pool.result(handle) for handle in handles]
+        setting.check("a queue", answers, [number * number for number in range(count)])
+    found.number("a queued task", "bytes", growth / count)
 
 
 def resident_bytes() -> int:
@@ -532,55 +580,109 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@case("stdlib", Metric("wall", "s"))
-def _stdlib(setting: Setting) -> dict[str, float]:
-    """How long does it take to parse and measure the modules of Python's standard library, one file a task?
-
-    Both contenders must give what a plain loop in this process gives, and so the same as each other.
-    """
-    files = stdlib_files()
-    step = max(1, len(files) // setting.count(len(files), 150))
-    paths, expected, loop_s = measured_in_a_loop(files[::step])
-    setting.notes["stdlib"] = (
-        f"stdlib: {len(paths)} files of {sysconfig.get_path('stdlib')}, "
-        f"{sum(found.lines for found in expected):,} lines; a plain loop in one process takes {loop_s:.2f} s."
-    )
-    with setting.pool() as executor:
+@case("cpu")
+def _cpu(setting: Setting, found: Found) -> None:
+    """How much CPU time do all processes of a pool together use while it is idle, and for each task of a burst?"""
+    count = setting.count(5000, 2000)
+    numbers = range(count)
+    with setting.pool() as pool:
+        pool.each(tasks.square, range(setting.count(500, 200)))
+        pids = family()
+        used = cpu_ns(pids)
+        answers = pool.each(tasks.square, numbers)
+        used = cpu_ns(pids) - used
+        setting.check("a burst", answers, [number * number for number in numbers])
+        found.number("a task", "us", used / 1000 / count)
+        time.sleep(setting.seconds(0.5, 0.3))  # whoever spins for a while has stopped
         begin = time.perf_counter_ns()
-        answers = list(executor.map(measure_module, paths, chunksize=1))
-        wall_ns = time.perf_counter_ns() - begin
-    setting.check("measuring the standard library", answers, expected)
-    return {"wall": wall_ns / 1e9}
+        used = cpu_ns(pids)
+        time.sleep(setting.seconds(2, 1))
+        used = cpu_ns(pids) - used
+        found.number("idle", "us a second", used * 1e6 / (time.perf_counter_ns() - begin))
 
 
-@functools.cache
-def stdlib_files() -> tuple[str, ...]:
-    """Return the Python files of the running Python's standard library, sorted, without site-packages."""
-    root = sysconfig.get_path("stdlib")
-    found: list[str] = []
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if name not in {"site-packages", "dist-packages", "__pycache__"}]
-        found += [os.path.join(folder, name) for name in names if name.endswith(".py")]
-    return tuple(sorted(found))
+@case("recovery")
+def _recovery(setting: Setting, found: Found) -> None:
+    """A task kills its worker: how long until that is known and the next task is done, and how many others fail?
 
-
-@functools.cache
-def measured_in_a_loop(files: tuple[str, ...]) -> tuple[list[str], list[Measures], float]:
-    """Measure files one after the other in this process, once.
-
-    Args:
-        files: Paths; those that do not parse, which are data of Python's own tests, are left out.
-
-    Returns:
-        The files that parse, what was measured in each, and the seconds it took.
+    The time includes a new pool, where the old one does not serve any more. The others are 100 tasks that wait for
+    10 ms, half of them submitted before the one that kills and half of them after it.
     """
-    paths: list[str] = []
-    measured: list[Measures] = []
-    begin = time.perf_counter_ns()
-    for path in files:
+    contender = setting.contender
+    if contender.loses_the_killed:
+        raise Cannot(f"the result of a task whose worker is killed never comes from {contender.name}")
+
+    def await_death(pool: Pool, victim: Any) -> None:
         try:
-            measured.append(measure_module(path))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        paths.append(path)
-    return paths, measured, (time.perf_counter_ns() - begin) / 1e9
+            pool.result(victim)
+        except Exception:
+            return
+        raise WrongAnswer(f"{contender.name} gave a result for a task that kills its worker.")
+
+    with _quietly(setting.pool()) as pool, contextlib.ExitStack() as anew:
+        begin = time.perf_counter_ns()
+        await_death(pool, pool.submit(tasks.die))
+        try:
+            answer = pool.result(pool.submit(tasks.square, 7))
+        except Exception:
+            found.notes.append(f"recovery: {contender.name}'s pool serves no more after the death; a new one is timed.")
+            answer = anew.enter_context(setting.open()).each(tasks.square, [7])[0]
+        found.number("next result", "ms", (time.perf_counter_ns() - begin) / 1e6)
+        setting.check("the task after the death", [answer], [49])
+    with _quietly(setting.pool()) as pool:
+        handles = [pool.submit(tasks.square_after_10_ms, number) for number in range(50)]
+        victim = pool.submit(tasks.die)
+        with contextlib.suppress(Exception):  # a pool that has broken meanwhile refuses
+            for number in range(50, 100):
+                handles.append(pool.submit(tasks.square_after_10_ms, number))
+        await_death(pool, victim)
+        lost = 100 - len(handles)
+        for number, handle in enumerate(handles):
+            try:
+                answer = pool.result(handle)
+            except Exception:
+                lost += 1
+            else:
+                setting.check("a task beside the death", [answer], [number * number])
+    found.number("others lost of 100", "tasks", lost)
+
+
+@contextlib.contextmanager
+def _quietly(pool: contextlib.AbstractContextManager[Pool]) -> Iterator[Pool]:
+    """Open a pool, and ignore what its shutdown raises: one that has broken may say so once more."""
+    opened = pool.__enter__()
+    try:
+        yield opened
+    finally:
+        with contextlib.suppress(Exception):
+            pool.__exit__(None, None, None)
+
+
+@case("scaling")
+def _scaling(setting: Setting, found: Found) -> None:
+    """How many tasks of about a millisecond are done a second, by the number of workers?"""
+    numbers = sorted({1, *(2**power for power in range(1, 10) if 2**power < setting.workers), setting.workers})
+    count, loops = setting.count(300, 100), 25_000
+    right = tasks.spin(loops)
+    for workers in numbers:
+        with setting.pool(workers) as pool:
+            pool.each(tasks.spin, [loops] * workers)
+            begin = time.perf_counter_ns()
+            answers = pool.each(tasks.spin, [loops] * count)
+            wall_ns = time.perf_counter_ns() - begin
+        setting.check("scaling", answers, [right] * count)
+        name = f"{workers} worker{'s' if workers > 1 else ''}"
+        done = count * 1e9 / wall_ns
+        found.number(name, "tasks/s", done, higher_is_better=True, x=("workers", "", workers), series="1 ms")
+
+
+@case("io", also=("threads",))
+def _io(setting: Setting, found: Found) -> None:
+    """How many tasks a second that only wait for 10 ms? Processes are the wrong tool: threads take part here."""
+    count = setting.count(200, 100)
+    with setting.pool() as pool:
+        begin = time.perf_counter_ns()
+        answers = list(pool.each(tasks.square_after_10_ms, range(count)))
+        wall_ns = time.perf_counter_ns() - begin
+    setting.check("waiting", answers, [number * number for number in range(count)])
+    found.number("rate", "tasks/s", count * 1e9 / wall_ns, higher_is_better=True)

@@ -1,13 +1,12 @@
 """What was measured, how contenders compare, and how that is written: a table, or JSON.
 
-A ratio says how many times better the second contender is than the first, so below 1 it loses. It is computed
+A ratio says how many times better the first contender, ringpool, is than another, so below 1 it loses. It is computed
 round by round, from measurements made next to each other, and shown as the median of these with their range.
 """
 
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import math
 import os
 import platform
@@ -17,29 +16,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ringpool.machine import usable_cpus
+from ringpool.machine import usable_cpus, usable_memory
 
-from .cases import Case, Metric
+from .cases import Case
+from .measure import Outcome
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+BUSY_LOAD = 0.5  # a core; arbitrary: above it one measurement in two shares a core with something else
 
-def ratios(first: Sequence[float], second: Sequence[float], higher_is_better: bool) -> list[float]:
-    """Return, round by round, how many times better the second contender is.
+
+def ratios(first: Sequence[float], other: Sequence[float], higher_is_better: bool) -> list[float]:
+    """Return, round by round, how many times better the first contender is.
 
     Args:
-        first: One number a round.
-        second: The same for the other; rounds that only one of them has are left out.
+        first: One number a round; not a number where there is none.
+        other: The same for the other; rounds that only one of them has are left out.
         higher_is_better: Whether larger numbers are better.
 
     Returns:
         A ratio a round, not a number where one of the two is not above zero.
     """
-    pairs = zip(first, second, strict=False)
+    pairs = zip(first, other, strict=False)
     if higher_is_better:
-        return [b / a if a > 0 and b > 0 else math.nan for a, b in pairs]
-    return [a / b if a > 0 and b > 0 else math.nan for a, b in pairs]
+        return [a / b if a > 0 and b > 0 else math.nan for a, b in pairs]
+    return [b / a if a > 0 and b > 0 else math.nan for a, b in pairs]
 
 
 def brief(value: float) -> str:
@@ -61,19 +63,84 @@ def spread(values: Sequence[float]) -> str:
 
 @dataclass
 class Record:
-    """All rounds of one case: for each contender, one dictionary of metrics a round."""
+    """All rounds of one case.
+
+    Args:
+        case: The case.
+        contenders: Who takes part in it; the first is the one that all others are compared with.
+    """
 
     case: Case
-    rounds: dict[str, list[dict[str, float]]]
+    contenders: list[str]
+    rounds: list[dict[str, Outcome]] = field(default_factory=list)
 
-    def values(self, contender: str, metric: Metric) -> list[float]:
-        """Return one contender's numbers for one metric, a number a round."""
-        return [measured[metric.name] for measured in self.rounds[contender]]
+    def add(self, number: int, contender: str, outcome: Outcome) -> None:
+        """Add the outcome of a measurement; rounds are numbered from 0."""
+        while len(self.rounds) <= number:
+            self.rounds.append({})
+        self.rounds[number][contender] = outcome
 
-    def ratios(self, metric: Metric) -> list[float]:
-        """Return how many times better the second contender is, a ratio a round."""
-        first, second = (self.values(contender, metric) for contender in self.rounds)
-        return ratios(first, second, metric.higher_is_better)
+    def ends(self, contender: str) -> str:
+        """Return why a contender need not be asked again in this case, "" if it should be."""
+        outcomes = [taken[contender] for taken in self.rounds if contender in taken]
+        return next((outcome.kind for outcome in outcomes if outcome.kind in {"cannot", "late"}), "")
+
+    def _merged(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return what the measurements have found, by name, in the order in which it was first found."""
+        found: dict[str, dict[str, Any]] = {}
+        for taken in self.rounds:
+            for outcome in taken.values():
+                for entry in getattr(outcome, kind):
+                    found.setdefault(entry["name"], entry)
+        return found
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return each metric with the number of every contender and round, and the ratios, as the JSON has them."""
+        written = []
+        for name, like in self._merged("metrics").items():
+            rounds = {
+                contender: [self._value(taken, contender, name) for taken in self.rounds]
+                for contender in self.contenders
+            }
+            first = rounds[self.contenders[0]]
+            written.append(
+                {
+                    **{key: like[key] for key in ("name", "unit", "higher_is_better", "x", "series")},
+                    "rounds": rounds,
+                    "ratios": {
+                        other: ratios(first, rounds[other], like["higher_is_better"]) for other in self.contenders[1:]
+                    },
+                }
+            )
+        return written
+
+    @staticmethod
+    def _value(taken: dict[str, Outcome], contender: str, name: str) -> float:
+        metrics = taken[contender].metrics if contender in taken else []
+        return next((float(metric["value"]) for metric in metrics if metric["name"] == name), math.nan)
+
+    def distributions(self) -> list[dict[str, Any]]:
+        """Return the latencies at each quantile, for every contender and round, as the JSON has them."""
+        written = []
+        for name, like in self._merged("distributions").items():
+            rounds: dict[str, list[list[float]]] = {contender: [] for contender in self.contenders}
+            for taken in self.rounds:
+                for contender, outcome in taken.items():
+                    rounds[contender] += [each["values"] for each in outcome.distributions if each["name"] == name]
+            written.append({"name": name, "unit": like["unit"], "quantiles": like["quantiles"], "rounds": rounds})
+        return written
+
+    def failures(self) -> dict[str, list[str]]:
+        """Return what each contender could not do, in sentences."""
+        failed: dict[str, list[str]] = {}
+        for number, taken in enumerate(self.rounds, 1):
+            for contender, outcome in taken.items():
+                if outcome.kind == "cannot":
+                    failed.setdefault(contender, []).append(f"cannot: {outcome.message}")
+                elif outcome.kind != "found":
+                    again = "; not tried again" if outcome.kind == "late" else ""
+                    failed.setdefault(contender, []).append(f"round {number}: {outcome.message}{again}")
+        return failed
 
 
 @dataclass
@@ -81,114 +148,167 @@ class Report:
     """What one run of the command has measured so far.
 
     Args:
-        contenders: Their names, in the order of `CONTENDERS`.
+        command: The command line.
+        contenders: Name and version of each that was asked for and is there. The first is compared with all others.
+        missing: Who was asked for and is not installed.
         workers: Worker processes of each pool.
         start_method: How they are started.
         asked_rounds: How many rounds were asked for; an interrupted run has fewer.
         quick: Whether the smaller sizes were used.
         records: A record for each case begun.
-        notes: Sentences that the cases leave for the reader.
-        cut_short: Whether the run ended early, by Ctrl-C or by a wrong result.
+        cut_short: Whether the run was interrupted.
+        machine: What a reader must know of the machine.
     """
 
-    contenders: tuple[str, str]
+    command: str
+    contenders: dict[str, str]
+    missing: list[str]
     workers: int
     start_method: str
     asked_rounds: int
     quick: bool
     records: list[Record] = field(default_factory=list)
-    notes: dict[str, str] = field(default_factory=dict)
     cut_short: bool = False
-    machine: dict[str, str | int | float] = field(default_factory=lambda: machine())
+    machine: dict[str, Any] = field(default_factory=lambda: machine())
+
+    @property
+    def first(self) -> str:
+        """The contender that all others are compared with."""
+        return next(iter(self.contenders))
+
+    def warnings(self) -> list[str]:
+        """Return why the numbers may be worse, or vary more, than on a free machine."""
+        cpus, load = self.machine["cpus"], self.machine["load"]
+        found = []
+        if cpus < self.workers + 1:
+            found.append(f"{cpus} cores for {self.workers} workers and their parent: they share, and numbers vary.")
+        if load > BUSY_LOAD * cpus:
+            found.append(f"The machine is busy: its load was {load} on {cpus} cores at the start, and numbers vary.")
+        return found
+
+    def notes(self) -> list[str]:
+        """Return the sentences that measurements have left for the reader, each once."""
+        outcomes = [outcome for record in self.records for taken in record.rounds for outcome in taken.values()]
+        return list(dict.fromkeys(note for outcome in outcomes for note in outcome.notes))
 
     def headline(self) -> str:
         """Return one line on what ran where."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.contenders.items() if name != "stdlib")
         return (
             f"{self.machine['cpu']}, {self.machine['cpus']} cores, {self.machine['system']}; "
-            f"Python {self.machine['python']}, ringpool {self.machine['ringpool']}; {self.start_method}, "
+            f"Python {self.machine['python']}, {versions}; {self.start_method}, "
             f"{self.workers} workers, {self.asked_rounds} rounds{', quick' if self.quick else ''}; "
             f"load at the start {self.machine['load']}"
         )
 
     def losses(self) -> list[str]:
-        """Return the cases in which the second contender's median ratio is below 1."""
+        """Return where the median ratio is below 1: case and metric, and against whom."""
         lost = []
         for record in self.records:
-            for metric in record.case.metrics:
-                found = [ratio for ratio in record.ratios(metric) if not math.isnan(ratio)]
-                if found and statistics.median(found) < 1:
-                    lost.append(f"{record.case.name} {metric.name}")
+            for metric in record.metrics():
+                for other, found in metric["ratios"].items():
+                    if _loses(found):
+                        lost.append(f"{record.case.name} {metric['name']} ({other})")
         return lost
+
+    def wrong(self) -> bool:
+        """Return whether some result was wrong, or the first contender failed in a case."""
+        return any(
+            outcome.kind == "wrong" or (contender == self.first and outcome.kind in {"failed", "late"})
+            for record in self.records
+            for taken in record.rounds
+            for contender, outcome in taken.items()
+        )
 
     def table(self) -> Table:
         """Return the comparison as a table for `rich`."""
         from rich.table import Table
         from rich.text import Text
 
-        lost = self.losses()
-        first, second = self.contenders
-        caption = Text(f"median [min-max] of all rounds; a ratio above 1 says that {second} is better")
-        table = Table(caption=caption)
-        table.add_column("case")
-        table.add_column("unit")
-        table.add_column(first, justify="right")
-        table.add_column(second, justify="right")
+        table = Table(caption=Text(f"median [min-max] of all rounds; a ratio above 1 says that {self.first} is better"))
+        table.add_column("case", overflow="fold")
+        table.add_column("unit", overflow="fold")
+        table.add_column(self.first, justify="right")
+        table.add_column("against")
+        table.add_column("", justify="right")
         table.add_column("ratio", justify="right")
         for record in self.records:
-            for metric in record.case.metrics:
-                label = f"{record.case.name} {metric.name}"
-                ratio = spread(record.ratios(metric))
-                table.add_row(
-                    label,
-                    metric.unit,
-                    Text(spread(record.values(first, metric))),
-                    Text(spread(record.values(second, metric))),
-                    Text(f"{ratio} loses", style="red") if label in lost else Text(ratio),
-                )
+            for metric in record.metrics():
+                label, unit = f"{record.case.name} {metric['name']}", metric["unit"]
+                own = spread(metric["rounds"][self.first])
+                for other, found in metric["ratios"].items():
+                    theirs = spread(metric["rounds"][other])
+                    if theirs == "-":
+                        continue
+                    ratio = spread(found)
+                    text = Text(f"{ratio} loses", style="red") if _loses(found) else Text(ratio)
+                    table.add_row(label, unit, Text(own), other, Text(theirs), text)
+                    label = unit = own = ""
+                if label:
+                    table.add_row(label, unit, Text(own), "", "", "")
         return table
 
     def summary(self) -> list[str]:
         """Return the sentences that stand under the table."""
+        lines = self.notes()
+        if self.missing:
+            lines.append(f"Not installed: {', '.join(self.missing)}.")
+        for record in self.records:
+            for contender, sentences in record.failures().items():
+                lines += [f"{record.case.name}, {contender}: {sentence}" for sentence in sentences]
         lost = self.losses()
-        second = self.contenders[1]
-        lines = [*self.notes.values()]
         if lost:
-            lines.append(f"{second} loses in: {', '.join(lost)}.")
+            lines.append(f"{self.first} loses in: {', '.join(lost)}.")
         if self.cut_short:
             lines.append("The run was cut short: the table holds what had been measured.")
         return lines
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, each round included, as what `json.dump` takes; what is not a number is null."""
-        return {
+        written = {
+            "format": 1,
+            "command": self.command,
             "machine": self.machine,
-            "start_method": self.start_method,
+            "versions": self.contenders,
+            "missing": self.missing,
+            "contenders": list(self.contenders),
             "workers": self.workers,
+            "start_method": self.start_method,
             "asked_rounds": self.asked_rounds,
             "quick": self.quick,
             "cut_short": self.cut_short,
-            "notes": self.notes,
+            "warnings": self.warnings(),
+            "notes": self.notes(),
             "cases": [
                 {
                     "name": record.case.name,
                     "question": record.case.question,
-                    "metrics": [
-                        {
-                            "name": metric.name,
-                            "unit": metric.unit,
-                            "higher_is_better": metric.higher_is_better,
-                            "rounds": {name: record.values(name, metric) for name in self.contenders},
-                            "ratios": [None if math.isnan(r) else r for r in record.ratios(metric)],
-                        }
-                        for metric in record.case.metrics
-                    ],
+                    "metrics": record.metrics(),
+                    "distributions": record.distributions(),
+                    "failures": record.failures(),
                 }
                 for record in self.records
             ],
         }
+        cleaned: dict[str, Any] = _without_nan(written)
+        return cleaned
 
 
-def machine() -> dict[str, str | int | float]:
+def _loses(found: Sequence[float]) -> bool:
+    numbers = [ratio for ratio in found if not math.isnan(ratio)]
+    return bool(numbers) and statistics.median(numbers) < 1
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a tree of dictionaries and lists with None for what is not a number."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def machine() -> dict[str, Any]:
     """Return what a reader must know of the machine to judge a number."""
     cpu = platform.machine()
     with Path("/proc/cpuinfo").open() as lines:
@@ -199,17 +319,9 @@ def machine() -> dict[str, str | int | float]:
     return {
         "cpu": cpu,
         "cpus": usable_cpus(),
+        "memory": usable_memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "ringpool": installed_version(),
         "load": round(os.getloadavg()[0], 2),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def installed_version() -> str:
-    """Return the version of the installed ringpool, or "unknown" when it runs from a folder of sources."""
-    try:
-        return importlib.metadata.version("ringpool")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -1,0 +1,129 @@
+"""One measurement: one contender, one case, one round, in an interpreter of its own.
+
+`take` starts the interpreter and waits for it; `answer` is what runs there. The order and the answer are JSON, the
+answer in a file, for a contender may print what it likes. The interpreter leads a session of its own, so that Ctrl-C
+reaches only who waits for it; that one kills it with all that it has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .cases import CASES, Found, Setting, WrongAnswer
+from .contenders import Cannot, Contender
+
+_MARK = "RINGPOOL_BENCH_MEASUREMENT"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a measurement.
+
+    Args:
+        kind: "found", or why there is nothing: "cannot" (the library has no way), "late" (it took too long), "wrong" (a
+            result was), "failed".
+        message: A sentence, if nothing was found.
+        metrics, distributions, notes: As in `cases.Found`.
+    """
+
+    kind: str
+    message: str = ""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    distributions: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def take(case: str, setting: Setting, limit_s: float) -> Outcome:
+    """Measure in a fresh interpreter.
+
+    Whatever ends this, an exception of a signal handler too, no process of the measurement is left.
+
+    Args:
+        case: Its name.
+        setting: Who is measured, and how large.
+        limit_s: After so many seconds it is killed.
+
+    Returns:
+        What it has found, or why it has not.
+    """
+    with tempfile.TemporaryDirectory(prefix="ringpool-bench-") as folder:
+        order, answer, words = (Path(folder, name) for name in ("order", "answer", "words"))
+        order.write_text(json.dumps({"case": case, "setting": asdict(setting), "limit_s": limit_s}))
+        mark = uuid.uuid4().hex
+        path = os.pathsep.join(part for part in sys.path if part)
+        with words.open("wb") as errors:
+            # By -c, so that there is no main module which workers would import anew.
+            child = subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import answer; answer({str(order)!r}, {str(answer)!r})"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path, _MARK: mark},
+            )
+        try:
+            status = child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return Outcome("late", f"TimeoutError: not done after {limit_s:g} s")
+        finally:
+            _kill_all(child.pid, mark)
+            child.wait()
+        if answer.exists():
+            return Outcome(**json.loads(answer.read_text()))
+        last = words.read_text(errors="replace").strip().rpartition("\n")[2]
+        return Outcome("failed", f"the interpreter ended with status {status}: {last:.300}")
+
+
+def _kill_all(session: int, mark: str) -> None:
+    """Kill all processes of a session, and those which have left it and carry its mark in their environment."""
+    line = f"{_MARK}={mark}".encode()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = 0
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):  # one that has just ended, or another user's
+                state, _, _, belongs = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if state not in "ZX" and (int(belongs) == session or line in (entry / "environ").read_bytes()):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    found += 1
+        if not found:
+            return
+        time.sleep(0.002)
+
+
+def answer(order_file: str, answer_file: str) -> None:
+    """Measure here, and write what became of it.
+
+    Args:
+        order_file: What `take` has written.
+        answer_file: Where an `Outcome` goes, as JSON.
+    """
+    order = json.loads(Path(order_file).read_text())
+    signal.alarm(int(order["limit_s"]) + 10)  # should who waits for this be gone
+    setting = Setting(**{**order["setting"], "contender": Contender(**order["setting"]["contender"])})
+    found = Found()
+    try:
+        CASES[order["case"]].measure(setting, found)
+    except Cannot as cannot:
+        outcome = Outcome("cannot", str(cannot))
+    except WrongAnswer as wrong:
+        outcome = Outcome("wrong", f"WrongAnswer: {wrong}")
+    except Exception as error:
+        outcome = Outcome("failed", f"{type(error).__name__}: {error}"[:500])
+    else:
+        outcome = Outcome("found", "", found.metrics, found.distributions, found.notes)
+    Path(answer_file + ".new").write_text(json.dumps(asdict(outcome)))
+    os.replace(answer_file + ".new", answer_file)
