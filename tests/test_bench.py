@@ -16,7 +16,7 @@ import pytest
 from waiting import wait_until
 
 from ringpool.__main__ import main, parse
-from ringpool.bench import cases, measure, report, run
+from ringpool.bench import cases, measure, page, report, run
 from ringpool.bench.contenders import CONTENDERS, FIRST, Cannot, Contender
 from ringpool.bench.measure import Outcome
 from ringpool.bench.report import Record, Report
@@ -54,11 +54,11 @@ def test_arguments_have_defaults_that_depend_on_quick() -> None:
 
 
 def test_arguments_are_taken() -> None:
-    words = "bench --cases burst,io,burst --against loky,mp.Pool --workers 3 --rounds 2 --start-method spawn --json out"
-    options = parse(words.split())
+    words = "bench --cases burst,io,burst --against loky,mp.Pool --workers 3 --rounds 2 --start-method spawn"
+    options = parse([*words.split(), "--json", "out", "--html", "page"])
     assert (options.cases, options.against) == (["burst", "io"], ["loky", "mp.Pool"])
     assert (options.workers, options.rounds, options.start_method) == (3, 2, "spawn")
-    assert options.json == "out"
+    assert (options.json, options.html) == ("out", "page")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,8 @@ def test_what_a_library_cannot_do_is_said() -> None:
 @pytest.mark.deadline(240)
 def test_the_command_measures_every_case_of_every_contender(tmp_path: Path) -> None:
     written = tmp_path / "out.json"
-    words = command("--against", "stdlib,mp.Pool", "--json", str(written))
+    drawn = tmp_path / "out.html"
+    words = command("--against", "stdlib,mp.Pool", "--json", str(written), "--html", str(drawn))
     done = subprocess.run([sys.executable, "-m", "ringpool", *words], capture_output=True, text=True, timeout=230)
     assert done.returncode == 0, done.stderr
     assert "round trip hot p99" in done.stdout and "ratio above 1" in done.stdout
@@ -292,6 +293,9 @@ def test_the_command_measures_every_case_of_every_contender(tmp_path: Path) -> N
     for name in ("payload", "grain", "scaling"):
         points = [metric["x"]["value"] for metric in by_name[name]["metrics"]]
         assert len(set(points)) >= 2
+    assert drawn.read_text() == page.render(document)
+    for kind in ("ratios", "latency", "payload", "grain", "scaling"):
+        assert f'class="chart {kind}"' in drawn.read_text()
     assert sorted(metric["x"]["value"] for metric in by_name["scaling"]["metrics"]) == [
         metric["x"]["value"] for metric in by_name["scaling"]["metrics"]
     ]

@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
         help="end a measurement that takes longer, and note it (default: %(default)g)",
     )
     command.add_argument("--json", metavar="FILE", help="write every round to this file")
+    command.add_argument("--html", metavar="FILE", help="write a page with charts to this file, which needs no network")
     command.add_argument("--scale", type=float, default=1.0, help=argparse.SUPPRESS)
     return top
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import measure
+from . import measure, page
 from .cases import CASES, Setting
 from .contenders import CONTENDERS, FIRST
 from .report import Record, Report
@@ -51,7 +51,7 @@ def fill(
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command: measure with a progress bar, print the table, write JSON.
+    """Run the command: measure with a progress bar, print the table, write JSON and the page.
 
     Args:
         options: As the command line has parsed them.
@@ -115,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
         out.print(line, markup=False, soft_wrap=True)
     if options.json is not None:
         Path(options.json).write_text(json.dumps(found.as_json(), indent=1) + "\n")
+    if options.html is not None:
+        Path(options.html).write_text(page.render(found.as_json()))
     if found.cut_short:
         return 130
     return 1 if found.wrong() else 0
