@@ -116,7 +116,7 @@ def main() -> None:
     broken = 0
     i = 0
     while i < rounds:
-        with ProcessPoolExecutor(2, get_context("fork")) as executor, told_at_once(executor):
+        with ProcessPoolExecutor(2, get_context("fork"), tasks.mute) as executor, told_at_once(executor):
             executor.submit(tasks.echo, 0).result(LIMIT)
             while i < rounds:
                 found = a_round(executor, seed * 1000 + i)

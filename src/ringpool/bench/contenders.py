@@ -280,7 +280,8 @@ def ray(workers: int, start_method: str) -> Opened:
 
         def submit(fn: Callable[..., Any], *args: Any) -> Any:
             if fn not in remote:
-                remote[fn] = library.remote(max_retries=0)(fn)
+                # It takes no builtins.
+                remote[fn] = library.remote(max_retries=0)(lambda *args: fn(*args))
             return remote[fn].remote(*args)
 
         def at_once(fn: Callable[[Any], Any], items: Sequence[Any]) -> Any:
