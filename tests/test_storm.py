@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import gc
+import itertools
 import os
 import random
 import signal
@@ -209,12 +210,19 @@ def test_in_a_storm_of_kills_stops_and_cancels_each_task_ends_right_or_lost_or_c
     method, n_tasks, kill_s, capsys
 ):
     n_threads = 3
+    taken = []
     with storm(method, 3, capsys, kill_s=kill_s, stop_s=0.01, cancels=0.1) as (weather, blocks):
-        weather.run([range(t, n_tasks, n_threads) for t in range(n_threads)])
-        assert weather.count["SIGKILL"] > 0
-        assert weather.count["SIGSTOP"] > 0
-        assert weather.count["cancelled"] > 0
-        weather.check_after(n_tasks, blocks)
+
+        def numbers(first):
+            """So many, and as many more as it takes until each kind of weather has struck."""
+            for i in itertools.count(first, n_threads):
+                if i >= n_tasks and all(weather.count[what] for what in ("SIGKILL", "SIGSTOP", "cancelled")):
+                    return
+                taken.append(i)
+                yield i
+
+        weather.run([numbers(t) for t in range(n_threads)])
+        weather.check_after(len(taken), blocks)
 
 
 @pytest.mark.parametrize(
