@@ -1,18 +1,20 @@
-"""Lend a running pool of each contender to the same tests.
+"""Lend a running pool of ringpool's and of the stdlib's to the same tests.
 
-`pytest benchmarks --benchmark-group-by=func` is the comparison. `--workers` and `--start-method` apply to
-both.
+`--workers` and `--start-method` apply to both.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 
 import pytest
 
-from ringpool.bench.cases import CONTENDERS, Contender, Setting
+import ringpool
+
+EXECUTORS = {"ringpool": ringpool.ProcessPoolExecutor, "stdlib": concurrent.futures.ProcessPoolExecutor}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,26 +23,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--start-method",
         choices=multiprocessing.get_all_start_methods(),
-        default=multiprocessing.get_context().get_start_method(),
-        help="how workers are started (default: what this Python does)",
+        default="forkserver",
+        help="how workers are started (default: forkserver)",
     )
 
 
-@pytest.fixture(params=CONTENDERS, ids=lambda contender: contender.name)
-def contender(request: pytest.FixtureRequest) -> Contender:
-    """Return one of the executors to compare."""
-    chosen: Contender = request.param
-    return chosen
+@pytest.fixture(params=EXECUTORS)
+def open_pool(request: pytest.FixtureRequest) -> Callable[[], Executor]:
+    """Return what opens a pool of one of the executors."""
+    workers, method = (request.config.getoption(name) for name in ("--workers", "--start-method"))
+    executor = EXECUTORS[request.param]
+    return lambda: executor(workers, multiprocessing.get_context(method))
 
 
 @pytest.fixture
-def setting(contender: Contender, request: pytest.FixtureRequest) -> Setting:
-    """Return how pools of this contender are started."""
-    return Setting(contender, request.config.getoption("--workers"), request.config.getoption("--start-method"))
-
-
-@pytest.fixture
-def pool(setting: Setting) -> Iterator[Executor]:
-    """Lend a pool whose workers are all running."""
-    with setting.pool() as executor:
+def pool(open_pool: Callable[[], Executor], request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """Lend a pool whose workers have all been at work, and have loaded the module of the test."""
+    with open_pool() as executor:
+        for nap in [executor.submit(request.module.nap) for _ in range(2 * request.config.getoption("--workers"))]:
+            nap.result()
         yield executor
