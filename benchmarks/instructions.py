@@ -1,0 +1,147 @@
+"""How many instructions do submit, the worker's loop and result take, a task? Counted by `valgrind --tool=callgrind`.
+
+Times on a shared machine tell changes of ten percent at best; instructions are the same from run to run, nearly, so
+that a regression of a percent is seen.
+
+    python benchmarks/instructions.py --json before.json
+    python benchmarks/instructions.py --compare before.json
+
+The parent's side and the worker's run one after the other in one process, which valgrind can follow: all tasks are
+submitted, then the worker's loop runs them, then all results are taken. Nobody waits, so this says nothing of waking
+and sleeping. Each number is the difference between a long run and a short one, divided by that of their tasks, so that
+what happens once does not count. Python's garbage collection is off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ringpool.future  # noqa: F401 (it tells the core what a future is)
+from ringpool import _core
+
+SHORT, LONG = 100, 500  # tasks: fewer than a ring holds
+ARENA_BYTES = 1 << 30  # of address space
+# What a user calls, or a worker does, and the name of its C function.
+PARTS = {
+    "submit": r"__pyx_pw_8ringpool_5_core_6Client_\d+submit",
+    "worker": r"__pyx_pw_8ringpool_5_core_6Worker_\d+run",
+    "result": r"__pyx_pw_8ringpool_5_core_10FutureBase_\d+result",
+}
+
+
+def nop() -> None:
+    """Do nothing."""
+
+
+def echo(*values: Any) -> Any:
+    """Send the arguments back."""
+    return values
+
+
+def array_of(n: int) -> Any:
+    """Return an array of n numbers."""
+    import numpy as np
+
+    return np.arange(n, dtype=np.float64)
+
+
+CASES: dict[str, tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]] = {
+    "nop()": (nop, tuple),
+    "echo(1, 2.0, 'three')": (echo, lambda: (1, 2.0, "three")),
+    "echo(bytes of 1 KiB)": (echo, lambda: (bytes(1024),)),
+    "echo(dict of 8)": (echo, lambda: ({str(i): i for i in range(8)},)),
+    "echo(array of 16 B)": (echo, lambda: (array_of(2),)),
+    "echo(array of 1 KiB)": (echo, lambda: (array_of(128),)),
+    "echo(a set)": (echo, lambda: ({1, 2, 3},)),
+}
+
+
+def run_here(case: str, n: int) -> None:
+    """Run n tasks of a case, and end the process: what callgrind watches."""
+    fn, make_args = CASES[case]
+    args = make_args()
+    client = _core.Client(1, 1, 2, ARENA_BYTES)
+    worker = _core.Worker(os.dup(client.memfd), 1, 2, ARENA_BYTES, 0)
+    client.give_turn(0, 1)
+    gc.collect()
+    gc.disable()
+    futures = [client.submit(fn, args, None) for _ in range(n)]
+    client.stop()
+    worker.run(1)
+    results = [future.result() for future in futures]
+    expected = fn(*args)
+    assert len(results) == n and repr(results[0]) == repr(results[-1]) == repr(expected), results[-1]
+    os._exit(0)
+
+
+def inclusive(case: str, n: int) -> dict[str, int]:
+    """Return the instructions of each part, with all that it calls, of a run of n tasks.
+
+    Raises:
+        RuntimeError: If valgrind or the run fails, or a part is not found.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = f"{folder}/callgrind.out"
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, __file__]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        ran = subprocess.run([*command, "--run", case, str(n)], capture_output=True, text=True, env=environment)
+        if ran.returncode:
+            raise RuntimeError(f"valgrind ended with status {ran.returncode}:\n{ran.stderr}")
+        annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--show-percs=no", out]
+        text = subprocess.run(annotate, capture_output=True, text=True, check=True).stdout
+    found = {}
+    for part, name in PARTS.items():
+        counts = re.findall(rf"^ *([\d,]+) .*_core\.c:{name} ", text, re.MULTILINE)
+        if not counts:
+            raise RuntimeError(f"callgrind saw no {part}")
+        found[part] = max(int(count.replace(",", "")) for count in counts)
+    return found
+
+
+def measure(case: str) -> dict[str, float]:
+    """Return the instructions a task of each part of a case."""
+    short, long = inclusive(case, SHORT), inclusive(case, LONG)
+    return {part: (long[part] - short[part]) / (LONG - SHORT) for part in PARTS}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure all cases, or those asked for, and print them; the status is 2 without valgrind."""
+    parser = argparse.ArgumentParser(description="Instructions a task, by callgrind.")
+    parser.add_argument("--case", action="append", choices=CASES, help="one of the cases (default: all)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to FILE")
+    parser.add_argument("--compare", metavar="FILE", type=Path, help="say how each differs from that in FILE")
+    parser.add_argument("--run", nargs=2, metavar=("CASE", "N"), help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.run:
+        run_here(options.run[0], int(options.run[1]))
+    if not shutil.which("valgrind"):
+        print("this needs valgrind (Debian: apt install valgrind)", file=sys.stderr)
+        return 2
+    before = json.loads(options.compare.read_text()) if options.compare else {}
+    found = {}
+    print(f"{'':24}" + "".join(f"{part:>18}" for part in PARTS))
+    for case in options.case or CASES:
+        found[case] = measure(case)
+        cells = []
+        for part, count in found[case].items():
+            was = before.get(case, {}).get(part)
+            cells.append(f"{count:,.0f}" + (f" ({100 * (count / was - 1):+.1f}%)" if was else ""))
+        print(f"{case:24}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The benchmarks for developers run, and what the README shows is of the run that is kept beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+
+def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=280)
+
+
+def test_table_and_picture_of_the_readme_are_those_of_the_run_that_is_kept():
+    checked = run("benchmarks/readme.py", "--check")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_readme_that_says_something_else_than_the_run_is_found_and_written_anew(tmp_path):
+    for path in ("benchmarks/readme.py", "benchmarks/results.json", "docs/benchmarks.svg", "README.md"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    readme = tmp_path / "README.md"
+    text = readme.read_text()
+    row = re.search(r"^\| `submit.*$", text, re.MULTILINE)[0]
+    readme.write_text(text.replace(row, row.replace(" us ", " ns ")))
+    (tmp_path / "docs/benchmarks.svg").unlink()
+    checked = run("benchmarks/readme.py", "--check", cwd=tmp_path)
+    assert checked.returncode == 1
+    assert "README.md" in checked.stderr and "benchmarks.svg" in checked.stderr
+    assert run("benchmarks/readme.py", cwd=tmp_path).returncode == 0
+    assert readme.read_text() == text
+    assert (tmp_path / "docs/benchmarks.svg").read_text() == (ROOT / "docs/benchmarks.svg").read_text()
+
+
+@pytest.mark.deadline(300)
+def test_the_suite_of_pytest_benchmark_runs_and_compares_with_what_it_has_saved(tmp_path):
+    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks", "-k", "ringpool"]
+    quick = ["--benchmark-max-time=0.01", "--benchmark-min-rounds=1", f"--benchmark-storage=file://{tmp_path}"]
+    saved = run(*suite, *quick, "--benchmark-autosave")
+    assert saved.returncode == 0, saved.stdout
+    compared = run(*suite, *quick, "--benchmark-compare")
+    assert compared.returncode == 0, compared.stdout
+    assert re.search(r"test_round_trip\[ringpool\] \(NOW\)", compared.stdout)
+    assert re.search(r"test_round_trip\[ringpool\] \(0001_", compared.stdout)
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed")
+@pytest.mark.deadline(300)
+def test_instructions_are_counted_and_compared(tmp_path):
+    numbers, case = str(tmp_path / "numbers.json"), "nop()"
+    counted = run("benchmarks/instructions.py", "--case", case, "--json", numbers)
+    assert counted.returncode == 0, counted.stderr
+    found = json.loads(Path(numbers).read_text())[case]
+    assert set(found) == {"submit", "worker", "result"}
+    assert all(100 < count < 100_000 for count in found.values()), found
+    found["submit"] /= 2
+    Path(numbers).write_text(json.dumps({case: found}))
+    compared = run("benchmarks/instructions.py", "--case", case, "--compare", numbers)
+    assert re.search(r"\(\+(9\d|10\d)\.\d%\)", compared.stdout), compared.stdout
