@@ -7,9 +7,12 @@ import enum
 import pickle
 import random
 import struct
+import subprocess
+import sys
 from concurrent.futures.process import _RemoteTraceback
 from multiprocessing import get_context
 
+import numpy as np
 import pytest
 import tasks_memory as tasks
 from hypothesis import example, given, settings
@@ -42,7 +45,30 @@ texts = st.one_of(
     st.text(st.characters(min_codepoint=0x10000), max_size=40),
 )
 hashables = st.none() | st.booleans() | ints | st.floats() | texts | st.binary(max_size=60)
-atoms = hashables | st.binary(max_size=20).map(bytearray)
+NUMBERS = "dlfiB?qbhHILQeFDgG"  # NumPy's characters of types, in the order of the codec
+
+
+def array_of(code: str, shape: list[int], filling: bytes, readonly: bool) -> np.ndarray:
+    """Elements of all bits, but of bools, which are 0 or 1, and padding, which is of no account."""
+    array = np.zeros(shape, code)
+    n = array.nbytes
+    whole = np.frombuffer((filling * n)[:n], np.uint8)
+    array.reshape(-1).view(np.uint8)[:] = whole & 1 if code in "?gG" else whole
+    array.flags.writeable = not readonly
+    return array
+
+
+arrays = st.builds(
+    array_of,
+    st.sampled_from(NUMBERS),
+    st.lists(st.integers(0, 3), max_size=4),
+    st.binary(min_size=1, max_size=40),
+    st.booleans(),
+)
+numbers = st.builds(
+    array_of, st.sampled_from(NUMBERS), st.just([1]), st.binary(min_size=1, max_size=40), st.just(False)
+)
+atoms = hashables | st.binary(max_size=20).map(bytearray) | arrays | numbers.map(lambda array: array[0])
 
 
 keys = st.recursive(hashables, lambda inner: st.lists(inner, max_size=2).map(tuple), max_leaves=4)
@@ -75,13 +101,17 @@ def depth(value: object) -> int:
 
 
 def mutables(value: object) -> int:
-    return (type(value) in (list, dict, bytearray)) + sum(map(mutables, parts(value)))
+    return (type(value) in (list, dict, bytearray, np.ndarray)) + sum(map(mutables, parts(value)))
 
 
 def size(value: object) -> int:
     """Bytes of the compact form, worked out from its description."""
     if value is None or isinstance(value, bool):
         return 1
+    if isinstance(value, np.ndarray):
+        return 4 + 8 * value.ndim + value.nbytes
+    if isinstance(value, np.generic):
+        return 2 + value.nbytes
     if isinstance(value, int | float):
         return 9
     if isinstance(value, bytearray):
@@ -97,6 +127,11 @@ def size(value: object) -> int:
 
 def exact(value: object) -> object:
     """Something that is equal for two values only if they are alike in type, sign and bits, all the way down."""
+    if isinstance(value, np.ndarray):
+        assert value.flags.c_contiguous and value.flags.aligned
+        return np.ndarray, value.dtype.str, value.shape, value.tobytes(), value.flags.writeable
+    if isinstance(value, np.generic):  # a pickle makes an int64 of a longlong
+        return np.generic, value.dtype.str, value.tobytes()
     if isinstance(value, float):
         return float, struct.pack("=d", value)
     if isinstance(value, tuple | list):
@@ -275,6 +310,9 @@ def check_sound(value: object, data: bytes) -> None:
         for item in parts(value):
             check_sound(item, data)
     else:
+        if isinstance(value, np.ndarray | np.generic):
+            assert value.dtype.char in NUMBERS and value.nbytes <= len(data)
+            return
         assert type(value) in (type(None), bool, int, float, str, bytes, bytearray)
         if type(value) is str:
             codes = value.encode("utf-32-le", "surrogatepass")  # as they are: a str that has others breaks even `max`
@@ -297,7 +335,7 @@ def test_any_bytes_give_a_value_or_a_value_error(data):
 
 
 # What looks like the compact form for a while: tags, widths, lengths, anything.
-SCRAPS = [*(bytes([tag]) for tag in range(14))]
+SCRAPS = [*(bytes([tag]) for tag in range(16))]
 SCRAPS += [
     b"\x05\x00",
     b"\x05\x01",
@@ -308,6 +346,9 @@ SCRAPS += [
     b"\x02\x00",
     b"\x0a\x00",
     b"\x0a\x04",
+    b"\x0e\x00\x01\x00",
+    b"\x0e\x04\x02\x01",
+    b"\x0f\x05",
 ]
 SCRAPS += [struct.pack("=q", n) for n in (0, 1, 2, 5, 0x10000, -1, 2**62, 2**63 - 1, -(2**63))]
 
@@ -382,6 +423,67 @@ def test_a_string_of_another_width_than_its_characters_need_is_refused(width, ch
 def test_a_length_that_cannot_be_is_refused(head, n):
     with pytest.raises(ValueError):
         decode_compact(head + struct.pack("=q", n) + b"abc")
+
+
+# ---- arrays ----
+
+
+@pytest.mark.parametrize("code", NUMBERS)
+def test_arrays_and_numbers_of_each_type_are_compact(code):
+    for array in (np.ones(3, code), np.ones((2, 3), code), np.array(1, code), np.ones((0, 2), code)):
+        again = decode_compact(encode_compact(array, ROOM))
+        assert exact(again) == exact(array) and again.dtype is array.dtype
+    number = np.ones(1, code)[0]
+    again = decode_compact(encode_compact(number))
+    assert type(again) is type(number) and again == number
+
+
+FIELDS = np.dtype([("a", "i4"), ("b", "f8")])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        *(np.arange(6.0).reshape(2, 3).T, np.arange(6)[::2], np.array(["a"]), np.array([b"a"]), np.array([None])),
+        *(np.arange(3, dtype=">f8"), np.zeros(2, FIELDS), np.zeros(2, FIELDS)["b"], np.array(["2020"], "M8[D]")),
+        *(np.ma.array([1, 2]), np.ones(2).view(np.recarray), np.zeros(2, np.dtype("f8", metadata={"unit": "m"}))),
+        *(np.zeros(1, FIELDS)[0], np.str_("a"), np.datetime64("2020"), np.dtype("f8"), np.zeros(8193)),
+    ],
+    ids=lambda array: f"{type(array).__name__}-{array!r:.30}",
+)
+def test_other_arrays_are_not(array):
+    """Their layout, type or class would be lost; and large ones are used where they lie."""
+    assert encode_compact(array, 1 << 20) is None
+    assert encode_compact([array], 1 << 20) is None
+
+
+def test_an_array_that_occurs_twice_is_not_and_comes_back_as_one():
+    array = np.zeros(3)
+    assert encode_compact((array, array), ROOM) is None
+    first, second = decode_pickled(encode_pickled((array, array)))
+    assert first is second
+
+
+@pytest.mark.parametrize("dimensions", [[-1], [2**62], [2**62, 8], [3], [2**32, 2**32], [1, 3], [2**63 - 1, 2**63 - 1]])
+def test_an_array_with_dimensions_that_cannot_be_is_refused(dimensions):
+    head = struct.pack(f"=BBBB{len(dimensions)}q", 14, 4, len(dimensions), 0, *dimensions)
+    with pytest.raises(ValueError):
+        decode_compact(head + b"ab")
+
+
+@pytest.mark.parametrize(
+    "head", [b"\x0e", b"\x0e\x00\x00", b"\x0e\x12\x00\x00", b"\x0e\x00\x21\x00", b"\x0f", b"\x0f\x12"]
+)
+def test_an_array_with_a_type_or_so_many_dimensions_that_cannot_be_is_refused(head):
+    with pytest.raises(ValueError):
+        decode_compact(head)
+    with pytest.raises(ValueError):
+        decode_compact(head + bytes(100))
+
+
+def test_an_array_without_elements_may_have_any_dimensions():
+    for shape in ((0,), (0, 10**9), (10**9, 0), (5, 0, 2**40)):
+        assert decode_compact(encode_compact(np.zeros(shape))).shape == shape
 
 
 # ---- parcels ----
@@ -604,3 +706,40 @@ def test_exceptions_pass_through_a_pool_with_their_remote_traceback(kind, args, 
         assert type(error) is expected
         assert type(error.__cause__) is _RemoteTraceback and "in throw" in str(error.__cause__)
         assert executor.submit(tasks.same, 1).result(LIMIT) == 1
+
+
+WITHOUT_NUMPY = """
+import concurrent.futures, sys
+from multiprocessing import get_context
+from ringpool import ProcessPoolExecutor
+
+def make(n):
+    import numpy
+    return numpy.arange(n)
+
+def total(number):
+    import numpy
+    return numpy.float64(number)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+        small = [pool.submit(make, 3), pool.submit(make, 1000)]
+        while pool._client.outstanding:  # results are taken in here, where no code may run
+            pool.submit(abs, 1).result()
+        numbers = pool.submit_many(total, [(i,) for i in range(10)])
+        while pool._client.outstanding:
+            pool.submit(abs, 1).result()
+        items = pool.map(total, range(10))
+        assert "numpy" not in sys.modules
+        assert small[0].result().tolist() == [0, 1, 2] and small[1].result()[-1] == 999
+        assert [number.result() for number in numbers] == list(items) == list(range(10))
+        assert "numpy" in sys.modules
+    print("right")
+"""
+
+
+def test_a_program_without_numpy_imports_it_when_it_reads_a_result_that_needs_it(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(WITHOUT_NUMPY)
+    ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT)
+    assert (ran.stdout, ran.stderr) == ("right\n", "")

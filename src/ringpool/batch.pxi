@@ -454,7 +454,11 @@ cdef class Batch:
         """The value of a result, and its form."""
         if kind == KIND_VALUE:
             form[0] = FORM_RESULT
-            return get_whole(p, n)
+            try:
+                return get_whole(p, n)
+            except NumPyIsNeeded:
+                form[0] = FORM_COMPACT
+                return payload_of(PyBytes_FromStringAndSize(<char *>p, n))
         if kind == KIND_VALUE_PICKLE or kind == KIND_ERROR:
             form[0] = FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
             return PyBytes_FromStringAndSize(<char *>p, n)
@@ -698,7 +702,7 @@ cdef class Results:
             self.left -= 1
             self.index += 1
             if head & 0xff == KIND_VALUE:
-                return get_whole(p + 8, n)
+                return get_whole_importing(p + 8, n)
             try:
                 return self.decode(head & 0xff, p + 8, n)
             except StopIteration as error:  # the item's, not this iterator's

@@ -181,6 +181,14 @@ cdef class Payload:
 
     cdef value(self, int form):
         """What it stands for: a compact form and the buffers of a parcel are read where they lie, or used there."""
+        try:
+            return self.value_here(form)
+        except NumPyIsNeeded:
+            pass
+        learn_numpy(True)
+        return self.value_here(form)
+
+    cdef value_here(self, int form):
         cdef const unsigned char *p = NULL
         cdef int collects
         if self.block is not None:
@@ -188,7 +196,7 @@ cdef class Payload:
         if p == NULL or (form == FORM_PICKLE and self.views is None):
             copy = self.bytes()
             p = <const unsigned char *>PyBytes_AS_STRING(copy)
-            return get_whole(p, len(copy)) if form == FORM_COMPACT else loads_at(p, len(copy))
+            return get_whole_importing(p, len(copy)) if form == FORM_COMPACT else loads_at(p, len(copy))
         collects = hold_gc()  # and so no user code runs that might let go of it
         try:
             if form == FORM_COMPACT:
@@ -208,6 +216,13 @@ cdef class Payload:
     def __dealloc__(self):
         if self.block is not None:
             self.client.unlink(self)
+
+
+cdef Payload payload_of(bytes data):
+    """One that never was in an arena."""
+    cdef Payload payload = Payload()
+    payload.copy = data
+    return payload
 
 
 def arena_bytes_within(uint32_t n_places, uint64_t limit):
@@ -1489,7 +1504,7 @@ cdef class Client:
         try:
             value = self.payload(w, r, kind)
             if kind == KIND_VALUE:
-                form = FORM_COMPACT if r.offset else FORM_RESULT
+                form = FORM_COMPACT if type(value) is Payload else FORM_RESULT
             else:
                 form = FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
         except Exception as error:
@@ -1524,7 +1539,10 @@ cdef class Client:
             if r.bytes > RP_RESULT_INLINE:
                 raise RuntimeError(f"worker {w} sent a result of an impossible size")
             if kind == KIND_VALUE:
-                return get_whole(r.inline_bytes, r.bytes)
+                try:
+                    return get_whole(r.inline_bytes, r.bytes)
+                except NumPyIsNeeded:
+                    return payload_of(PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes))
             if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
                 return PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes)
         elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):

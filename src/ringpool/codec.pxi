@@ -1,8 +1,8 @@
 # codec.pxi - how arguments and results become bytes.
 #
-# None, bool, int, float, str, bytes and bytearray, and tuples, lists and dicts of these have a compact form that needs no
-# pickle and no Python code: it is written straight into a slot or a block, and read where it lies. Everything else is a
-# pickle (protocol 5) that honours the reducers multiprocessing knows, and where pickle fails, cloudpickle's. So is a value
+# None, bool, int, float, str, bytes and bytearray, NumPy's numbers and its arrays of numbers, and tuples, lists and dicts of
+# these have a compact form that needs no pickle and no Python code: it is written straight into a slot or a block, and read
+# where it lies. Everything else is a pickle (protocol 5) that honours the reducers multiprocessing knows, and where pickle fails, cloudpickle's. So is a value
 # in which one list, dict or bytearray occurs twice: the receiver is to see that it is one.
 #
 # compact value := tag byte, then
@@ -16,6 +16,8 @@
 #   BYTEARRAY           u64 length, the bytes
 #   TUPLE, LIST         u8 length, that many values
 #   DICT                u8 length, that many times a key and a value
+#   ARRAY               u8 type, u8 dimensions, u8 read-only, u64 each of its dimensions, the elements in C's order
+#   NUMBER              u8 type, the number. The type is a place in NUMBERS
 #   SHARED              u64 number, u64 offset and u64 length of where it lies: a shared object. In arguments only
 #
 # parcel := u8 PARCEL, 3 bytes, u32 buffers, u64 n, a u64 (length << 1 | read-only) for each buffer, n bytes of pickle, the
@@ -41,6 +43,8 @@ cdef enum:
     TAG_LONG_BYTES = 11
     TAG_BYTEARRAY = 12
     TAG_SHARED = 13
+    TAG_ARRAY = 14
+    TAG_NUMBER = 15
 
 # What a payload holds. Tasks:
 cdef enum:
@@ -73,7 +77,37 @@ cdef enum:
 
 cdef enum:
     MAX_DEPTH = 8     # of nested containers in the compact form; arbitrary
-    MAX_MUTABLE = 16  # lists and dicts in it: each is compared with those before it
+    MAX_MUTABLE = 16  # lists, dicts, bytearrays and arrays in it: each is compared with those before it
+    MAX_ARRAY = 65536 # bytes of an array in it: a larger one is better used where it lies
+    MAX_DIMENSIONS = 32
+
+cdef bytes NUMBERS = b"dlfiB?qbhHILQeFDgG"  # the types that have no reference to anything else, as NumPy's characters
+
+# NumPy's, once it is known that the program uses it.
+cdef type _ndarray = None
+cdef tuple _dtypes = None       # of NUMBERS
+cdef tuple _number_types = None
+
+
+class NumPyIsNeeded(Exception):
+    """A compact value cannot be read before NumPy is imported: that runs code, which is not right everywhere."""
+
+
+cdef object learn_numpy(bint imports=False):
+    """Looks whether the program has NumPy, or imports it."""
+    global _ndarray, _dtypes, _number_types
+    if _ndarray is not None:
+        return
+    if imports:
+        import numpy
+    else:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or not hasattr(numpy, "ndarray") or not hasattr(numpy, "dtype"):  # or it is being imported
+            return
+    dtypes = tuple([numpy.dtype(chr(c)) for c in NUMBERS])
+    types = tuple([each.type for each in dtypes])
+    _dtypes, _number_types, _ndarray = dtypes, types, numpy.ndarray
+
 
 cdef struct Sharing:  # of shared objects, while arguments are encoded
     PyObject *client  # whose there may be among them
@@ -224,6 +258,12 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
             memcpy(p + 1, &n, 8)
             memcpy(p + 9, PyByteArray_AS_STRING(o), n)
         return 9 + n
+    if _ndarray is not None:
+        if type(o) is _ndarray:
+            return put_array(p, room, o, seen)
+        k = place(_number_types, <PyObject *>Py_TYPE(o))
+        if k >= 0:
+            return put_number(p, room, o, k)
     if type(o) is Shared:
         if room < 25 or <PyObject *>(<Shared>o).client != seen.sharing.client:
             return -1
@@ -237,6 +277,61 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
             memcpy(p + 17, &(<Shared>o).parcel.block_bytes, 8)
         return 25
     return -1
+
+
+cdef Py_ssize_t place(tuple among, PyObject *o) noexcept:
+    """Where o itself is; -1 if it is not there."""
+    cdef Py_ssize_t i
+    for i in range(PyTuple_GET_SIZE(among)):
+        if <PyObject *>PyTuple_GET_ITEM(among, i) == o:
+            return i
+    return -1
+
+
+cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *seen) noexcept:
+    """put_part() for an array. One whose type only equals one of ours may differ in what pickle knows of."""
+    cdef Py_buffer view
+    cdef Py_ssize_t used, n = -1
+    dtype = o.dtype
+    cdef Py_ssize_t code = place(_dtypes, <PyObject *>dtype)
+    if code < 0 or not see(seen, <PyObject *>o):
+        return -1
+    try:
+        PyObject_GetBuffer(o, &view, PyBUF_STRIDES)
+    except MemoryError:
+        return -1
+    used = 4 + 8 * view.ndim
+    if view.ndim <= MAX_DIMENSIONS and view.len <= MAX_ARRAY and used + view.len <= room:
+        if PyBuffer_IsContiguous(&view, b"C"):
+            n = used + view.len
+            if p != NULL:
+                p[0] = TAG_ARRAY
+                p[1] = <unsigned char>code
+                p[2] = <unsigned char>view.ndim
+                p[3] = view.readonly != 0
+                if view.ndim:
+                    memcpy(p + 4, view.shape, 8 * view.ndim)
+                memcpy(p + used, view.buf, view.len)
+    PyBuffer_Release(&view)
+    return n
+
+
+cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize_t code) noexcept:
+    """put_part() for a number of NumPy's."""
+    cdef Py_buffer view
+    cdef Py_ssize_t n = -1
+    try:
+        PyObject_GetBuffer(o, &view, PyBUF_SIMPLE)
+    except MemoryError:
+        return -1
+    if 2 + view.len <= room:
+        n = 2 + view.len
+        if p != NULL:
+            p[0] = TAG_NUMBER
+            p[1] = <unsigned char>code
+            memcpy(p + 2, view.buf, view.len)
+    PyBuffer_Release(&view)
+    return n
 
 
 cdef inline unsigned char *later(unsigned char *p, Py_ssize_t used) noexcept:
@@ -330,10 +425,58 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
             if tag == TAG_BYTEARRAY:
                 return PyByteArray_FromStringAndSize(<const char *>p + 9, n)
             return PyBytes_FromStringAndSize(<const char *>p + 9, n)
+    if (tag == TAG_ARRAY and left >= 4) or (tag == TAG_NUMBER and left >= 2):
+        return get_array(at, left, tag)
     if tag == TAG_SHARED and left >= 25:
         at[0] = p + 25
         return shared_at(look64(p + 1), look64(p + 9), look64(p + 17))
     raise ValueError("a compact value is malformed")
+
+
+cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag):
+    """Reads an array or a number of NumPy's."""
+    cdef const unsigned char *p = at[0]
+    cdef Py_buffer view
+    cdef Py_ssize_t used = 2, size = 1, n, k
+    cdef int code = look8(p + 1)
+    cdef int ndim = 0
+    cdef bint fits
+    if _ndarray is None:
+        raise NumPyIsNeeded
+    if code >= PyTuple_GET_SIZE(_dtypes):
+        raise ValueError("a compact array has an unknown type")
+    if tag == TAG_ARRAY:
+        ndim = look8(p + 2)
+        used = 4 + 8 * ndim
+        if ndim > MAX_DIMENSIONS or used > left:
+            raise ValueError("a compact array is cut off")
+    shape = PyTuple_New(ndim)
+    for k in range(ndim):
+        n = look64(p + 4 + 8 * k)
+        if n < 0:
+            raise ValueError("a compact array has a negative dimension")
+        # Elements: at most as many as there are bytes, or one more for "too many". None, if any dimension is 0.
+        size = size * n if n == 0 or size <= left // n else left + 1
+        item = PyLong_FromLongLong(n)
+        Py_INCREF(item)
+        PyTuple_SET_ITEM(shape, k, item)
+    if size > left:
+        raise ValueError("a compact array is cut off")
+    array = _ndarray(shape, <object>PyTuple_GET_ITEM(_dtypes, code))
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+    n = view.len
+    fits = n <= left - used
+    if fits:
+        memcpy(view.buf, p + used, n)
+    PyBuffer_Release(&view)
+    if not fits:
+        raise ValueError("a compact array is cut off")
+    at[0] = p + used + n
+    if tag == TAG_NUMBER:
+        return array[()]
+    if look8(p + 3):
+        array.setflags(False)
+    return array
 
 
 cdef object get_string(const unsigned char **at, Py_ssize_t left, int code, Py_ssize_t n):
@@ -359,6 +502,28 @@ cdef object get_whole(const unsigned char *p, Py_ssize_t n):
     if at != p + n:
         raise ValueError("bytes are left over behind a compact value")
     return value
+
+
+cdef object get_importing(const unsigned char **at, const unsigned char *end, int depth):
+    """get(), where user code may run: NumPy is imported if need be."""
+    cdef const unsigned char *begin = at[0]
+    try:
+        return get(at, end, depth)
+    except NumPyIsNeeded:
+        pass
+    learn_numpy(True)
+    at[0] = begin
+    return get(at, end, depth)
+
+
+cdef object get_whole_importing(const unsigned char *p, Py_ssize_t n):
+    """get_whole(), in the same way."""
+    try:
+        return get_whole(p, n)
+    except NumPyIsNeeded:
+        pass
+    learn_numpy(True)
+    return get_whole(p, n)
 
 
 cdef object encode(object o, int *kind, Parcel parcel=None):
@@ -595,6 +760,7 @@ cdef bytes dumps(object o, Parcel parcel=None):
     """Pickles o, by cloudpickle where pickle alone fails or __main__ cannot be imported by workers. If neither
     can, raises what pickle raised, unless that is only that it found no name for something: cloudpickle looked inside.
     A parcel takes large buffers out."""
+    learn_numpy()
     if not functions.main_is_importable():
         return cloudpickle_dumps(o, parcel)
     cdef object buffer = BytesIO()
@@ -627,6 +793,7 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None):
 
 def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
     """The compact form of a value, or None if it has none or needs more than `room` bytes. For tests."""
+    learn_numpy()
     cdef Py_ssize_t n = put(NULL, room, value)
     if n < 0:
         return None
@@ -638,7 +805,7 @@ def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
 
 def decode_compact(bytes data):
     """The value of a compact form. Raises ValueError for any other bytes. For tests."""
-    return get_whole(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
+    return get_whole_importing(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
 
 
 def encode_pickled(object value):

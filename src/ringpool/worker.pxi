@@ -504,7 +504,7 @@ cdef class Worker:
         if kind == KIND_ARGS and n >= 2 and p[0] == TAG_TUPLE and p[1] <= FEW:
             try:
                 while k < p[1]:
-                    arg = get(&at, p + n, 1)
+                    arg = get_importing(&at, p + n, 1)
                     Py_INCREF(arg)
                     few[k] = <PyObject *>arg
                     k += 1
@@ -522,7 +522,7 @@ cdef class Worker:
         kwargs = {}
         if kind == KIND_ARGS:
             try:
-                args = get_whole(p, n)
+                args = get_whole_importing(p, n)
             finally:
                 self.decoding = False
         else:
