@@ -310,9 +310,9 @@ class Work:
     done, and the thread's CPU clock costs a system call a step. A fixed amount is the same work for each contender, and
     its result can be checked.
 
-    The share is (work / workers) / wall, where work / workers is how long the workers need for as much in one long task
-    each, with all of them at it: two busy cores are seldom as fast as one alone. That is taken right before and right
-    after, since a shared machine's speed drifts. With more workers than cores the share is below the truth.
+    The share is the rate at which the work was done, to the sum of the workers' own rates in one long task each, with
+    all of them at it: two busy cores are seldom as fast as one alone, nor as fast as each other. That is taken right
+    before and right after, since a shared machine's speed drifts.
     """
 
     setting: Setting
@@ -322,32 +322,33 @@ class Work:
         self._loops_us = loops_for(1000) / 1000
         self._long = max(1, int(self._loops_us * self.setting.seconds(0.1, 0.05) * 1e6))
         self._expected: dict[int, int] = {}
-        self._before_ns = self._long_ns()
+        self._before_ns = self._loop_ns()
 
     def loops(self, task_us: float) -> int:
         """Return the amount that takes so many us."""
         return max(1, round(self._loops_us * task_us))
 
-    def _long_ns(self) -> int:
-        """Return the wall time of one long task for each worker."""
-        return self._wall_ns([self._long] * self.setting.workers, self.pool.each)
+    def _loop_ns(self) -> float:
+        """Return what a loop takes all workers together, by how long each needs for one long task."""
+        answers = self.pool.each(tasks.timed_spin, [self._long] * self.setting.workers)
+        self._check([answer for answer, _ in answers], [self._long] * self.setting.workers)
+        return 1 / sum(self._long / ns for _, ns in answers)
 
-    def _wall_ns(self, amounts: Sequence[int], run: Callable[[Callable[[Any], Any], Sequence[int]], Any]) -> int:
-        begin = time.perf_counter_ns()
-        answers = list(run(tasks.spin, amounts))
-        wall_ns = time.perf_counter_ns() - begin
+    def _check(self, answers: Sequence[int], amounts: Sequence[int]) -> None:
         for amount in set(amounts) - set(self._expected):
             self._expected[amount] = tasks.spin(amount)
         self.setting.check("computing", answers, [self._expected[amount] for amount in amounts])
-        return wall_ns
 
     def efficiency(self, amounts: Sequence[int], run: Callable[[Callable[[Any], Any], Sequence[int]], Any]) -> float:
         """Return the share in percent for tasks of these amounts, which `run` takes as `Pool.map` does."""
-        wall_ns = self._wall_ns(amounts, run)
-        after_ns = self._long_ns()
-        a_loop_ns = (self._before_ns + after_ns) / 2 / self._long
+        begin = time.perf_counter_ns()
+        answers = list(run(tasks.spin, amounts))
+        wall_ns = time.perf_counter_ns() - begin
+        self._check(answers, amounts)
+        after_ns = self._loop_ns()
+        loop_ns = (self._before_ns + after_ns) / 2
         self._before_ns = after_ns
-        return 100 * a_loop_ns * sum(amounts) / self.setting.workers / wall_ns
+        return 100 * loop_ns * sum(amounts) / wall_ns
 
 
 # Cases.
@@ -491,7 +492,7 @@ def _grain(setting: Setting, found: Found) -> None:
         pool.each(tasks.spin, [1] * setting.count(200, 100))
         for name, task_us, full, quick in (
             ("1 us", 1, 4000, 2000),
-            ("10 us", 10, 4000, 2000),
+            ("10 us", 10, 8000, 4000),
             ("100 us", 100, 2000, 1000),
             ("1 ms", 1000, 400, 150),
             ("10 ms", 10_000, 60, 20),

@@ -44,6 +44,13 @@ def spin(loops: int) -> int:
     return value
 
 
+def timed_spin(loops: int) -> tuple[int, int]:
+    """Return what `spin` returns, and how long it took, in nanoseconds."""
+    begin = time.perf_counter_ns()
+    value = spin(loops)
+    return value, time.perf_counter_ns() - begin
+
+
 def die() -> None:
     """Kill the process that runs this, as the kernel does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
