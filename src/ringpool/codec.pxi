@@ -298,7 +298,7 @@ cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *see
         return -1
     try:
         PyObject_GetBuffer(o, &view, PyBUF_STRIDES)
-    except MemoryError:
+    except Exception:  # no memory
         return -1
     used = 4 + 8 * view.ndim
     if view.ndim <= MAX_DIMENSIONS and view.len <= MAX_ARRAY and used + view.len <= room:
@@ -322,7 +322,7 @@ cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize
     cdef Py_ssize_t n = -1
     try:
         PyObject_GetBuffer(o, &view, PyBUF_SIMPLE)
-    except MemoryError:
+    except Exception:
         return -1
     if 2 + view.len <= room:
         n = 2 + view.len

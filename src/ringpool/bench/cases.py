@@ -332,7 +332,8 @@ class Work:
         """Return what a loop takes all workers together, by how long each needs for one long task."""
         answers = self.pool.each(tasks.timed_spin, [self._long] * self.setting.workers)
         self._check([answer for answer, _ in answers], [self._long] * self.setting.workers)
-        return 1 / sum(self._long / ns for _, ns in answers)
+        rate: float = sum(self._long / ns for _, ns in answers)
+        return 1 / rate
 
     def _check(self, answers: Sequence[int], amounts: Sequence[int]) -> None:
         for amount in set(amounts) - set(self._expected):
