@@ -184,6 +184,7 @@ _Static_assert(sizeof(struct rp_pool_shared) <= RP_PAGE, "the map gives it one p
 struct rp_spin { /* how long a wait spins before it sleeps; private */
     uint64_t budget_ns;
     uint32_t together; /* waits since it was found on one processor with the other side */
+    uint32_t slept;    /* short waits that were slept through */
 };
 
 struct rp_pool { /* one process's hold */
