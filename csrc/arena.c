@@ -3,21 +3,32 @@
 #include <string.h>
 
 #define RP_USED 0x80u
-#define GRAIN (1ull << RP_GRAIN_SHIFT)
-#define GRAIN_ORDER (RP_GRAIN_SHIFT - RP_UNIT_SHIFT)
+#define GRAIN_MIN (64u << 10)
+#define HUGE_FEW 32u /* an arena that may have fewer huge pages does without: each is had as a whole. Arbitrary */
 
-int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *memory, uint64_t keep)
+/* From so many bytes on that have not been touched, pages are had in one call rather than one by one as they are written:
+ * that takes 40 ms for 128 MiB, not 55. Below, a call costs about what it saves. */
+#define PREPARE (512ull << 10)
+
+int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *memory, uint64_t quota, uint64_t keep)
 {
-    uint64_t units = bytes >> RP_UNIT_SHIFT, words;
+    uint64_t units = bytes >> RP_UNIT_SHIFT, grain = GRAIN_MIN, huge = memory ? rp_os_huge_page_bytes() : 0, words;
     int err;
     if (units == 0 || (bytes & (bytes - 1)) || units >= RP_NIL)
         return -EINVAL;
     memset(a, 0, sizeof *a);
     a->base = base;
     a->bytes = bytes;
-    words = ((bytes >> (RP_GRAIN_SHIFT + 6)) / 512 + 1) * 512; /* whole pages: so the records end with one */
+    if (huge)
+        rp_os_ask_huge(memory, bytes, huge <= quota / HUGE_FEW);
+    while (grain < huge && huge <= quota / HUGE_FEW)
+        grain *= 2;
+    while ((uint64_t)1 << a->grain_shift < grain)
+        a->grain_shift++;
+    words = ((bytes >> (a->grain_shift + 6)) / 512 + 1) * 512; /* whole pages: so the records end with one */
     a->memory = memory;
     a->keep = keep;
+    a->quota = quota < grain ? grain : quota / grain * grain;
     a->units = (uint32_t)units;
     while ((1ull << a->top) < units)
         a->top++;
@@ -41,6 +52,11 @@ void rp_arena_destroy(struct rp_arena *a)
 {
     rp_os_unmap(a->records, a->records_bytes);
     a->records = NULL;
+}
+
+static uint32_t grain_order(const struct rp_arena *a)
+{
+    return a->grain_shift - RP_UNIT_SHIFT;
 }
 
 static void push(struct rp_arena *a, uint32_t unit, uint32_t order)
@@ -69,54 +85,87 @@ static void take(struct rp_arena *a, uint32_t unit, uint32_t order)
 /* How many bytes of the used block at `unit` count: all of a small one, of a large one those that were asked for. */
 static uint64_t covered(const struct rp_arena *a, uint32_t unit, uint32_t order)
 {
-    return order < GRAIN_ORDER ? (uint64_t)1 << (order + RP_UNIT_SHIFT) : (uint64_t)a->next[unit] << RP_GRAIN_SHIFT;
+    return order < grain_order(a) ? (uint64_t)1 << (order + RP_UNIT_SHIFT) : (uint64_t)a->next[unit] << a->grain_shift;
 }
 
-static void cover(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t bytes)
+/* Gives idle grains of this free block back, the highest first, until no more than `most` is resident. */
+static void give_back(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t most)
 {
-    uint64_t grain = unit >> GRAIN_ORDER, end;
-    a->next[unit] = (uint32_t)((bytes + GRAIN - 1) >> RP_GRAIN_SHIFT);
-    end = grain + (order < GRAIN_ORDER ? 1 : a->next[unit]);
-    a->busy += covered(a, unit, order);
-    for (; grain < end; grain++) {
-        uint64_t *word = &a->touched[grain / 64], bit = 1ull << (grain % 64);
-        if (!(*word & bit)) {
-            *word |= bit;
-            a->resident += GRAIN;
-        }
-    }
-}
-
-/* Gives idle grains of this free block back, the highest first, until a quarter less than may be kept is idle: so the
- * next blocks find it warm, and do not come here in their turn. */
-static void give_back(struct rp_arena *a, uint32_t unit, uint32_t order)
-{
-    uint64_t first = unit >> GRAIN_ORDER, grain = first + (1ull << (order - GRAIN_ORDER)), end;
-    while (grain > first && a->resident - a->busy > a->keep - a->keep / 4) {
+    uint64_t first = unit >> grain_order(a), grain = first + (1ull << (order - grain_order(a))), end;
+    while (grain > first && a->resident > most) {
         uint64_t word = a->touched[(grain - 1) / 64];
         if (word == 0 && grain % 64 == 0 && grain - first >= 64) {
             grain -= 64;
             continue;
         }
         for (end = grain; grain > first && a->touched[(grain - 1) / 64] >> ((grain - 1) % 64) & 1; grain--)
-            if (a->resident - a->busy - ((end - grain) << RP_GRAIN_SHIFT) <= a->keep - a->keep / 4)
+            if (a->resident - ((end - grain) << a->grain_shift) <= most)
                 break;
         if (grain == end) {
             grain--;
             continue;
         }
-        if (rp_os_punch(a->memory + (grain << RP_GRAIN_SHIFT), (end - grain) << RP_GRAIN_SHIFT))
+        if (rp_os_punch(a->memory + (grain << a->grain_shift), (end - grain) << a->grain_shift))
             return; /* then it stays; nothing depends on it */
-        a->resident -= (end - grain) << RP_GRAIN_SHIFT;
+        a->resident -= (end - grain) << a->grain_shift;
         for (uint64_t i = grain; i < end; i++)
             a->touched[i / 64] &= ~(1ull << (i % 64));
     }
 }
 
+/* The same for all free blocks. */
+static void trim(struct rp_arena *a, uint64_t most)
+{
+    for (uint32_t order = a->top + 1; a->memory && order-- > grain_order(a);)
+        for (uint32_t unit = a->free[order]; unit != RP_NIL && a->resident > most; unit = a->next[unit])
+            give_back(a, unit, order, most);
+}
+
+/* Accounts for what a used block is going to touch. False if that would be more than the quota. */
+static bool cover(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t bytes)
+{
+    uint64_t first = unit >> grain_order(a), grains = (bytes + ((uint64_t)1 << a->grain_shift) - 1) >> a->grain_shift, end, fresh = 0;
+    end = first + (order < grain_order(a) ? 1 : grains);
+    for (uint64_t i = first; i < end; i++)
+        fresh += !(a->touched[i / 64] >> (i % 64) & 1);
+    fresh <<= a->grain_shift;
+    if (fresh > a->quota)
+        return false;
+    if (a->resident + fresh > a->quota) {
+        trim(a, a->quota - fresh);
+        if (a->resident + fresh > a->quota)
+            return false;
+    }
+    for (uint64_t i = first; i < end; i++)
+        a->touched[i / 64] |= 1ull << (i % 64);
+    a->resident += fresh;
+    a->next[unit] = (uint32_t)grains;
+    a->busy += covered(a, unit, order);
+    if (a->memory && fresh >= PREPARE)
+        rp_os_populate(a->memory + (first << a->grain_shift), bytes);
+    return true;
+}
+
+/* A block joins its free buddies. */
+static uint32_t join(struct rp_arena *a, uint32_t unit, uint32_t *order)
+{
+    a->tag[unit] = 0;
+    while (*order < a->top) {
+        uint32_t buddy = unit ^ (1u << *order);
+        if (a->tag[buddy] != *order + 1)
+            break;
+        take(a, buddy, *order);
+        unit &= ~(1u << *order);
+        (*order)++;
+    }
+    push(a, unit, *order);
+    return unit;
+}
+
 int rp_arena_alloc(struct rp_arena *a, uint64_t bytes, uint64_t *offset)
 {
     uint32_t want = 0, order, unit;
-    if (bytes > a->bytes)
+    if (bytes > a->bytes || bytes > a->quota)
         return -E2BIG;
     while (((uint64_t)1 << (want + RP_UNIT_SHIFT)) < bytes)
         want++;
@@ -130,10 +179,13 @@ int rp_arena_alloc(struct rp_arena *a, uint64_t bytes, uint64_t *offset)
         order--;
         push(a, unit + (1u << order), order);
     }
+    if (!cover(a, unit, order, bytes)) {
+        (void)join(a, unit, &order);
+        return -ENOMEM;
+    }
     a->tag[unit] = (uint8_t)(RP_USED | (order + 1));
     a->used_bytes += (uint64_t)1 << (order + RP_UNIT_SHIFT);
     a->used_blocks++;
-    cover(a, unit, order, bytes);
     *offset = a->base + ((uint64_t)unit << RP_UNIT_SHIFT);
     return 0;
 }
@@ -148,22 +200,17 @@ int rp_arena_free(struct rp_arena *a, uint64_t offset, uint64_t *block_bytes)
     if (!(a->tag[unit] & RP_USED))
         return -EINVAL;
     order = (a->tag[unit] & ~RP_USED) - 1u;
-    a->tag[unit] = 0;
     a->busy -= covered(a, unit, order);
     *block_bytes = (uint64_t)1 << (order + RP_UNIT_SHIFT);
     a->used_bytes -= *block_bytes;
     a->used_blocks--;
-    while (order < a->top) {
-        uint32_t buddy = unit ^ (1u << order);
-        if (a->tag[buddy] != order + 1)
-            break;
-        take(a, buddy, order);
-        unit &= ~(1u << order);
-        order++;
-    }
-    push(a, unit, order);
-    if (a->resident - a->busy > a->keep && order >= GRAIN_ORDER && a->memory)
-        give_back(a, unit, order);
+    /* Too much is idle: what others have left goes first, for this block is the likeliest to come again. A quarter less than
+     * may be kept stays, so that the next blocks do not come here in their turn. */
+    if (a->resident - a->busy > a->keep)
+        trim(a, a->busy + a->keep - a->keep / 4);
+    unit = join(a, unit, &order);
+    if (a->resident - a->busy > a->keep && order >= grain_order(a) && a->memory)
+        give_back(a, unit, order, a->busy + a->keep - a->keep / 4);
     return 0;
 }
 
@@ -179,8 +226,8 @@ int rp_arena_check(const struct rp_arena *a)
             used_bytes += (uint64_t)1 << (order + RP_UNIT_SHIFT);
             used_blocks++;
             busy += covered(a, unit, order);
-            for (uint64_t at = 0; at < covered(a, unit, order); at += GRAIN) {
-                uint64_t grain = (unit >> GRAIN_ORDER) + (at >> RP_GRAIN_SHIFT);
+            for (uint64_t at = 0; at < covered(a, unit, order); at += (uint64_t)1 << a->grain_shift) {
+                uint64_t grain = (unit >> grain_order(a)) + (at >> a->grain_shift);
                 if (!(a->touched[grain / 64] >> (grain % 64) & 1))
                     return 5; /* what used blocks cover has been touched */
             }
@@ -194,8 +241,10 @@ int rp_arena_check(const struct rp_arena *a)
                 return 1;
         unit += 1u << order;
     }
-    for (uint64_t grain = 0; grain << RP_GRAIN_SHIFT < a->bytes; grain++)
-        resident += (a->touched[grain / 64] >> (grain % 64) & 1) << RP_GRAIN_SHIFT;
+    for (uint64_t grain = 0; grain << a->grain_shift < a->bytes; grain++)
+        resident += (a->touched[grain / 64] >> (grain % 64) & 1) << a->grain_shift;
+    if (a->resident > a->quota)
+        return 6; /* the quota */
     if (used_bytes != a->used_bytes || used_blocks != a->used_blocks || busy != a->busy || resident != a->resident)
         return 3; /* the sums */
     for (uint32_t k = 0; k <= a->top; k++)

@@ -7,13 +7,17 @@
  * region needs repair: the next owner starts with an empty one.
  *
  * The region is sparse: pages nobody touched cost nothing, and the lowest free block is split first, so reuse is warm.
- * What has been touched is known by *grains*. When more of it is idle than is to be kept warm, a block that becomes free
- * gives grains back to the system, the highest first: a page that is touched for the first time costs as much as ten that
- * are copied.
+ * What has been touched is known by *grains*. When a block becomes free and more is idle than is to be kept warm, grains go
+ * back to the system, of that block last, the highest first: a page that is touched for the first time costs as much as ten
+ * that are copied.
+ *
+ * The *quota* is how much may be touched at a time. The region is to be larger than that, so that blocks can be found
+ * wherever the used ones lie: address space costs nothing. A block that would touch more first has idle grains given back,
+ * and is refused if that is not enough.
  *
  * Invariants, checked by rp_arena_check(): the blocks (free and used) tile the region; no two free buddies stand beside
  * each other; used_bytes is the sum of the used blocks; every free block is on the list of its order, and only those; what
- * used blocks cover has been touched.
+ * used blocks cover has been touched; no more than the quota has.
  */
 #ifndef RP_ARENA_H
 #define RP_ARENA_H
@@ -22,7 +26,6 @@
 
 #define RP_UNIT_SHIFT 9u /* 512 bytes: the least that does not fit into a slot, twice over */
 #define RP_ORDERS 32u
-#define RP_GRAIN_SHIFT 16u
 #define RP_NIL UINT32_MAX
 
 struct rp_arena {
@@ -30,11 +33,13 @@ struct rp_arena {
     uint64_t bytes; /* of the region: RP_UNIT << a whole number */
     uint32_t units;
     uint32_t top;             /* the order of the whole region */
+    uint32_t grain_shift;     /* a grain is 64 KiB, or a huge page where the system gives those to shared memory */
     uint64_t used_bytes;      /* in whole blocks */
     uint64_t used_blocks;
     uint64_t resident;        /* grains that have been touched, in bytes: the most that the system has given */
     uint64_t busy;            /* of these, what used blocks cover */
     uint64_t keep;            /* of these, how much may be idle */
+    uint64_t quota;           /* resident is never more: whole grains */
     uint8_t *memory;          /* the region, where it is mapped; NULL: nothing is given back */
     uint32_t free[RP_ORDERS]; /* first free block of each order, in units, or RP_NIL */
     uint64_t *touched;        /* a bit a grain */
@@ -44,9 +49,10 @@ struct rp_arena {
     uint64_t records_bytes;
 };
 
-/* The region [base, base + bytes) of the segment, mapped at `memory`; bytes is a power of two, at least one unit. Of what
- * it has touched, `keep` bytes stay with it when they are idle. */
-int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *memory, uint64_t keep);
+/* The region [base, base + bytes) of the segment, mapped at `memory`; bytes is a power of two, at least one unit. It
+ * touches no more than `quota` bytes at a time, rounded down to grains, but one at least; of these, `keep` bytes stay with
+ * it when they are idle. */
+int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *memory, uint64_t quota, uint64_t keep);
 void rp_arena_destroy(struct rp_arena *a);
 
 /* 0; -ENOMEM: not now; -E2BIG: never, even in an empty arena. The offset counts from the start of the segment. */

@@ -24,6 +24,7 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
+#define RP_MADV_POPULATE_WRITE 23 /* which older headers lack; Linux 5.14 */
 #define RP_P_PIDFD 3 /* P_PIDFD, which older headers lack; Linux 5.4 */
 
 #define RP_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
@@ -99,6 +100,38 @@ int rp_os_punch(void *base, uint64_t bytes)
     return madvise(base, bytes, MADV_REMOVE) ? -errno : 0;
 }
 
+static bool read_text(const char *path, char *text, size_t room)
+{
+    ssize_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = read(fd, text, room - 1);
+    close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    return n > 0;
+}
+
+uint64_t rp_os_huge_page_bytes(void)
+{
+    char text[128];
+    if (!read_text("/sys/kernel/mm/transparent_hugepage/shmem_enabled", text, sizeof text))
+        return 0;
+    if (strstr(text, "[never]") || strstr(text, "[deny]"))
+        return 0;
+    return read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", text, sizeof text) ? strtoull(text, NULL, 10) : 0;
+}
+
+void rp_os_ask_huge(void *base, uint64_t bytes, bool wanted)
+{
+    (void)madvise(base, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+void rp_os_populate(void *base, uint64_t bytes)
+{
+    (void)madvise(base, bytes, RP_MADV_POPULATE_WRITE); /* before Linux 5.14 an error: then they come one by one */
+}
+
 int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
 {
     struct timespec ts = {(time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000)};
@@ -153,14 +186,9 @@ int rp_os_nap(uint64_t ns)
 uint64_t rp_os_peak_rss(void)
 {
     char text[4096]; /* the line is within the first 1500 bytes, but for who belongs to hundreds of groups */
-    ssize_t n;
     const char *line;
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (!read_text("/proc/self/status", text, sizeof text))
         return 0;
-    n = read(fd, text, sizeof text - 1);
-    close(fd);
-    text[n < 0 ? 0 : n] = 0;
     line = strstr(text, "\nVmHWM:");
     return line ? strtoull(line + 7, NULL, 10) * 1024 : 0;
 }

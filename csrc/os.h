@@ -33,6 +33,13 @@ void rp_os_unmap(void *base, uint64_t bytes);
  * descriptor; they read as zero afterwards. */
 int rp_os_punch(void *base, uint64_t bytes);
 
+/* How large the huge pages are that the system gives to shared memory, asked or unasked; 0: it gives none. */
+uint64_t rp_os_huge_page_bytes(void);
+
+/* Asks for huge pages, or for none; has pages found at once rather than when they are touched. Nothing depends on either. */
+void rp_os_ask_huge(void *base, uint64_t bytes, bool wanted);
+void rp_os_populate(void *base, uint64_t bytes);
+
 /* Sleeps while *word == expected, at most timeout_ns (negative: no limit).
  * 0: woken, or the word had changed; -EINTR: a signal came; -ETIMEDOUT. Shared between processes. */
 int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define RP_HUGE (2u << 20)
-#define RP_KEEP (128u << 20) /* what an arena keeps warm, at most; arbitrary */
+#define RP_KEEP (256u << 20) /* what an arena keeps warm, at most; arbitrary */
 #define RP_ARENA_MIN (1u << 20)
 
 /* Spinning. To wake a processor that has gone idle takes 30 to 120 us, so a wait spins about as long before it sleeps: at
@@ -80,9 +80,10 @@ uint64_t rp_pool_fixed_bytes(uint32_t n_workers)
 }
 
 /* Two builds that would disagree about a byte of the map get different numbers. */
-static uint64_t fingerprint(uint32_t n, uint64_t arena_bytes)
+static uint64_t fingerprint(uint32_t n, struct rp_sizes sizes)
 {
-    const uint64_t parts[] = {n, arena_bytes, RP_BOARD_CAPACITY, RP_RING_CAPACITY, RP_RETURNS_CAPACITY, RP_UNIT_SHIFT,
+    const uint64_t parts[] = {n, sizes.arena_bytes, sizes.parent_quota, sizes.worker_quota,
+                              RP_BOARD_CAPACITY, RP_RING_CAPACITY, RP_RETURNS_CAPACITY, RP_UNIT_SHIFT,
                               sizeof(struct rp_slot), sizeof(struct rp_result), sizeof(struct rp_worker_entry),
                               sizeof(struct rp_pool_shared), RP_LINE, RP_MAX_WORKERS};
     uint64_t h = 0xcbf29ce484222325ull; /* FNV-1a */
@@ -91,9 +92,16 @@ static uint64_t fingerprint(uint32_t n, uint64_t arena_bytes)
     return h;
 }
 
+static uint64_t quota_of(const struct rp_pool *p, uint32_t arena)
+{
+    uint64_t quota = arena ? p->sizes.worker_quota : p->sizes.parent_quota;
+    return quota < p->sizes.arena_bytes ? quota : p->sizes.arena_bytes;
+}
+
 static int take_hold(struct rp_pool *p)
 {
-    struct layout l = lay_out(p->n_workers, p->arena_bytes);
+    struct layout l = lay_out(p->n_workers, p->sizes.arena_bytes);
+    uint64_t quota = quota_of(p, p->own);
     uint8_t *base = p->segment.base;
     uint64_t at;
     p->shared = (void *)(base + l.shared);
@@ -115,20 +123,19 @@ static int take_hold(struct rp_pool *p)
         rp_ring_init(&p->returns[w], base + l.returns + w * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE),
                      RP_RETURNS_CAPACITY, 4);
     }
-    at = l.arenas + p->own * p->arena_bytes;
-    return rp_arena_init(&p->arena, at, p->arena_bytes, base + at,
-                         p->arena_bytes / 8 < RP_KEEP ? p->arena_bytes / 8 : RP_KEEP);
+    at = l.arenas + p->own * p->sizes.arena_bytes;
+    return rp_arena_init(&p->arena, at, p->sizes.arena_bytes, base + at, quota, quota / 8 < RP_KEEP ? quota / 8 : RP_KEEP);
 }
 
-static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
+static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
 {
     int err;
     memset(p, 0, sizeof *p);
     p->segment.fd = -1;
     p->n_workers = n_workers;
     p->n_cpus = n_cpus;
-    p->arena_bytes = arena_bytes;
-    err = rp_segment_create(&p->segment, lay_out(n_workers, arena_bytes).bytes, fingerprint(n_workers, arena_bytes));
+    p->sizes = sizes;
+    err = rp_segment_create(&p->segment, lay_out(n_workers, sizes.arena_bytes).bytes, fingerprint(n_workers, sizes));
     if (!err)
         err = take_hold(p);
     if (err) {
@@ -141,40 +148,41 @@ static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64
     return 0;
 }
 
-int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
+int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
 {
     uint64_t bytes = RP_ARENA_MIN;
     int err;
     if (n_workers == 0 || n_workers > RP_MAX_WORKERS)
         return -EINVAL;
-    while (bytes * 2 <= arena_bytes && bytes >> RP_UNIT_SHIFT < RP_NIL / 2)
+    while (bytes * 2 <= sizes.arena_bytes && bytes >> RP_UNIT_SHIFT < RP_NIL / 2)
         bytes *= 2;
     do { /* EFBIG: RLIMIT_FSIZE counts a memfd too */
-        err = create(p, n_workers, n_cpus, bytes);
+        sizes.arena_bytes = bytes;
+        err = create(p, n_workers, n_cpus, sizes);
         bytes /= 2;
     } while ((err == -ENOMEM || err == -EFBIG) && bytes >= RP_ARENA_MIN);
     return err;
 }
 
-int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index)
+int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes, uint32_t index)
 {
     int err;
     memset(p, 0, sizeof *p);
     p->segment.fd = -1;
     p->n_workers = n_workers;
     p->n_cpus = n_cpus;
-    p->arena_bytes = arena_bytes;
+    p->sizes = sizes;
     p->index = index;
     if (n_workers == 0 || n_workers > RP_MAX_WORKERS || index >= n_workers) {
         p->segment.fd = fd;
         rp_pool_destroy(p);
         return -EINVAL;
     }
-    err = rp_segment_attach(&p->segment, fd, fingerprint(n_workers, arena_bytes));
-    if (!err && p->segment.bytes != lay_out(n_workers, arena_bytes).bytes)
+    err = rp_segment_attach(&p->segment, fd, fingerprint(n_workers, sizes));
+    if (!err && p->segment.bytes != lay_out(n_workers, sizes.arena_bytes).bytes)
         err = -EPROTO;
     if (!err) {
-        struct layout l = lay_out(n_workers, arena_bytes);
+        struct layout l = lay_out(n_workers, sizes.arena_bytes);
         const struct rp_worker_entry *entries = (const void *)(p->segment.base + l.entries);
         uint64_t arena = rp_load_acquire(&entries[index].arena);
         p->own = (uint32_t)arena;
@@ -210,16 +218,16 @@ void rp_pool_destroy(struct rp_pool *p)
 
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
 {
-    uint64_t at = offset - (p->arenas + arena * p->arena_bytes); /* wraps below the arena, and is refused with the rest */
-    if (arena >= RP_ARENAS(p->n_workers) || at >= p->arena_bytes || bytes > p->arena_bytes - at)
+    uint64_t at = offset - (p->arenas + arena * p->sizes.arena_bytes); /* wraps below the arena, and is refused with the rest */
+    if (arena >= RP_ARENAS(p->n_workers) || at >= p->sizes.arena_bytes || bytes > p->sizes.arena_bytes - at)
         return NULL;
     return p->segment.base + offset;
 }
 
 bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
 {
-    uint64_t at = offset - (p->arenas + arena * p->arena_bytes);
-    return at < p->arena_bytes / 2 && bytes <= p->arena_bytes / 2 - at;
+    uint64_t at = offset - (p->arenas + arena * p->sizes.arena_bytes), half = quota_of(p, arena) / 2;
+    return at < half && bytes <= half - at;
 }
 
 /* ---- spinning and waking ---- */

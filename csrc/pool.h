@@ -10,7 +10,7 @@
  *   worker entries           worker w its own; ringers the bell; parent a line 512 bytes a worker
  *   result rings             worker w its own; parent the read_pos             128 KiB a worker
  *   return rings             parent; worker w the read_pos                     16 KiB a worker
- *   arenas 0..2n + 1         0: parent; others: the worker that has it         arena_bytes each, sparse
+ *   arenas 0..2n + 1         0: parent; others: the worker that has it         sparse: struct rp_sizes
  *
  * Glossary: a *task* is a call on its way; its *slot* on the *board* carries it to a worker. A *result* goes back through
  * the worker's own *ring*. A payload too large for either travels in a *block* of the sender's *arena*; the parent frees
@@ -181,6 +181,12 @@ struct rp_pool_shared {
 };
 _Static_assert(sizeof(struct rp_pool_shared) <= RP_PAGE, "the map gives it one page");
 
+struct rp_sizes { /* of the arenas, in bytes */
+    uint64_t arena_bytes;  /* of each: address space, which costs nothing */
+    uint64_t parent_quota; /* how much of its own the parent fills at a time, */
+    uint64_t worker_quota; /* and each worker */
+};
+
 struct rp_spin { /* how long a wait spins before it sleeps; private */
     uint64_t budget_ns;
     uint32_t together; /* waits since it was found on one processor with the other side */
@@ -200,7 +206,7 @@ struct rp_pool { /* one process's hold */
     uint32_t mask_words;
     uint32_t index; /* worker: which */
     uint32_t own;   /* which arena is this process's */
-    uint64_t arena_bytes;
+    struct rp_sizes sizes;
     uint64_t arenas; /* offset of arena 0 */
     struct rp_spin spin;
 
@@ -226,19 +232,20 @@ struct rp_pool { /* one process's hold */
 /* What a pool takes besides its arenas. */
 uint64_t rp_pool_fixed_bytes(uint32_t n_workers);
 
-/* A new pool. arena_bytes is an upper limit; where the system will not reserve so much address space, halves are tried
- * down to 1 MiB, and pool->arena_bytes says what it became. */
-int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes);
+/* A new pool. The arenas' size is an upper limit; where the system will not reserve so much address space, halves are tried
+ * down to 1 MiB, and pool->sizes says what it became. */
+int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes);
 
 /* Worker `index` takes hold of the segment behind fd (which it then owns). */
-int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index);
+int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes, uint32_t index);
 void rp_pool_destroy(struct rp_pool *p);
 
 /* The bytes [offset, offset + bytes) if they lie within that arena, else NULL. */
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
 
-/* May the receiver hold this block, and not only copy what is in it? Those in the first half of an arena, and no others:
- * however much is held for however long, a block of half an arena is to be had when what is not held has come back. */
+/* May the receiver hold this block, and not only copy what is in it? Those within the first bytes of an arena, half as many
+ * as its owner's quota, and no others: however much is held for however long, half the quota is to be had when what is not
+ * held has come back. */
 bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
 
 /* Are more processes of the pool awake than there are processors for them? Then nobody should spin for long. */

@@ -12,10 +12,13 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pytest
+
+from ringpool import supervisor
 
 DEADLINE_S = 60.0
 _STDERR = pytest.StashKey[int]()
@@ -49,6 +52,12 @@ def _helpers_of_multiprocessing() -> None:
     resource_tracker.ensure_running()
     with multiprocessing.get_context("forkserver").Pool(1):
         pass
+
+
+@pytest.fixture
+def arenas_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Gives pools so many bytes for arguments, and each of their workers as many for results."""
+    return lambda n: monkeypatch.setattr(supervisor, "_sizes", lambda *_: (4 * n, n, n))
 
 
 def _children() -> set[int]:

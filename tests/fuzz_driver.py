@@ -28,7 +28,7 @@ import tasks_fuzz as tasks
 from tasks_views import Buffers, filled
 from words import Words
 
-from ringpool import ProcessPoolExecutor, machine
+from ringpool import ProcessPoolExecutor, supervisor
 
 LIMIT = 30.0  # s; for what should take milliseconds
 ARENA = 1 << 20
@@ -56,7 +56,7 @@ def a_round(executor: ProcessPoolExecutor, seed: int) -> collections.Counter[str
     client = executor._client
     processes = {process.pid: process for process in executor._supervisor.processes}
     wild = executor.submit(os.getpid).result(LIMIT)
-    begin = executor.submit(tasks.scribble, seed, client.n_places, client.arena_bytes, WILD_S)
+    begin = executor.submit(tasks.scribble, seed, client.n_places, client.sizes[0], WILD_S)
     futures: list[Future[Any]] = [begin]
     kept = []
     end = time.monotonic() + WILD_S
@@ -110,7 +110,7 @@ def told_at_once(executor: ProcessPoolExecutor) -> Iterator[None]:
 
 def main() -> None:
     faulthandler.dump_traceback_later(100, exit=True)
-    machine.usable_memory = lambda: ARENA  # type: ignore[assignment]
+    supervisor._sizes = lambda *_: (4 * ARENA, ARENA, ARENA)
     seed, rounds = int(sys.argv[1]), int(sys.argv[2])
     total: collections.Counter[str] = collections.Counter()
     broken = 0

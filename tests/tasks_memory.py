@@ -50,6 +50,10 @@ class Blob:
         return memoryview(self.data).readonly
 
 
+def length(blob: Blob) -> int:
+    return len(blob.data)
+
+
 def kinds(blobs: list[Blob]) -> list[tuple[bool, str]]:
     """Of each whether it is read-only, and its digest, after those that are not have been written to."""
     found = [(blob.readonly, digest(bytes(blob.data))[1]) for blob in blobs]

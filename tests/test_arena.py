@@ -20,7 +20,7 @@ from tasks_views import Buffers
 from test_native import CSRC, compile_c
 from waiting import wait_until
 
-from ringpool import ProcessPoolExecutor, WorkerDied, machine
+from ringpool import ProcessPoolExecutor, WorkerDied
 
 LIMIT = 30.0  # s; for what should take milliseconds
 KIB, MIB = 1 << 10, 1 << 20
@@ -37,11 +37,13 @@ class Arena(ctypes.Structure):
         ("bytes", ctypes.c_uint64),
         ("units", ctypes.c_uint32),
         ("top", ctypes.c_uint32),
+        ("grain_shift", ctypes.c_uint32),
         ("used_bytes", ctypes.c_uint64),
         ("used_blocks", ctypes.c_uint64),
         ("resident", ctypes.c_uint64),
         ("busy", ctypes.c_uint64),
         ("keep", ctypes.c_uint64),
+        ("quota", ctypes.c_uint64),
         ("rest", ctypes.c_uint64 * 256),
     )
 
@@ -55,7 +57,7 @@ def library(tmp_path_factory) -> Any:
     library.rp_os_memfd.argtypes = [ctypes.c_char_p, u64, pointer]
     library.rp_os_map.argtypes = [ctypes.c_int, u64, pointer]
     library.rp_os_unmap.argtypes = [pointer, u64]
-    library.rp_arena_init.argtypes = [pointer, u64, u64, pointer, u64]
+    library.rp_arena_init.argtypes = [pointer, u64, u64, pointer, u64, u64]
     library.rp_arena_alloc.argtypes = [pointer, u64, pointer]
     library.rp_arena_free.argtypes = [pointer, u64, pointer]
     library.rp_arena_check.argtypes = [pointer]
@@ -75,15 +77,19 @@ def allocator(library: Any) -> type[RuleBasedStateMachine]:
         BASE = 3 * MIB
         BYTES = 4 * MIB
 
-        @initialize(keep=st.sampled_from([0, 64 * KIB, 512 * KIB, 4 * MIB]))
-        def begin(self, keep: int) -> None:
+        @initialize(
+            quota=st.sampled_from([MIB, 3 * MIB, 4 * MIB, 64 * MIB]),
+            keep=st.sampled_from([0, 64 * KIB, 512 * KIB, 4 * MIB]),
+        )
+        def begin(self, quota: int, keep: int) -> None:
             fd, memory = ctypes.c_int(), ctypes.c_void_p()
             assert library.rp_os_memfd(b"test", self.BYTES, ctypes.byref(fd)) == 0
             assert library.rp_os_map(fd, self.BYTES, ctypes.byref(memory)) == 0
             self.fd, self.memory = fd.value, memory.value or 0
             self.arena = Arena()
-            assert library.rp_arena_init(ctypes.byref(self.arena), self.BASE, self.BYTES, self.memory, keep) == 0
-            self.keep = keep
+            code = library.rp_arena_init(ctypes.byref(self.arena), self.BASE, self.BYTES, self.memory, quota, keep)
+            assert code == 0
+            self.quota, self.keep = quota, keep
             self.live: dict[int, tuple[int, bytes]] = {}
             self.numbers = 0
 
@@ -94,7 +100,8 @@ def allocator(library: Any) -> type[RuleBasedStateMachine]:
                 self.free(offset)
             offset = ctypes.c_uint64()
             assert self.arena.busy == 0
-            assert library.rp_arena_alloc(ctypes.byref(self.arena), self.BYTES, ctypes.byref(offset)) == 0
+            most = min(self.quota, self.BYTES)
+            assert library.rp_arena_alloc(ctypes.byref(self.arena), most, ctypes.byref(offset)) == 0
             assert offset.value == self.BASE
             library.rp_arena_destroy(ctypes.byref(self.arena))
             library.rp_os_unmap(self.memory, self.BYTES)
@@ -108,8 +115,9 @@ def allocator(library: Any) -> type[RuleBasedStateMachine]:
             offset = ctypes.c_uint64()
             code = library.rp_arena_alloc(ctypes.byref(self.arena), n, ctypes.byref(offset))
             if code:
-                assert code == -errno.ENOMEM
-                assert self.used() + size_of_block(n) > self.BYTES // 2 or len(self.live) > 1 or n > self.BYTES // 2
+                assert code == (-errno.E2BIG if n > self.quota else -errno.ENOMEM)
+                most = min(self.quota, self.BYTES)
+                assert self.used() + size_of_block(n) > most // 2 or len(self.live) > 1 or n > most // 2
                 return multiple()
             at, size = offset.value, size_of_block(n)
             assert at % 512 == 0 and (at - self.BASE) % size == 0 and self.BASE <= at <= self.BASE + self.BYTES - size
@@ -325,13 +333,13 @@ def lives(examples: int, steps: int, **more: Any) -> None:
 
 
 @pytest.mark.deadline(150)
-def test_blocks_live_as_long_as_they_are_used_and_no_longer(monkeypatch):
-    monkeypatch.setattr(machine, "usable_memory", lambda: 4 * MIB)
+def test_blocks_live_as_long_as_they_are_used_and_no_longer(arenas_of):
+    arenas_of(4 * MIB)
     lives(25, 25, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.deadline(900)
-def test_the_same_for_long(monkeypatch):
-    monkeypatch.setattr(machine, "usable_memory", lambda: 4 * MIB)
+def test_the_same_for_long(arenas_of):
+    arenas_of(4 * MIB)
     lives(500, 50)

@@ -577,8 +577,8 @@ def test_in_a_forked_child_the_results_are_refused():
 # ---- memory ----
 
 
-def test_results_larger_than_a_workers_memory_holds_come_through(monkeypatch):
-    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda *_: 1 << 20)
+def test_results_larger_than_a_workers_memory_holds_come_through(arenas_of):
+    arenas_of(1 << 20)
     with pool() as executor:
         sizes = [300_000] * 30 + [10] * 100
         assert [len(each) for each in executor.map(tasks.blow_up, sizes, timeout=WAIT_S)] == sizes
@@ -594,8 +594,8 @@ def test_results_larger_than_a_workers_memory_holds_come_through(monkeypatch):
         wait_until(lambda: executor._client.blocks <= 2, "the blocks of what is done")
 
 
-def test_a_map_that_is_not_read_gives_its_memory_back(monkeypatch):
-    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda *_: 1 << 20)
+def test_a_map_that_is_not_read_gives_its_memory_back(arenas_of):
+    arenas_of(1 << 20)
     with pool(1) as executor:
         for _ in range(20):
             results = executor.map(tasks.blow_up, [300_000] * 5, chunksize=2)

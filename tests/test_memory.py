@@ -19,16 +19,16 @@ import pytest
 import tasks_memory as tasks
 from waiting import await_file, wait_until
 
-from ringpool import ProcessPoolExecutor, WorkerDied, machine
+from ringpool import ProcessPoolExecutor, WorkerDied, _core, machine, supervisor
 
 LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
-SMALL = 4 * MIB  # of an arena, in the tests that fill one
+SMALL = 4 * MIB  # that an arena may hold, in the tests that fill one
 
 
 @pytest.fixture
-def small_arenas(monkeypatch):
-    monkeypatch.setattr(machine, "usable_memory", lambda: SMALL)
+def small_arenas(arenas_of):
+    arenas_of(SMALL)
 
 
 def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
@@ -198,9 +198,9 @@ def test_a_buffer_is_sent_again_when_its_worker_dies(tmp_path):
 @pytest.mark.parametrize("n", [SMALL, SMALL + 1, 2 * SMALL])
 def test_a_buffer_larger_than_the_arena_fails_alone_and_says_so(small_arenas, n):
     with pool() as executor:
-        with pytest.raises(MemoryError, match=str(executor._client.arena_bytes)):
+        with pytest.raises(MemoryError, match=str(SMALL)):
             executor.submit(tasks.same, tasks.Blob(bytes(n))).result(LIMIT)
-        with pytest.raises(MemoryError, match=str(executor._client.arena_bytes)):
+        with pytest.raises(MemoryError, match=str(SMALL)):
             executor.submit(tasks.make_blob, n).result(LIMIT)
         assert executor.submit(tasks.make_blob, 100_000).result(LIMIT).data == bytes(100_000)
 
@@ -334,8 +334,8 @@ def resident(executor: ProcessPoolExecutor) -> int:
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_the_memory_of_large_payloads_is_given_back_but_for_what_is_kept_warm(monkeypatch, method):
-    monkeypatch.setattr(machine, "usable_memory", lambda: 64 * MIB)
+def test_the_memory_of_large_payloads_is_given_back_but_for_what_is_kept_warm(arenas_of, method):
+    arenas_of(64 * MIB)
     keep = 8 * MIB  # of each arena
     with pool(1, method) as executor:
         executor.submit(int).result(LIMIT)
@@ -350,8 +350,8 @@ def test_the_memory_of_large_payloads_is_given_back_but_for_what_is_kept_warm(mo
         assert resident(executor) >= before + keep  # and some is warm
 
 
-def test_what_a_dead_worker_had_touched_is_given_back(monkeypatch):
-    monkeypatch.setattr(machine, "usable_memory", lambda: 256 * MIB)
+def test_what_a_dead_worker_had_touched_is_given_back(arenas_of):
+    arenas_of(256 * MIB)
     with pool(1) as executor:
         executor.submit(int).result(LIMIT)
         before = resident(executor)
@@ -663,7 +663,7 @@ ANSWERS = """
     data = tasks.pattern(MIB // 4, 1)
     assert executor.submit(tasks.same, data).result(30) == data
     assert list(executor.map(tasks.same, [data] * 40, timeout=30)) == [data] * 40
-    print(executor._client.arena_bytes)
+    print(executor._client.sizes[0])
 """
 
 
@@ -689,7 +689,7 @@ def test_a_limit_of_the_size_of_files_leaves_a_pool_that_works(tmp_path, mib, me
 def test_a_limit_of_shared_memory_holds_and_nothing_is_lost(mib):
     """Whatever is under way, unread, kept in use, or left by dead workers."""
     with pool(2, shared_memory_limit=mib * MIB) as executor:
-        size = executor._client.arena_bytes // 3
+        size = executor._client.sizes[2] // 3
         most = 0
         kept = []
 
@@ -717,9 +717,32 @@ def test_a_limit_of_shared_memory_holds_and_nothing_is_lost(mib):
                     future.result(LIMIT)
 
 
+@pytest.mark.parametrize("mib", [64, 1000, 24 << 10, 4 << 20])
+@pytest.mark.parametrize("workers", [1, 2, 16, 1024])
+def test_without_a_limit_half_of_the_memory_is_shared_out(monkeypatch, workers, mib):
+    monkeypatch.setattr(machine, "usable_memory", lambda: mib * MIB)
+    arena, parent, worker = supervisor._sizes(workers)
+    # What all may fill at a time, and the half of an arena that each dead worker may leave in use.
+    most = _core.fixed_bytes(workers) + parent + workers * worker + (_core.arenas(workers) - 1 - workers) * worker // 2
+    least = _core.fixed_bytes(workers) + (3 * workers + 1) * MIB
+    assert most <= max(mib * MIB // 2, least)
+    assert most >= 0.99 * mib * MIB // 2 and worker >= MIB and parent >= workers * worker
+    assert arena >= min(4 * parent, 64 << 30)
+
+
+def test_a_payload_of_nearly_half_the_limit_arrives_and_a_result_of_a_workers_share_comes_back():
+    with pool(2, shared_memory_limit=64 * MIB) as executor:
+        data = tasks.pattern(30 * MIB, 1)
+        assert executor.submit(tasks.digest, data).result(LIMIT) == tasks.digest(data)
+        assert executor.submit(tasks.length, tasks.Blob(data)).result(LIMIT) == 30 * MIB
+        for make in (tasks.pattern, tasks.make_blob):
+            assert executor.submit(make, 8 * MIB, 2).result(LIMIT) == make(8 * MIB, 2)
+        assert os.fstat(executor._client.memfd).st_blocks * 512 <= 64 * MIB
+
+
 def test_a_limit_of_shared_memory_that_cannot_be_is_refused():
     for limit in (-1, 0, 1, 3 * MIB):
-        with pytest.raises(ValueError, match=f"shared_memory_limit={limit} is too little for 2 workers"):
+        with pytest.raises(ValueError, match=rf"shared_memory_limit={limit} is too little for 2 workers.*least \d+$"):
             ProcessPoolExecutor(2, shared_memory_limit=limit)
     for limit in (1.5, "1G"):
         with pytest.raises(TypeError, match="shared_memory_limit must be an integer"):
@@ -737,10 +760,10 @@ def test_a_collector_that_has_no_memory_for_a_copy_goes_on_serving(tmp_path):
         from pathlib import Path
 
         import tasks_memory as tasks
-        from ringpool import ProcessPoolExecutor, machine
+        from ringpool import ProcessPoolExecutor, supervisor
 
         MIB = 1 << 20
-        machine.usable_memory = lambda: 4 * MIB
+        supervisor._sizes = lambda *_: (4 * MIB, 4 * MIB, 4 * MIB)
 
         with ProcessPoolExecutor(1, get_context("fork")) as executor:
             executor.submit(pow, 2, 10).result(20)

@@ -490,9 +490,9 @@ def test_a_callback_may_collect_garbage_and_shut_down_and_wait(tmp_path):
     assert seen == [9, "end"]
 
 
-def test_a_callback_may_wait_for_a_result_for_which_there_is_no_room_yet(monkeypatch):
+def test_a_callback_may_wait_for_a_result_for_which_there_is_no_room_yet(arenas_of):
     """It holds the collector up, which makes room in the workers' memory by copying results out."""
-    monkeypatch.setattr(ringpool.supervisor, "_arena_bytes", lambda *_: 1 << 20)
+    arenas_of(1 << 20)
     seen = []
     with pool() as executor:
         held = [executor.submit(tasks.make, 500_000)]  # nobody asks for it

@@ -19,7 +19,7 @@ import tasks_share as tasks
 from tasks_views import Buffers, crc, filled
 from waiting import await_file, wait_until
 
-from ringpool import ProcessPoolExecutor, Shared, WorkerDied, machine
+from ringpool import ProcessPoolExecutor, Shared, WorkerDied
 
 LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
@@ -214,8 +214,8 @@ def test_a_handle_is_good_for_its_own_pool_only():
             Shared()
 
 
-def test_what_cannot_be_shared_says_why(monkeypatch):
-    monkeypatch.setattr(machine, "usable_memory", lambda: 4 * MIB)
+def test_what_cannot_be_shared_says_why(arenas_of):
+    arenas_of(4 * MIB)
     with pool(1) as executor:
         with pytest.raises(TypeError, match="lock"):
             executor.share(threading.Lock())

@@ -20,7 +20,7 @@ import tasks_views as tasks
 from tasks_views import Buffers
 from waiting import await_file, wait_until
 
-from ringpool import ProcessPoolExecutor, WorkerDied, machine
+from ringpool import ProcessPoolExecutor, WorkerDied
 
 LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
@@ -29,8 +29,8 @@ SMALL = 4 * MIB
 
 
 @pytest.fixture
-def small_arenas(monkeypatch):
-    monkeypatch.setattr(machine, "usable_memory", lambda: SMALL)
+def small_arenas(arenas_of):
+    arenas_of(SMALL)
 
 
 def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:

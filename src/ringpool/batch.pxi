@@ -241,10 +241,10 @@ cdef class Batch:
                 data = joined(encode(args, &kind, parcel))
                 for shared in parcel.shared or ():
                     self.keep(shared)
-                if <uint64_t>(len(data) + len(self.function)) + 4096 > self.client.pool.arena_bytes:
+                if <uint64_t>(len(data) + len(self.function)) + 4096 > self.client.pool.arena.quota:
                     raise MemoryError(
-                        f"the arguments take {len(data)} bytes, more than this pool's {self.client.pool.arena_bytes} "
-                        "bytes of shared memory for arguments can ever hold (see shared_memory_limit)")
+                        f"the arguments take {len(data)} bytes, more than the {self.client.pool.arena.quota} bytes of "
+                        "shared memory that this pool has for arguments (see shared_memory_limit)")
             except KeyboardInterrupt:
                 raise
             except BaseException as error:

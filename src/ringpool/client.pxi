@@ -225,19 +225,15 @@ cdef Payload payload_of(bytes data):
     return payload
 
 
-def arena_bytes_within(uint32_t n_places, uint64_t limit):
-    """How large each arena may be, if a pool is to take so many bytes of shared memory at most.
+cdef rp_sizes as_sizes(tuple sizes):
+    cdef rp_sizes each
+    each.arena_bytes, each.parent_quota, each.worker_quota = sizes
+    return each
 
-    The parent and each worker fill theirs; each arena to spare, which a dead worker has left with buffers that are in use,
-    is filled by half at most, since only the first half is ever used in place.
-    """
-    cdef uint64_t fixed = rp_pool_fixed_bytes(n_places), halves = 2 * (n_places + 1) + RP_ARENAS(n_places) - n_places - 1
-    cdef uint64_t n = 1
-    if limit <= fixed:
-        return 0
-    while 2 * n * halves // 2 <= limit - fixed:
-        n *= 2
-    return n
+
+def fixed_bytes(uint32_t n_places):
+    """What a pool takes besides its arenas, in bytes."""
+    return rp_pool_fixed_bytes(n_places)
 
 
 def arenas(uint32_t n_places):
@@ -267,7 +263,7 @@ cdef class Client:
         n_workers: How many workers take tasks at a time.
         n_places: How many there may be, with those that start or leave, 1 to 2048.
         n_cpus: Processors that the pool may use; decides when spinning is a waste.
-        arena_bytes: Upper limit of each process's arena.
+        sizes: Bytes of address space of each arena, at most, and how many bytes of it the parent, and a worker, may fill.
 
     Raises:
         OSError: The system refuses the shared memory.
@@ -327,12 +323,12 @@ cdef class Client:
     cdef uint64_t looked_ns       # when missing tasks were last looked for
     cdef bytearray wild           # a worker: 1 if it has sent what none of ours sends, and is to be killed
 
-    def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes):
+    def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, tuple sizes):
         self.free_entry = NO_ENTRY
         self.n_workers = n_workers
         self.alarm_fd = -1
         cdef uint32_t i
-        cdef int err = rp_pool_create(&self.pool, n_places, n_cpus, arena_bytes)
+        cdef int err = rp_pool_create(&self.pool, n_places, n_cpus, as_sizes(sizes))
         if err:
             raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
         self.open = True
@@ -343,7 +339,7 @@ cdef class Client:
         for i in range(self.n_arenas):
             self.arenas[i].owner = i - 1 if 1 <= i <= n_places else NOBODY
 
-    def __init__(self, n_workers, n_places, n_cpus, arena_bytes):
+    def __init__(self, n_workers, n_places, n_cpus, sizes):
         self.queue = deque()
         self.endings = deque()
         self.batches = []
@@ -399,8 +395,9 @@ cdef class Client:
         return self.pool.n_cpus
 
     @property
-    def arena_bytes(self):
-        return self.pool.arena_bytes
+    def sizes(self):
+        """As they were given, but with the address space that the system allowed."""
+        return self.pool.sizes.arena_bytes, self.pool.sizes.parent_quota, self.pool.sizes.worker_quota
 
     @property
     def pending(self):
@@ -610,8 +607,8 @@ cdef class Client:
             self.sweep(NOBODY)
             if parcel.spread(&self.pool.arena):
                 raise MemoryError(
-                    f"the shared object takes {parcel.bytes} bytes, and this pool's {self.pool.arena_bytes} bytes of shared "
-                    "memory for arguments have no such room left (see shared_memory_limit)")
+                    f"the shared object takes {parcel.bytes} bytes, and of the {self.pool.arena.quota} bytes of shared "
+                    "memory that this pool has for arguments not so many are left (see shared_memory_limit)")
         parcel.fill(&self.pool)
         self.n_shares += 1
         shared.id = self.n_shares
@@ -862,10 +859,10 @@ cdef class Client:
         except BaseException as error:
             return self.refuse(future, error)
         n = (<Parcel>data).bytes if type(data) is Parcel else len(data)
-        if n > self.pool.arena_bytes:
+        if n > self.pool.arena.quota:
             return self.refuse(future, MemoryError(
-                f"the arguments take {n} bytes, more than this pool's {self.pool.arena_bytes} bytes of shared "
-                "memory for arguments can ever hold (see shared_memory_limit)"))
+                f"the arguments take {n} bytes, more than the {self.pool.arena.quota} bytes of shared memory that this "
+                "pool has for arguments (see shared_memory_limit)"))
         future.kind |= kind
         future.shared = parcel.shared
         parcel.shared = None
@@ -973,8 +970,8 @@ cdef class Client:
                 self.queue.popleft()
                 # To make the exception may run user code, which may settle the future: fail() looks again.
                 self.fail(future, MemoryError(
-                    f"the arguments take {n} bytes, and this pool's {self.pool.arena_bytes} bytes of shared memory for "
-                    "arguments have no such block (see shared_memory_limit)"))
+                    f"the arguments take {n} bytes, and of the {self.pool.arena.quota} bytes of shared memory that this "
+                    "pool has for arguments not so many are to be had (see shared_memory_limit)"))
                 continue
             self.queue.popleft()
         if self.open:
@@ -1646,14 +1643,14 @@ cdef class Client:
         if arena.owner != NOBODY and not self.retired:
             self.return_block(arena.owner, block.offset)
         elif arena.blocks == 0:
-            rp_pool_clear(&self.pool, self.pool.arenas + block.arena * self.pool.arena_bytes, self.pool.arena_bytes)
+            rp_pool_clear(&self.pool, self.pool.arenas + block.arena * self.pool.sizes.arena_bytes, self.pool.sizes.arena_bytes)
         else:
             rp_pool_clear(&self.pool, block.offset, whole_pages(block.n) if block.n > 2048 else block.n)
         self.unmap_if_unused()
 
     cdef clear_but_for_blocks(self, uint32_t arena):
         """Gives the memory of an arena back, whose worker is no more, but for the blocks that are here."""
-        cdef uint64_t at = self.pool.arenas + arena * self.pool.arena_bytes, end = at + self.pool.arena_bytes
+        cdef uint64_t at = self.pool.arenas + arena * self.pool.sizes.arena_bytes, end = at + self.pool.sizes.arena_bytes
         cdef Block_p p = self.blocks_here
         cdef list taken = []
         while p != NULL:
@@ -1701,17 +1698,16 @@ cdef class Client:
             (<Payload>p).leave_arena()
 
     cdef leave_arena(self, uint32_t w):
-        """Worker w has died. If objects use parts of its arena, that stays as it is, and its successor gets another; else
-        what lies there is copied, and its successor gets an empty one."""
+        """Worker w has died. What nobody has read is copied out of its arena. If objects use parts of it, these stay, and
+        its successor gets another arena; else it gets this one, empty."""
         cdef uint32_t arena = self.pool.arena_of[w], spare = 1
-        if self.arenas[arena].used == 0:
-            while True:
-                try:
-                    self.copy_out(w)
-                    break
-                except MemoryError as error:
-                    self.spoil_one(w, error)
-        if self.arenas[arena].used:  # perhaps only since then
+        while True:
+            try:
+                self.copy_out(w)
+                break
+            except MemoryError as error:
+                self.spoil_one(w, error)
+        if self.arenas[arena].used:
             while spare < self.n_arenas and (self.arenas[spare].owner != NOBODY or self.arenas[spare].blocks):
                 spare += 1
             if spare == self.n_arenas:

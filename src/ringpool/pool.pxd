@@ -40,6 +40,8 @@ cdef extern from "segment.h" nogil:
 cdef extern from "arena.h" nogil:
     struct rp_arena:
         uint64_t used_bytes
+        uint64_t quota
+        uint64_t busy
         uint64_t used_blocks
     int rp_arena_alloc(rp_arena *a, uint64_t bytes, uint64_t *offset)
     int rp_arena_free(rp_arena *a, uint64_t offset, uint64_t *block_bytes)
@@ -89,6 +91,10 @@ cdef extern from "pool.h" nogil:
         uint32_t kind
         uint32_t items
         uint8_t *inline_bytes
+    struct rp_sizes:
+        uint64_t arena_bytes
+        uint64_t parent_quota
+        uint64_t worker_quota
     struct rp_pool:
         rp_segment segment
         rp_board board
@@ -100,11 +106,11 @@ cdef extern from "pool.h" nogil:
         uint64_t arenas
         uint32_t n_workers
         uint32_t n_cpus
-        uint64_t arena_bytes
+        rp_sizes sizes
 
     uint64_t rp_pool_fixed_bytes(uint32_t n_workers)
-    int rp_pool_create(rp_pool *p, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes)
-    int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index)
+    int rp_pool_create(rp_pool *p, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes)
+    int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes, uint32_t index)
     void rp_pool_destroy(rp_pool *p)
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     bint rp_pool_may_hold(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)

@@ -56,8 +56,13 @@ ABORT_GRACE_S = 0.5
 
 LONGEST_S = 3600.0  # of a sleep: poll(2) counts milliseconds in an int
 
-ARENA_MIN = 1 << 20  # what a pool must have room for; arbitrary
-ARENA_MAX = 64 << 30  # address space a process may reserve for payloads; arbitrary
+# Of the memory that the program may use, what a pool takes at most if nobody says how much: the rest is for what its
+# tasks compute.
+SHARE = 0.5
+
+QUOTA_MIN = 1 << 20  # bytes of payloads that each process of a pool must have room for; arbitrary
+ARENA_MAX = 64 << 30  # bytes of address space for them; arbitrary
+ROOMY = 4  # so much more of that than memory: blocks are found, however those in use lie
 
 # Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
 STACK_BYTES = 64 << 10
@@ -124,7 +129,7 @@ class Supervisor:
         mp_context: Makes the processes.
         orders: What each worker is told, but for its index and the descriptors.
         on_worker_death: "replace" or "break".
-        shared_memory_limit: Bytes; None for none but what the machine has.
+        shared_memory_limit: Bytes; None for half of what the machine has.
     """
 
     def __init__(
@@ -140,9 +145,7 @@ class Supervisor:
     ) -> None:
         self._recycles = max_tasks is not None or max_memory is not None
         n_places = 2 * n_workers if self._recycles else n_workers  # each worker's successor starts beside it
-        self.client = _core.Client(
-            n_workers, n_places, machine.usable_cpus(), _arena_bytes(n_places, shared_memory_limit)
-        )
+        self.client = _core.Client(n_workers, n_places, machine.usable_cpus(), _sizes(n_places, shared_memory_limit))
         self._context = mp_context
         self._n_workers = n_workers
         self._initializer = initializer
@@ -579,7 +582,7 @@ class Supervisor:
             stack=None if stack is None else worker.Descriptor(stack),
             n_places=self.client.n_places,
             n_cpus=self.client.n_cpus,
-            arena_bytes=self.client.arena_bytes,
+            sizes=self.client.sizes,
             place=index,
             ticket=ticket,
             initializer=self._initializer,
@@ -641,19 +644,27 @@ def _preload() -> None:
         forkserver.set_forkserver_preload(["__main__", "ringpool.executor", "pkgutil"])
 
 
-def _arena_bytes(n_places: int, shared_memory_limit: int | None = None) -> int:
+def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, int, int]:
+    """The `sizes` of a `_core.Client` that takes no more than the limit.
+
+    Half of it is for arguments, half for results: a worker's quota for each, and half a quota for each arena to spare,
+    which is what a worker that has died can have left in use.
+    """
+    halves = 2 * n_places + _core.arenas(n_places) - n_places - 1
+    least = _core.fixed_bytes(n_places) + halves * QUOTA_MIN
     if shared_memory_limit is None:
-        most = machine.usable_memory()
-    else:
-        most = _core.arena_bytes_within(n_places, max(0, min(shared_memory_limit, 1 << 62)))
-        if most < ARENA_MIN:
-            raise ValueError(
-                f"shared_memory_limit={shared_memory_limit} is too little for {n_places} workers and their successors: "
-                "it must leave each of them, and the parent, some megabytes"
-            )
+        shared_memory_limit = max(least, int(SHARE * machine.usable_memory()))
+    elif shared_memory_limit < least:
+        raise ValueError(
+            f"shared_memory_limit={shared_memory_limit} is too little for {n_places} workers and their successors: "
+            f"it must be at least {least}"
+        )
+    room = min(shared_memory_limit, 1 << 62) - _core.fixed_bytes(n_places)
+    arena = min(ARENA_MAX, 1 << (ROOMY * (room // 2) - 1).bit_length())
     space = machine.address_space()
-    most = min(most, ARENA_MAX)
-    return most if space is None else min(most, space // (AS_SHARE * _core.arenas(n_places)))
+    if space is not None:
+        arena = min(arena, space // (AS_SHARE * _core.arenas(n_places)))
+    return arena, room // 2, room // halves
 
 
 def _refuse() -> RuntimeError:

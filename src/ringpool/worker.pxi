@@ -57,7 +57,7 @@ cdef class Worker:
 
     Args:
         memfd: The segment's descriptor, taken over.
-        n_places, n_cpus, arena_bytes: Those of the Client.
+        n_places, n_cpus, sizes: Those of the Client.
         index: Which worker this is.
 
     Raises:
@@ -79,8 +79,8 @@ cdef class Worker:
     cdef dict shares     # number of a shared object -> (its lease, it)
     cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
-    def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, uint64_t arena_bytes, uint32_t index):
-        cdef int err = rp_pool_attach(&self.pool, memfd, n_places, n_cpus, arena_bytes, index)
+    def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, tuple sizes, uint32_t index):
+        cdef int err = rp_pool_attach(&self.pool, memfd, n_places, n_cpus, as_sizes(sizes), index)
         if err:
             raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
         self.pid = getpid()
@@ -88,7 +88,7 @@ cdef class Worker:
         self.callables = {}
         self.shares = {}
 
-    def __init__(self, memfd, n_places, n_cpus, arena_bytes, index):
+    def __init__(self, memfd, n_places, n_cpus, sizes, index):
         global _here
         _here = self
 
@@ -652,8 +652,8 @@ cdef class Worker:
             PyErr_CheckSignals()
 
     cdef object no_room(self, uint64_t n):
-        cdef uint64_t used = self.pool.arena.used_bytes if n <= self.pool.arena_bytes else 0
-        text = (f"the result takes {n} bytes, more than the {self.pool.arena_bytes} bytes of shared memory that this pool "
+        cdef uint64_t used = self.pool.arena.busy if n <= self.pool.arena.quota else 0
+        text = (f"the result takes {n} bytes, more than the {self.pool.arena.quota} bytes of shared memory that this pool "
                 "has for the results of a worker")
         if used:
             text += f", of which {used} hold arrays of earlier results that the program still uses"

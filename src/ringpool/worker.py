@@ -62,7 +62,7 @@ class Orders:
         memfd: The pool's shared memory.
         parent: A pidfd of the process that owns the pool.
         tell: An eventfd of the supervisor's, if workers are recycled.
-        n_places, n_cpus, arena_bytes: Those of the `_core.Client`.
+        n_places, n_cpus, sizes: Those of the `_core.Client`.
         stack: Where `faulthandler` writes if the worker crashes; None for nowhere.
         place: Which of the workers it is, from 0.
         ticket: The number of this start: it takes tasks when that is called.
@@ -80,7 +80,7 @@ class Orders:
         n_places: int,
         stack: Descriptor | None,
         n_cpus: int,
-        arena_bytes: int,
+        sizes: tuple[int, int, int],
         place: int,
         ticket: int,
         initializer: Callable[..., object] | None,
@@ -94,7 +94,7 @@ class Orders:
         self.n_places = n_places
         self.stack = stack
         self.n_cpus = n_cpus
-        self.arena_bytes = arena_bytes
+        self.sizes = sizes
         self.place = place
         self.ticket = ticket
         self.initializer = initializer
@@ -156,7 +156,7 @@ def main(orders: Orders) -> None:
     # A group of its own, so that what a task has started can be killed together with the worker.
     with contextlib.suppress(PermissionError):  # it leads a session
         os.setpgid(0, 0)
-    core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.arena_bytes, orders.place)
+    core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.sizes, orders.place)
     if orders.initializer is not None:
         try:
             orders.initializer(*orders.initargs)

@@ -16,6 +16,7 @@
 #include "pool.h"
 
 #define ARENA_BYTES (1u << 20)
+#define SIZES(bytes) ((struct rp_sizes){(bytes), (bytes), (bytes)}) /* of arenas that may be filled */
 #define MAX_CREW 3u
 
 /* ---- what follows from an id ---- */
@@ -75,7 +76,7 @@ static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, 
 {
     uint8_t *own, *theirs = parent->segment.base;
     int n = open_fds(), fd = dup(parent->segment.fd);
-    CHECK_EQ(rp_pool_attach(p, fd, parent->n_workers, parent->n_cpus, parent->arena_bytes, index), 0);
+    CHECK_EQ(rp_pool_attach(p, fd, parent->n_workers, parent->n_cpus, parent->sizes, index), 0);
     CHECK(p->segment.fd == -1 && open_fds() == n);
     own = p->segment.base;
     p->shared = (void *)(theirs + ((uint8_t *)p->shared - own));
@@ -220,8 +221,8 @@ static inline void open_books(struct books *b, uint32_t n_workers, uint32_t n_cp
 {
     memset(b, 0, sizeof *b);
     CHECK(n_workers <= MAX_CREW);
-    CHECK_EQ(rp_pool_create(&b->pool, n_workers, n_cpus, ARENA_BYTES), 0);
-    CHECK_EQ(b->pool.arena_bytes, ARENA_BYTES);
+    CHECK_EQ(rp_pool_create(&b->pool, n_workers, n_cpus, SIZES(ARENA_BYTES)), 0);
+    CHECK_EQ(b->pool.sizes.arena_bytes, ARENA_BYTES);
     b->rng = rng_from(seed);
     b->tasks = calloc(n_tasks + 1, sizeof *b->tasks);
     CHECK(b->tasks != NULL);

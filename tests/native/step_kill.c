@@ -31,7 +31,7 @@ static pid_t start(uint32_t w, void (*run)(struct rp_pool *))
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             _exit(1);
-        CHECK_EQ(rp_pool_attach(&p, dup(books.pool.segment.fd), books.pool.n_workers, books.pool.n_cpus, ARENA_BYTES, w),
+        CHECK_EQ(rp_pool_attach(&p, dup(books.pool.segment.fd), books.pool.n_workers, books.pool.n_cpus, SIZES(ARENA_BYTES), w),
                  0);
         run(&p);
         _exit(0);

@@ -30,7 +30,7 @@ static void hire(uint32_t w)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             _exit(1);
-        CHECK_EQ(rp_pool_attach(&p, dup(books.pool.segment.fd), books.pool.n_workers, books.pool.n_cpus, ARENA_BYTES, w),
+        CHECK_EQ(rp_pool_attach(&p, dup(books.pool.segment.fd), books.pool.n_workers, books.pool.n_cpus, SIZES(ARENA_BYTES), w),
                  0);
         (void)run_worker(&p, habits, seed);
         CHECK_EQ(rp_arena_check(&p.arena), 0);

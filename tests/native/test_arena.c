@@ -14,16 +14,16 @@ static uint64_t seed;
 static void a_region_that_is_no_power_of_two_is_refused(void)
 {
     struct rp_arena a;
-    CHECK_EQ(rp_arena_init(&a, BASE, 0, NULL, 0), -EINVAL);
-    CHECK_EQ(rp_arena_init(&a, BASE, UNIT / 2, NULL, 0), -EINVAL);
-    CHECK_EQ(rp_arena_init(&a, BASE, 3 * UNIT, NULL, 0), -EINVAL);
-    CHECK_EQ(rp_arena_init(&a, BASE, 1ull << 63, NULL, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 0, NULL, UINT64_MAX, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNIT / 2, NULL, UINT64_MAX, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 3 * UNIT, NULL, UINT64_MAX, 0), -EINVAL);
+    CHECK_EQ(rp_arena_init(&a, BASE, 1ull << 63, NULL, UINT64_MAX, 0), -EINVAL);
 }
 
 static void a_new_arena_is_one_free_block(void)
 {
     struct rp_arena a;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, UINT64_MAX, 0), 0);
     CHECK_EQ(rp_arena_check(&a), 0);
     CHECK_EQ(a.used_blocks, 0);
     CHECK_EQ(a.used_bytes, 0);
@@ -35,7 +35,7 @@ static void one_block_takes_the_whole_region(void)
 {
     struct rp_arena a;
     uint64_t offset, other, bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, UINT64_MAX, 0), 0);
     for (int round = 0; round < 3; round++) {
         CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT - (round == 1 ? UNIT : 0), &offset), 0);
         CHECK_EQ(offset, BASE);
@@ -53,7 +53,7 @@ static void the_smallest_arena_holds_one_unit(void)
 {
     struct rp_arena a;
     uint64_t offset, other, bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNIT, NULL, UINT64_MAX, 0), 0);
     CHECK_EQ(rp_arena_alloc(&a, 0, &offset), 0);
     CHECK_EQ(rp_arena_alloc(&a, 0, &other), -ENOMEM);
     CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
@@ -66,7 +66,7 @@ static void too_big_is_told_from_not_now(void)
 {
     struct rp_arena a;
     uint64_t offset = 77, bytes, half;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, UINT64_MAX, 0), 0);
     CHECK_EQ(rp_arena_alloc(&a, UNITS * UNIT + 1, &offset), -E2BIG);
     CHECK_EQ(rp_arena_alloc(&a, UINT64_MAX, &offset), -E2BIG);
     CHECK_EQ(offset, 77);
@@ -93,7 +93,7 @@ static void an_offset_that_is_no_block_is_refused(void)
 {
     struct rp_arena a;
     uint64_t offset, bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, UINT64_MAX, 0), 0);
     check_free_refused(&a, BASE); /* free */
     CHECK_EQ(rp_arena_alloc(&a, 4 * UNIT, &offset), 0);
     check_free_refused(&a, 0);
@@ -110,7 +110,8 @@ static void an_offset_that_is_no_block_is_refused(void)
     CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
     check_free_refused(&a, offset); /* twice */
     rp_arena_destroy(&a);
-    CHECK_EQ(rp_arena_init(&a, BASE, 4096 * UNIT, NULL, 0), 0); /* the records end with a page: a step over them is seen */
+    /* The records end with a page: a step over them is seen. */
+    CHECK_EQ(rp_arena_init(&a, BASE, 4096 * UNIT, NULL, UINT64_MAX, 0), 0);
     check_free_refused(&a, BASE + 4096 * UNIT);
     rp_arena_destroy(&a);
 }
@@ -121,7 +122,7 @@ static void neighbours_join_in_whatever_order_they_are_freed(void)
     struct rng r = rng_from(seed);
     struct rp_arena a;
     uint64_t offsets[64], bytes;
-    CHECK_EQ(rp_arena_init(&a, BASE, 64 * UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, 64 * UNIT, NULL, UINT64_MAX, 0), 0);
     for (int round = 0; round < 50; round++) {
         for (int i = 0; i < 64; i++)
             CHECK_EQ(rp_arena_alloc(&a, UNIT, &offsets[i]), 0);
@@ -216,7 +217,7 @@ static void random_use_keeps_every_invariant(void)
     struct rng r = rng_from(seed);
     struct rp_arena a;
     uint64_t greed = 2;
-    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, UNITS * UNIT, NULL, UINT64_MAX, 0), 0);
     for (uint64_t step = 0; step < TIMES(100000u); step++) {
         if (step % 500 == 0)
             greed = 1 + rng_below(&r, 4); /* fills up and empties in turn */
@@ -274,7 +275,7 @@ static void what_is_idle_is_given_back_and_nothing_else(void)
     int fd;
     CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
     CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
-    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, KEEP), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, UINT64_MAX, KEEP), 0);
     for (uint64_t step = 0; step < TIMES(20000u); step++) {
         if (step % 200 == 0)
             greed = 1 + (uint32_t)rng_below(&r, 4);
@@ -321,7 +322,7 @@ static void a_block_that_comes_again_is_warm(void)
     int fd;
     CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
     CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
-    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, KEEP), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, UINT64_MAX, KEEP), 0);
     for (int i = 0; i < 5; i++) {
         CHECK_EQ(rp_arena_alloc(&a, KEEP, &offset), 0);
         fill(memory + (offset - BASE), KEEP, 1);
@@ -340,12 +341,54 @@ static void a_block_that_comes_again_is_warm(void)
     CHECK_EQ(close(fd), 0);
 }
 
+/* However used blocks lie, no more than the quota is touched, and what is idle is no hindrance. */
+static void no_more_than_the_quota_is_touched(void)
+{
+    const uint64_t quota = REGION / 4, piece = quota / 8;
+    struct rp_arena a;
+    uint64_t offset, bytes, pieces[8];
+    uint8_t *memory;
+    int fd;
+    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
+    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, quota + 1, REGION), 0);
+    CHECK_EQ(rp_arena_alloc(&a, quota + 1, &offset), -E2BIG);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 8; i++) {
+            CHECK_EQ(rp_arena_alloc(&a, piece, &pieces[i]), 0);
+            fill(memory + (pieces[i] - BASE), piece, (uint8_t)(i + 1));
+        }
+        CHECK_EQ(rp_arena_alloc(&a, 1, &offset), -ENOMEM);
+        CHECK_EQ(rp_arena_check(&a), 0);
+        for (int i = 0; i < 8; i += 2)
+            CHECK_EQ(rp_arena_free(&a, pieces[i], &bytes), 0);
+        CHECK_EQ(a.resident, quota); /* all is kept warm, */
+        CHECK_EQ(rp_arena_alloc(&a, quota / 2 + 1, &offset), -ENOMEM);
+        CHECK_EQ(rp_arena_alloc(&a, quota / 2, &offset), 0); /* but not at the expense of a block that lies elsewhere */
+        fill(memory + (offset - BASE), quota / 2, 99);
+        CHECK_EQ(rp_arena_check(&a), 0);
+        CHECK(given(fd) <= quota);
+        for (int i = 1; i < 8; i += 2) {
+            check_filled(memory + (pieces[i] - BASE), piece, (uint8_t)(i + 1));
+            CHECK_EQ(rp_arena_free(&a, pieces[i], &bytes), 0);
+        }
+        CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+        CHECK_EQ(rp_arena_alloc(&a, quota, &offset), 0);
+        fill(memory + (offset - BASE), quota, 1);
+        CHECK_EQ(given(fd), quota);
+        CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+    }
+    rp_arena_destroy(&a);
+    rp_os_unmap(memory, REGION);
+    CHECK_EQ(close(fd), 0);
+}
+
 /* The checker itself must see what it is there for. */
 static void the_check_notices_each_broken_invariant(void)
 {
     struct rp_arena a;
     uint64_t one, two;
-    CHECK_EQ(rp_arena_init(&a, BASE, 4 * UNIT, NULL, 0), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, 4 * UNIT, NULL, UINT64_MAX, 0), 0);
     CHECK_EQ(rp_arena_alloc(&a, UNIT, &one), 0);
     CHECK_EQ(rp_arena_alloc(&a, UNIT, &two), 0);
     CHECK_EQ(rp_arena_check(&a), 0);
@@ -364,6 +407,9 @@ static void the_check_notices_each_broken_invariant(void)
     a.busy++;
     CHECK_EQ(rp_arena_check(&a), 3);
     a.busy--;
+    a.quota = 0;
+    CHECK_EQ(rp_arena_check(&a), 6);
+    a.quota = UINT64_MAX;
     a.free[1] = RP_NIL;
     CHECK_EQ(rp_arena_check(&a), 4);
     rp_arena_destroy(&a);
@@ -383,6 +429,7 @@ int main(int argc, char **argv)
     RUN(random_use_keeps_every_invariant);
     RUN(what_is_idle_is_given_back_and_nothing_else);
     RUN(a_block_that_comes_again_is_warm);
+    RUN(no_more_than_the_quota_is_touched);
     RUN(the_check_notices_each_broken_invariant);
     return 0;
 }

@@ -15,8 +15,8 @@ static void a_pool_of_an_impossible_size_is_refused(void)
 {
     struct rp_pool p;
     int n = open_fds();
-    CHECK_EQ(rp_pool_create(&p, 0, 2, ARENA_BYTES), -EINVAL);
-    CHECK_EQ(rp_pool_create(&p, RP_MAX_WORKERS + 1, 2, ARENA_BYTES), -EINVAL);
+    CHECK_EQ(rp_pool_create(&p, 0, 2, SIZES(ARENA_BYTES)), -EINVAL);
+    CHECK_EQ(rp_pool_create(&p, RP_MAX_WORKERS + 1, 2, SIZES(ARENA_BYTES)), -EINVAL);
     CHECK_EQ(open_fds(), n);
 }
 
@@ -25,8 +25,8 @@ static void arena_bytes_are_rounded_down_to_a_power_of_two(void)
     const uint64_t asked[] = {0, 1u << 20, (1u << 21) - 1, (1u << 21) + 1}, got[] = {1u << 20, 1u << 20, 1u << 20, 1u << 21};
     for (int i = 0; i < 4; i++) {
         struct rp_pool p;
-        CHECK_EQ(rp_pool_create(&p, 2, 2, asked[i]), 0);
-        CHECK_EQ(p.arena_bytes, got[i]);
+        CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(asked[i])), 0);
+        CHECK_EQ(p.sizes.arena_bytes, got[i]);
         rp_pool_destroy(&p);
     }
 }
@@ -34,8 +34,8 @@ static void arena_bytes_are_rounded_down_to_a_power_of_two(void)
 static void a_largest_pool_finds_a_size_that_the_system_grants(void)
 {
     struct rp_pool p;
-    CHECK_EQ(rp_pool_create(&p, RP_MAX_WORKERS, 2, UINT64_MAX), 0);
-    CHECK(p.arena_bytes >= 1u << 20 && (p.arena_bytes & (p.arena_bytes - 1)) == 0);
+    CHECK_EQ(rp_pool_create(&p, RP_MAX_WORKERS, 2, SIZES(UINT64_MAX)), 0);
+    CHECK(p.sizes.arena_bytes >= 1u << 20 && (p.sizes.arena_bytes & (p.sizes.arena_bytes - 1)) == 0);
     rp_pool_destroy(&p);
 }
 
@@ -48,12 +48,12 @@ static void a_limit_of_file_size_makes_the_arenas_smaller(void)
     signal(SIGXFSZ, SIG_IGN);
     low = (struct rlimit){36u << 20, old.rlim_max}; /* four arenas of 8 MiB, and the rest */
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
-    CHECK_EQ(rp_pool_create(&p, 1, 2, 64u << 20), 0);
-    CHECK_EQ(p.arena_bytes, 8u << 20);
+    CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(64u << 20)), 0);
+    CHECK_EQ(p.sizes.arena_bytes, 8u << 20);
     rp_pool_destroy(&p);
     low.rlim_cur = 1u << 20;
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
-    CHECK_EQ(rp_pool_create(&p, 1, 2, 64u << 20), -EFBIG);
+    CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(64u << 20)), -EFBIG);
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
     CHECK_EQ(open_fds(), n);
 }
@@ -62,7 +62,7 @@ static void check_attach_refused(struct rp_pool *parent, uint32_t n, uint64_t ar
 {
     struct rp_pool p;
     int before = open_fds(), fd = dup(parent->segment.fd);
-    CHECK_EQ(rp_pool_attach(&p, fd, n, 2, arena_bytes, index), err);
+    CHECK_EQ(rp_pool_attach(&p, fd, n, 2, SIZES(arena_bytes), index), err);
     CHECK(!fd_is_open(fd));
     CHECK_EQ(open_fds(), before);
 }
@@ -70,7 +70,7 @@ static void check_attach_refused(struct rp_pool *parent, uint32_t n, uint64_t ar
 static void a_worker_with_other_sizes_is_refused(void)
 {
     struct rp_pool p;
-    CHECK_EQ(rp_pool_create(&p, 2, 2, ARENA_BYTES), 0);
+    CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
     check_attach_refused(&p, 3, ARENA_BYTES, 0, -EPROTO);
     check_attach_refused(&p, 2, 2 * ARENA_BYTES, 0, -EPROTO);
     check_attach_refused(&p, 2, ARENA_BYTES, 2, -EINVAL);
@@ -83,8 +83,8 @@ static void two_mappings_of_a_pool_agree_on_every_part(void)
 {
     struct rp_pool p, w;
     uint64_t offset, pos;
-    CHECK_EQ(rp_pool_create(&p, 3, 2, ARENA_BYTES), 0);
-    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 3, 2, ARENA_BYTES, 2), 0);
+    CHECK_EQ(rp_pool_create(&p, 3, 2, SIZES(ARENA_BYTES)), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 3, 2, SIZES(ARENA_BYTES), 2), 0);
     CHECK(w.segment.base != p.segment.base);
     rp_pool_join(&w);
     CHECK_EQ(rp_pool_worker_state(&p, 2), RP_STARTED);
@@ -109,7 +109,7 @@ static void two_mappings_of_a_pool_agree_on_every_part(void)
 static void a_block_outside_its_arena_has_no_address(void)
 {
     struct rp_pool p;
-    CHECK_EQ(rp_pool_create(&p, 2, 2, ARENA_BYTES), 0);
+    CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
     for (uint32_t arena = 0; arena < RP_ARENAS(2); arena++) {
         uint64_t start = p.arenas + arena * ARENA_BYTES, end = start + ARENA_BYTES;
         CHECK(rp_pool_block(&p, arena, start, ARENA_BYTES) == p.segment.base + start);
@@ -132,9 +132,9 @@ static void a_worker_has_the_arena_that_its_place_was_given(void)
     struct rp_pool p, w;
     uint64_t offset, end;
     uint8_t *block;
-    CHECK_EQ(rp_pool_create(&p, 2, 2, ARENA_BYTES), 0);
+    CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
     rp_pool_give_arena(&p, 1, 4);
-    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, ARENA_BYTES, 1), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, SIZES(ARENA_BYTES), 1), 0);
     CHECK_EQ(w.own, 4);
     CHECK_EQ(rp_pool_alloc(&w, 8 * RP_PAGE, &offset), 0);
     CHECK(!rp_pool_block(&p, 2, offset, 8 * RP_PAGE));
@@ -150,7 +150,7 @@ static void a_worker_has_the_arena_that_its_place_was_given(void)
     CHECK_EQ(block[4 * RP_PAGE + 2], 7);
     for (uint32_t arena = 0; arena < 8; arena++) { /* what cannot be is refused */
         rp_pool_give_arena(&p, 0, arena);
-        CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, ARENA_BYTES, 0), arena == 0 || arena >= RP_ARENAS(2) ? -EPROTO : 0);
+        CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, SIZES(ARENA_BYTES), 0), arena == 0 || arena >= RP_ARENAS(2) ? -EPROTO : 0);
         if (arena && arena < RP_ARENAS(2))
             rp_pool_destroy(&w);
     }
@@ -161,8 +161,8 @@ static void releases_are_seen_once_each(void)
 {
     struct rp_pool p, w;
     uint64_t ids[2];
-    CHECK_EQ(rp_pool_create(&p, 2, 2, ARENA_BYTES), 0);
-    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, ARENA_BYTES, 1), 0);
+    CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, SIZES(ARENA_BYTES), 1), 0);
     CHECK(!rp_pool_has_released(&p, 1));
     rp_pool_count_release(&w);
     CHECK_EQ(rp_pool_wait_service(&p), 0); /* it has cause, so this returns */
@@ -197,8 +197,8 @@ static void a_worker_that_waits_for_memory_is_told_that_there_is_no_more(void)
     struct rp_pool p, w;
     pthread_t thread;
     uint64_t a, b, c;
-    CHECK_EQ(rp_pool_create(&p, 1, 2, ARENA_BYTES), 0);
-    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, ARENA_BYTES, 0), 0);
+    CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(ARENA_BYTES)), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, SIZES(ARENA_BYTES), 0), 0);
     CHECK_EQ(rp_pool_alloc(&w, ARENA_BYTES / 2, &a), 0);
     CHECK_EQ(rp_pool_alloc(&w, ARENA_BYTES / 2, &b), 0);
     CHECK_EQ(rp_pool_return_block(&p, 0, a), 0);
@@ -516,7 +516,7 @@ static struct rp_pool parent, worker;
 
 static void open_by_hand(uint32_t n_workers)
 {
-    CHECK_EQ(rp_pool_create(&parent, n_workers, 1, ARENA_BYTES), 0);
+    CHECK_EQ(rp_pool_create(&parent, n_workers, 1, SIZES(ARENA_BYTES)), 0);
     attach_here(&worker, &parent, 0);
     rp_pool_join(&worker);
 }
@@ -1030,8 +1030,8 @@ static void the_guard_looks_at_a_worker_but_while_it_sleeps(void)
     struct rp_pool p, w;
     rp_word *peak;
     pthread_t thread;
-    CHECK_EQ(rp_pool_create(&p, 1, 2, ARENA_BYTES), 0);
-    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, ARENA_BYTES, 0), 0);
+    CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(ARENA_BYTES)), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, SIZES(ARENA_BYTES), 0), 0);
     CHECK_EQ(rp_os_guard((int)syscall(SYS_pidfd_open, getpid(), 0)), 0);
     peak = &w.entries[0].peak_rss;
     rp_pool_watch(&w);
