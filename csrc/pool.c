@@ -677,6 +677,22 @@ int rp_pool_wait_memory(struct rp_pool *p)
     return 1;
 }
 
+uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes)
+{
+    uint64_t have, start = 0;
+    while ((have = rp_load_acquire(written)) < bytes) { /* "written" to "read": what it counts is there */
+        /* The parent copies, and so is mostly faster than any sleep. If it has lost its processor, it may want this one. If it
+         * is dead, the guard ends this process. */
+        for (uint32_t i = 0; i < RP_PAUSES; i++)
+            rp_pause();
+        if (start == 0)
+            start = rp_os_now_ns();
+        else if (rp_os_now_ns() - start > RP_SPIN_MAX_NS)
+            (void)rp_os_nap(RP_NAP_MIN_NS);
+    }
+    return have;
+}
+
 bool rp_pool_has_purged(struct rp_pool *p)
 {
     uint64_t purges = rp_load_acquire(&p->shared->purges);

@@ -318,6 +318,9 @@ void rp_pool_take_returns(struct rp_pool *p);
  * which those that did come back have been taken in (1). -EINTR. */
 int rp_pool_wait_memory(struct rp_pool *p);
 
+/* Waits until so many bytes of a payload have been written, which the parent is at. How many there are then. */
+uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes);
+
 /* Have shared objects been given up since this was last asked? */
 bool rp_pool_has_purged(struct rp_pool *p);
 

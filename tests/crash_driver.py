@@ -93,7 +93,7 @@ COSTS_NONE = {
     "hint: pushed",
 }
 # Where threads of the parent pass alone. They are held there, not killed.
-PARENT = ("lead: looked", "lead: announced", "serve: looked", "serve: announced")
+PARENT = ("lead: looked", "lead: announced", "serve: looked", "serve: announced", "stream: written")
 ONCE_A_LIFE = {*JOIN, *RETIRE, *LEAVE, *TURN}
 
 
@@ -227,6 +227,7 @@ class Pool:
         self.settle([(self.submit(tasks.slow_square, 2, 0), 4), (self.submit(tasks.gate, folder / "open", 1), 1)])
         self.settle([(self.submit(tasks.echo, 0, b""), (0, b"")), (self.submit(tasks.make, 0, 0), b"")])
         self.settle([(self.submit(tasks.fail, "x"), LookupError("x")), (self.submit(tasks.keep, b"x"), b"x")])
+        self.settle([(self.submit(tasks.lengths, 0), (0,))])
         self.run(1)
         self.meet((), None)
         self.check_arenas()
@@ -320,6 +321,12 @@ def watched(pool: Pool) -> None:
 def large(pool: Pool) -> None:
     payload = os.urandom(LARGE)
     pool.settle([(pool.submit(tasks.echo, i, payload), (i, payload)) for i in range(4)])
+
+
+def stream(pool: Pool) -> None:
+    """Long arguments, which are read while they are written."""
+    text, payload = "\u20ac" * 100_000, os.urandom(100_000)
+    pool.settle([(pool.submit(tasks.lengths, i, text, payload), (i, 100_000, 100_000)) for i in range(4)])
 
 
 def kept(pool: Pool) -> None:
@@ -511,6 +518,7 @@ WORKLOADS = {
     "unread": Workload(unread, [Case("publish: no leader"), *cases(RING, "wait: sleeper", costs=0)], n=1),
     "watched": Workload(watched, cases(RING, "publish: no leader", costs=0)),
     "large": Workload(large, cases((*RETURNS, *BYTES))),
+    "stream": Workload(stream, [Case("stream: waits", costs=1)]),
     "kept": Workload(kept, [Case("worker: held", costs=1), *cases(("release: counted", "release: told"))]),
     "chunks": Workload(chunks, cases((*CHUNK, *CLAIM, *ANSWERED, "publish: filled"), costs=0)),
     "items": Workload(

@@ -95,6 +95,10 @@ def echo(i, payload):
     return i, payload
 
 
+def lengths(i, *values):
+    return i, *map(len, values)
+
+
 def make(i, size):
     return bytes([i % 256]) * size
 

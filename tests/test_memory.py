@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -95,6 +96,63 @@ def test_large_payloads_pass_both_ways(n):
         assert executor.submit(tasks.digest, data).result(LIMIT) == tasks.digest(data)
         assert executor.submit(tasks.pattern, n, 2).result(LIMIT) == tasks.pattern(n, 2)
         assert executor.submit(tasks.same, data).result(LIMIT) == data
+
+
+# ---- arguments that are written while they are read ----
+
+STREAM, PIECE, HEAD = 262_144, 131_072, 16  # see codec.pxi; what comes before the characters is about that long
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_streams_of_sizes_around_whole_pieces_arrive(method):
+    with pool(2, method) as executor:
+        for n in [n - d for n in (STREAM, STREAM + PIECE, 8 * PIECE) for d in (0, 1, HEAD - 1, HEAD, HEAD + 1)]:
+            for make in (bytes, bytearray):
+                values = (make(tasks.pattern(n, 1)), n, make(tasks.pattern(PIECE, 2)))
+                assert executor.submit(tasks.echo, *values).result(LIMIT) == values
+
+
+@pytest.mark.parametrize("char", ["a", "\xe9", "\u20ac", "\U0001f600", "\ud800"])
+def test_strings_of_every_width_are_streamed(char):
+    with pool() as executor:
+        for n in (STREAM, STREAM + PIECE + 1):
+            value = char * n
+            assert executor.submit(tasks.same, value).result(LIMIT) == value
+
+
+def test_whatever_comes_before_and_after_a_long_value_arrives_with_it():
+    long = tasks.pattern(3 * STREAM, 3)
+    around = [None, -1, 2.5, "\u20ac", b"b", (), [1, {"k": bytearray(b"v")}], "s" * 70_000, b"b" * 70_000]
+    np = pytest.importorskip("numpy")
+    array = np.arange(5000.0).reshape(50, 100)
+    with pool() as executor:
+        shared = executor.share({"shared": 1})
+        for value in ([*around, long, *around], {"a": long, "b": [around, (long, long)]}, [around] * 6 + [long]):
+            assert executor.submit(tasks.same, value).result(LIMIT) == value
+        again = executor.submit(tasks.same, (array, long, array.T[0].copy(), array[1, 1], shared)).result(LIMIT)
+        assert np.array_equal(again[0], array) and again[1] == long and again[4] == {"shared": 1}
+        assert np.array_equal(again[2], array[:, 0]) and again[3] == array[1, 1]
+        nine = [long[i:] for i in range(9)]  # more than are passed on without a tuple
+        assert executor.submit(tasks.echo, *nine).result(LIMIT) == tuple(nine)
+        assert executor._client.blocks == 3  # the functions, and the shared object
+
+
+def test_streams_from_several_threads_are_right():
+    def send(me: int) -> None:
+        for i in range(40):
+            data = tasks.pattern(STREAM + 10_007 * i, 100 * me + i)
+            assert executor.submit(tasks.digest, data).result(LIMIT) == tasks.digest(data)
+
+    with pool(2) as executor, ThreadPoolExecutor(4) as threads:
+        for sent in [threads.submit(send, i) for i in range(4)]:
+            sent.result(2 * LIMIT)
+
+
+def test_a_stream_to_workers_that_are_yet_to_start_arrives():
+    with pool(2, "spawn") as executor:
+        data = [tasks.pattern(2 * STREAM, i) for i in range(4)]
+        futures = [executor.submit(tasks.digest, each) for each in data]
+        assert [future.result(LIMIT) for future in futures] == [tasks.digest(each) for each in data]
 
 
 def test_a_large_keyword_argument_and_a_large_function_arrive():

@@ -790,16 +790,16 @@ cdef class Client:
                 sharing.shared = NULL
                 n = put(slot.inline_bytes, RP_SLOT_INLINE, args, &sharing)
                 if n < 0:
-                    n = self.put_in_block(args, &future.block, &sharing)
+                    n = self.put_in_block(args, future, &sharing)
                 if n >= 0:
                     if sharing.shared != NULL:
                         future.shared = <object>sharing.shared
                     future.kind |= KIND_ARGS
-                    return self.send_now(slot, future, entry, n)
+                    return self.send_now(slot, future, entry, n, <PyObject *>args)
         return self.submit_pickled(future, entry, args, kwargs)
 
-    cdef FutureBase send_now(self, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n):
-        """Publishes a task, n bytes that are in the slot or in the future's block."""
+    cdef FutureBase send_now(self, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n, PyObject *args):
+        """Publishes a task, n bytes that are in the slot or in the future's block, or will be: the compact form of `args`."""
         slot.kind = future.kind
         slot.offset = future.block
         slot.bytes = n
@@ -807,20 +807,42 @@ cdef class Client:
         future.entry = entry
         self.enter(future)
         self.publish(slot, future)
+        if future.kind & KIND_STREAM:
+            self.write_stream(rp_pool_block(&self.pool, 0, future.block, n), n - STREAM_HEAD, <object>args)
         if self.outstanding > self.n_started and self.n_started < self.n_workers:
             self.ask_for_workers()
         if future.options is not None:
             self.keep_time(future.options)
         return future
 
-    cdef Py_ssize_t put_in_block(self, object args, uint64_t *offset, Sharing *sharing) noexcept:
-        """Writes the compact form of arguments into a block. Its length, or -1 if there is no such form, or no block. Creates
-        no object, as put()."""
+    cdef Py_ssize_t put_in_block(self, object args, FutureBase future, Sharing *sharing) noexcept:
+        """Writes the compact form of arguments into a block, or makes room for a stream. The length, or -1 if there is no such
+        form, or no block. Creates no object, as put()."""
         cdef Py_ssize_t n = compact_size(args, sharing)
-        if n < 0 or rp_arena_alloc(&self.pool.arena, n, offset):
+        cdef bint stream = n >= LEAST_STREAM
+        cdef unsigned char *p
+        if stream:
+            n += STREAM_HEAD
+        if n < 0 or rp_arena_alloc(&self.pool.arena, n, &future.block):
             return -1
-        put(rp_pool_block(&self.pool, 0, offset[0], n), n, args, sharing)
+        p = rp_pool_block(&self.pool, 0, future.block, n)
+        if stream:
+            store_word(p, 0)
+            future.kind |= KIND_STREAM
+        else:
+            put(p, n, args, sharing)
         return n
+
+    cdef void write_stream(self, unsigned char *p, Py_ssize_t n, object args) noexcept:
+        """Writes n bytes, the compact form of arguments, that a worker may be reading. Creates no object."""
+        cdef Sharing sharing
+        sharing.client = <PyObject *>self
+        sharing.shared = NULL
+        _outgoing.head = p
+        _outgoing.begin = p + STREAM_HEAD
+        put(p + STREAM_HEAD, n, args, &sharing)
+        _outgoing.begin = NULL
+        store_word(p, n)
 
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:
         """Names task and function in the filled slot and makes it visible."""
@@ -879,7 +901,7 @@ cdef class Client:
                     parcel.fill(&self.pool)
                     future.block = parcel.block
                     future.value = parcel
-                    self.send_now(slot, future, entry, parcel.head_bytes())
+                    self.send_now(slot, future, entry, parcel.head_bytes(), NULL)
                     parcel.clear()
                     return future
             data = parcel.join()

@@ -25,6 +25,8 @@
 # spread := u8 SPREAD, 3 bytes, u32 buffers, u64 n, for each buffer (u64 length << 1 | read-only, u64 offset of its block,
 #           u64 worker + 1 that holds it, or 0), n bytes of pickle. Only in a block.
 #
+# stream := u64 bytes written, 56 bytes, a compact value. Only in a block, of arguments.
+#
 # All in the byte order of the machine. A reader looks once at each tag and length, checks it against the end, and looks at
 # characters when it has copied them: the bytes may be a wild worker's, who writes them while they are read.
 
@@ -56,6 +58,7 @@ cdef enum:
     KIND_MASK = 15
     KIND_NAMED = 32        # flag: the function's block holds a pickle of (module, qualified name), not of itself
     KIND_TIMED = 64        # flag: the worker notes when the call starts
+    KIND_STREAM = 128      # flag: the compact value is a stream
 # Results:
     KIND_VALUE = 1         # compact
     KIND_VALUE_PICKLE = 2
@@ -80,6 +83,65 @@ cdef enum:
     MAX_MUTABLE = 16  # lists, dicts, bytearrays and arrays in it: each is compared with those before it
     MAX_ARRAY = 65536 # bytes of an array in it: a larger one is better used where it lies
     MAX_DIMENSIONS = 32
+
+# Long strings and bytes are copied twice, once by each side. So that the two copies do not add up, a task with such
+# arguments is published first and written then, and the worker reads what has been written: a *stream*. The parent stores
+# how much that is ("written" to "read": the bytes are there before they count). It holds the GIL from the publication to the
+# last byte, so nothing can become of the task meanwhile that would free the block; if it dies, so does the worker, by its
+# guard. Of 16 MB of bytes this makes 70% of the speed of a bare copy, instead of 45.
+cdef enum:
+    STREAM_HEAD = 64       # bytes before the value: a line for what the reader polls
+    LEAST_STREAM = 262144  # bytes; less is written before the worker has woken. Arbitrary
+    PIECE = 131072         # bytes that are written between two stores, and what a reader lags behind
+    FORETOLD = 320         # bytes: no tag, with its lengths and dimensions, is longer
+
+cdef struct Stream:
+    const unsigned char *begin   # of the value; NULL: there is no stream
+    const unsigned char *end
+    unsigned char *head
+    uint64_t seen                # by the reader
+
+cdef Stream _outgoing  # of the task that is being submitted
+cdef Stream _incoming  # of the task whose arguments are being decoded
+
+
+cdef inline void move(unsigned char *to, const void *source, Py_ssize_t n) noexcept:
+    """memcpy() of a part of a value, which may be a stream."""
+    cdef Py_ssize_t at = 0, piece
+    if _outgoing.begin == NULL or n < PIECE:
+        memcpy(to, source, n)
+        return
+    while at < n:
+        piece = min(n - at, <Py_ssize_t>PIECE)
+        memcpy(to + at, <const char *>source + at, piece)
+        at += piece
+        store_word(_outgoing.head, to + at - _outgoing.begin)
+        RP_STEP(b"stream: written")
+
+
+cdef inline void arrive(const unsigned char *p, Py_ssize_t n) noexcept:
+    """Waits until n bytes at p, or all that there will be, have been written, if they are a stream's."""
+    cdef uint64_t want
+    if p < _incoming.begin or p >= _incoming.end:
+        return
+    want = min(p + n, _incoming.end) - _incoming.begin
+    if _incoming.seen < want:
+        RP_STEP(b"stream: waits")
+        _incoming.seen = rp_pool_await_bytes(<const rp_word *>_incoming.head, want)
+
+
+cdef inline void fetch(void *to, const unsigned char *p, Py_ssize_t n) noexcept:
+    """memcpy() of a part of a value, which may be a stream, as it comes."""
+    cdef Py_ssize_t at = 0, piece
+    if p < _incoming.begin or p >= _incoming.end:
+        memcpy(to, p, n)
+        return
+    while at < n:
+        piece = min(n - at, <Py_ssize_t>PIECE)
+        arrive(p + at, piece)
+        memcpy(<char *>to + at, p + at, piece)
+        at += piece
+
 
 cdef bytes NUMBERS = b"dlfiB?qbhHILQeFDgG"  # the types that have no reference to anything else, as NumPy's characters
 
@@ -191,7 +253,7 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
         if p != NULL:
             p[1] = 0 if PyUnicode_IS_ASCII(o) else <unsigned char>width
             put_length(p, TAG_STR, TAG_LONG_STR, 2, n)
-            memcpy(p + used, PyUnicode_DATA(o), n * width)
+            move(p + used, PyUnicode_DATA(o), n * width)
         return used + n * width
     if PyBytes_CheckExact(o):
         n = PyBytes_GET_SIZE(o)
@@ -200,7 +262,7 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
             return -1
         if p != NULL:
             put_length(p, TAG_BYTES, TAG_LONG_BYTES, 1, n)
-            memcpy(p + used, PyBytes_AS_STRING(o), n)
+            move(p + used, PyBytes_AS_STRING(o), n)
         return used + n
     if PyTuple_CheckExact(o):
         n = PyTuple_GET_SIZE(o)
@@ -256,7 +318,7 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
         if p != NULL:
             p[0] = TAG_BYTEARRAY
             memcpy(p + 1, &n, 8)
-            memcpy(p + 9, PyByteArray_AS_STRING(o), n)
+            move(p + 9, PyByteArray_AS_STRING(o), n)
         return 9 + n
     if _ndarray is not None:
         if type(o) is _ndarray:
@@ -361,6 +423,7 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
     cdef dict pairs
     if left < 1:
         raise ValueError("a compact value is cut off")
+    arrive(p, FORETOLD)
     tag = look8(p)
     if tag == TAG_NONE:
         at[0] = p + 1
@@ -386,6 +449,7 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
         n = look8(p + 1) | <Py_ssize_t>look8(p + 2) << 8
         if left - 3 >= n:
             at[0] = p + 3 + n
+            arrive(p, 3 + n)
             return PyBytes_FromStringAndSize(<const char *>p + 3, n)
     if tag == TAG_TUPLE and left >= 2 and depth < MAX_DEPTH:
         n = look8(p + 1)
@@ -423,8 +487,12 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
         if 0 <= n <= left - 9:
             at[0] = p + 9 + n
             if tag == TAG_BYTEARRAY:
-                return PyByteArray_FromStringAndSize(<const char *>p + 9, n)
-            return PyBytes_FromStringAndSize(<const char *>p + 9, n)
+                item = PyByteArray_FromStringAndSize(NULL, n)
+                fetch(PyByteArray_AS_STRING(item), p + 9, n)
+            else:
+                item = PyBytes_FromStringAndSize(NULL, n)
+                fetch(PyBytes_AS_STRING(item), p + 9, n)
+            return item
     if (tag == TAG_ARRAY and left >= 4) or (tag == TAG_NUMBER and left >= 2):
         return get_array(at, left, tag)
     if tag == TAG_SHARED and left >= 25:
@@ -467,7 +535,7 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag):
     n = view.len
     fits = n <= left - used
     if fits:
-        memcpy(view.buf, p + used, n)
+        fetch(view.buf, p + used, n)
     PyBuffer_Release(&view)
     if not fits:
         raise ValueError("a compact array is cut off")
@@ -489,7 +557,7 @@ cdef object get_string(const unsigned char **at, Py_ssize_t left, int code, Py_s
     if n == 0:
         return ""
     text = PyUnicode_New(n, most)
-    memcpy(PyUnicode_DATA(text), at[0], n * width)
+    fetch(PyUnicode_DATA(text), at[0], n * width)
     at[0] += n * width
     if not is_canonical(PyUnicode_DATA(text), n, code):
         raise ValueError("a compact string holds other characters than it says")

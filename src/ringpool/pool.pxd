@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "base.h" nogil:
+    ctypedef uint64_t rp_word
     void rp_pause()
 
 
@@ -148,6 +149,7 @@ cdef extern from "pool.h" nogil:
     void rp_pool_take_returns(rp_pool *p)
     int rp_pool_wait_memory(rp_pool *p)
     void rp_pool_count_release(rp_pool *p)
+    uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes)
     bint rp_pool_has_purged(rp_pool *p)
 
     uint64_t rp_pool_publish(rp_pool *p, uint64_t outstanding)

@@ -220,7 +220,7 @@ cdef class Worker:
             if timed:
                 rp_pool_start_clock(&self.pool)
             fn = self.callable(task) if task.fn_id else None
-            value = self.call(fn, kind, self.payload(task), task.bytes)
+            value = self.call(fn, kind, self.payload(task), task.bytes - (STREAM_HEAD if task.kind & KIND_STREAM else 0))
             RP_STEP(b"worker: called")
             fn = None
             if self.forked:
@@ -493,6 +493,13 @@ cdef class Worker:
             at = NULL
         if at == NULL:
             raise RuntimeError("a task names memory that is not its parent's")
+        if task.kind & KIND_STREAM:
+            _incoming.head = <unsigned char *>at
+            _incoming.seen = 0
+            _incoming.end = at + task.bytes
+            at += STREAM_HEAD
+            _incoming.begin = at
+            arrive(at, FORETOLD)
         return at
 
     cdef object call(self, object fn, int kind, const uint8_t *p, Py_ssize_t n):
@@ -511,11 +518,11 @@ cdef class Worker:
                 if at != p + n:
                     raise ValueError("bytes are left over behind the arguments of a task")
                 arg = None
-                self.decoding = False
+                self.decoded()
                 RP_STEP(b"worker: decoded")
                 return PyObject_Vectorcall(fn, few, k, NULL)
             finally:
-                self.decoding = False
+                self.decoded()
                 while k:
                     k -= 1
                     Py_DECREF(<object>few[k])
@@ -524,12 +531,12 @@ cdef class Worker:
             try:
                 args = get_whole_importing(p, n)
             finally:
-                self.decoding = False
+                self.decoded()
         else:
             try:
                 args = self.loads(p, n)
             finally:
-                self.decoding = False
+                self.decoded()
             if kind == KIND_KWARGS_PICKLE:
                 args, kwargs = args
             elif kind == KIND_CALL_PICKLE:
@@ -538,6 +545,10 @@ cdef class Worker:
                 raise RuntimeError(f"a task of an unknown kind {kind}")
         RP_STEP(b"worker: decoded")
         return fn(*args, **kwargs)
+
+    cdef void decoded(self) noexcept:
+        self.decoding = False
+        _incoming.begin = _incoming.end = NULL
 
     cdef object loads(self, const uint8_t *p, Py_ssize_t n):
         """loads_at() of arguments, whose buffers may lie in blocks of their own."""
