@@ -9,7 +9,6 @@ import gc
 import os
 import pickle
 import random
-import signal
 import threading
 import time
 from multiprocessing import get_context
@@ -17,7 +16,7 @@ from multiprocessing import get_context
 import pytest
 import tasks_share as tasks
 from tasks_views import Buffers, crc, filled
-from waiting import await_file, wait_until
+from waiting import await_file, kill_one, wait_until
 
 from ringpool import ProcessPoolExecutor, Shared, WorkerDied
 
@@ -269,6 +268,7 @@ def test_it_is_shared_through_options_and_after_the_executors_fork():
 @pytest.mark.parametrize("seed", range(3))
 def test_at_random(seed):
     """Objects are shared, used and let go by several threads, while workers die."""
+    chance = random.Random(seed)
     failures = []
     with pool(2) as executor:
         done = threading.Event()
@@ -297,9 +297,7 @@ def test_at_random(seed):
             thread.start()
         for _ in range(6):
             time.sleep(0.2)
-            with contextlib.suppress(ProcessLookupError):  # it was killed a moment ago
-                os.kill(random.choice([p.pid for p in executor._supervisor.processes]), signal.SIGKILL)
-            wait_until(lambda: executor.submit(tasks.sleep, 0).exception(LIMIT) is None, "a worker")
+            kill_one(executor, chance)
         done.set()
         for thread in threads:
             thread.join(LIMIT)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import tasks_views as tasks
 from tasks_views import Buffers
-from waiting import await_file, wait_until
+from waiting import await_file, kill_one, wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 
@@ -505,10 +505,7 @@ def test_at_random(small_arenas, seed):
             thread.start()
         for _ in range(10):
             done.wait(0.2)
-            pids = [process.pid for process in executor._supervisor.processes]
-            with contextlib.suppress(ProcessLookupError):  # it was killed a moment ago
-                os.kill(chance.choice(pids), signal.SIGKILL)
-            wait_until(lambda: executor.submit(tasks.sleep, 0).exception(LIMIT) is None, "a worker")
+            kill_one(executor, chance)
         done.set()
         for thread in threads:
             thread.join(LIMIT)
