@@ -302,4 +302,4 @@ def test_at_random(seed):
         for thread in threads:
             thread.join(LIMIT)
         assert not failures
-        no_blocks_but(executor, 2)
+        no_blocks_but(executor, 1)

@@ -514,7 +514,7 @@ def test_at_random(small_arenas, seed):
         for process in executor._supervisor.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)  # what they keep is let go
-        wait_until(lambda: arguments(executor) <= 5, "no blocks but those of the five functions")
+        wait_until(lambda: arguments(executor) <= 4, "no blocks but those of the four functions")
 
 
 def test_views_at_the_end_of_the_interpreter(tmp_path):
