@@ -183,6 +183,11 @@ int rp_os_nap(uint64_t ns)
     return nanosleep(&ts, NULL) ? -errno : 0;
 }
 
+void rp_os_yield(void)
+{
+    (void)sched_yield();
+}
+
 uint64_t rp_os_peak_rss(void)
 {
     char text[4096]; /* the line is within the first 1500 bytes, but for who belongs to hundreds of groups */

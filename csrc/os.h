@@ -54,7 +54,8 @@ uint64_t rp_os_own_memory(void);
 
 uint64_t rp_os_now_ns(void); /* monotonic */
 uint32_t rp_os_cpu(void);    /* the processor this thread runs on, or ran on a moment ago */
-int rp_os_nap(uint64_t ns);  /* sleeps about so long; -EINTR if a signal ends it early */
+int rp_os_nap(uint64_t ns);
+void rp_os_yield(void); /* whoever waits for this processor may have it */  /* sleeps about so long; -EINTR if a signal ends it early */
 
 /* The most memory, in bytes, that this process has had in use since it became the program that it is (VmHWM of
  * proc_pid_status(5)); 0 if the system does not tell. Not ru_maxrss, which what execs inherits from its parent. */

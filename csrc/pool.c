@@ -681,14 +681,18 @@ uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes)
 {
     uint64_t have, start = 0;
     while ((have = rp_load_acquire(written)) < bytes) { /* "written" to "read": what it counts is there */
-        /* The parent copies, and so is mostly faster than any sleep. If it has lost its processor, it may want this one. If it
-         * is dead, the guard ends this process. */
+        /* The parent copies, and so is mostly faster than any sleep. If it has lost its processor, it may want this one, which
+         * this worker took when it was woken. If it is dead, the guard ends this process. */
+        uint64_t now;
         for (uint32_t i = 0; i < RP_PAUSES; i++)
             rp_pause();
+        now = rp_os_now_ns();
         if (start == 0)
-            start = rp_os_now_ns();
-        else if (rp_os_now_ns() - start > RP_SPIN_MAX_NS)
+            start = now;
+        else if (now - start > RP_SPIN_MAX_NS)
             (void)rp_os_nap(RP_NAP_MIN_NS);
+        else if (now - start > RP_SPIN_CROWDED_NS)
+            rp_os_yield();
     }
     return have;
 }
@@ -762,6 +766,12 @@ static bool worker_on(const struct rp_pool *p, uint64_t cpu)
         }
     }
     return false;
+}
+
+bool rp_pool_apart(const struct rp_pool *p)
+{
+    uint32_t up = awake(p); /* if none is, one will be */
+    return (up ? up : 1) + 1 <= p->n_cpus && !worker_on(p, rp_os_cpu() + 1ull);
 }
 
 static bool leader_has_cause(const struct rp_pool *p)

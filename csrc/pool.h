@@ -335,6 +335,9 @@ uint64_t rp_pool_publish(struct rp_pool *p, uint64_t outstanding);
 
 bool rp_pool_has_results(const struct rp_pool *p);
 
+/* Will a worker that takes a task run beside this thread, and not instead of it? As far as one can tell. */
+bool rp_pool_apart(const struct rp_pool *p);
+
 /* Hands back the slots of worker w's ring that have been read, and wakes w if it waits for them. */
 void rp_pool_commit(struct rp_pool *p, uint32_t w);
 

@@ -100,7 +100,7 @@ def test_large_payloads_pass_both_ways(n):
 
 # ---- arguments that are written while they are read ----
 
-STREAM, PIECE, HEAD = 262_144, 131_072, 16  # see codec.pxi; what comes before the characters is about that long
+STREAM, PIECE, HEAD = 32_768, 16_384, 16  # see codec.pxi; what comes before the characters is about that long
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -140,7 +140,7 @@ def test_whatever_comes_before_and_after_a_long_value_arrives_with_it():
 def test_streams_from_several_threads_are_right():
     def send(me: int) -> None:
         for i in range(40):
-            data = tasks.pattern(STREAM + 10_007 * i, 100 * me + i)
+            data = tasks.pattern(STREAM + 20_011 * i, 100 * me + i)
             assert executor.submit(tasks.digest, data).result(LIMIT) == tasks.digest(data)
 
     with pool(2) as executor, ThreadPoolExecutor(4) as threads:

@@ -819,7 +819,7 @@ cdef class Client:
         """Writes the compact form of arguments into a block, or makes room for a stream. The length, or -1 if there is no such
         form, or no block. Creates no object, as put()."""
         cdef Py_ssize_t n = compact_size(args, sharing)
-        cdef bint stream = n >= LEAST_STREAM
+        cdef bint stream = n >= LEAST_STREAM and rp_pool_apart(&self.pool)
         cdef unsigned char *p
         if stream:
             n += STREAM_HEAD
@@ -829,8 +829,10 @@ cdef class Client:
         if stream:
             store_word(p, 0)
             future.kind |= KIND_STREAM
-        else:
-            put(p, n, args, sharing)
+        elif put(p, n, args, sharing) != n:  # for want of memory
+            self.free_block(future.block)
+            future.block = 0
+            return -1
         return n
 
     cdef void write_stream(self, unsigned char *p, Py_ssize_t n, object args) noexcept:
@@ -840,7 +842,8 @@ cdef class Client:
         sharing.shared = NULL
         _outgoing.head = p
         _outgoing.begin = p + STREAM_HEAD
-        put(p + STREAM_HEAD, n, args, &sharing)
+        if put(p + STREAM_HEAD, n, args, &sharing) != n:  # for want of memory
+            memset(p + STREAM_HEAD, 0xff, n)  # which is no value: the task fails
         _outgoing.begin = NULL
         store_word(p, n)
 

@@ -152,6 +152,7 @@ cdef extern from "pool.h" nogil:
     uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes)
     bint rp_pool_has_purged(rp_pool *p)
 
+    bint rp_pool_apart(const rp_pool *p)
     uint64_t rp_pool_publish(rp_pool *p, uint64_t outstanding)
     bint rp_pool_has_results(const rp_pool *p)
     void rp_pool_commit(rp_pool *p, uint32_t w)
