@@ -453,6 +453,39 @@ def test_a_fork_leaves_the_parents_views_out_of_later_forks():
         check(value, 300_000)
 
 
+# ---- garbage ----
+
+
+def test_results_may_be_collected_as_garbage_while_their_worker_is_buried(tmp_path):
+    """With debug hooks of the allocator, which spoil what is freed. Each threshold has the collector run elsewhere."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import gc, os\n"
+        "from multiprocessing import get_context\n"
+        "import tasks_views as tasks\n"
+        "from ringpool import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(1, get_context('fork')) as pool:\n"
+        "    for threshold in range(50, 850, 50):\n"
+        "        gc.disable()\n"
+        "        values = [pool.submit(tasks.make, *[16384] * 16).result() for _ in range(50)]\n"
+        "        kept = values[0]\n"
+        "        values.append(values)\n"
+        "        gc.collect(0)\n"
+        "        gc.set_threshold(threshold, 0, 1000)  # the next collection is of the elder, too\n"
+        "        del values\n"
+        "        gc.enable()\n"
+        "        assert pool.submit(tasks.die, 0).exception() is not None\n"
+        "        assert tasks.crc(kept.buffers[3]) == tasks.crc(tasks.filled(16384, 3))\n"
+        "        gc.collect()\n"
+        "        assert pool._client.blocks_of_workers == 16\n"
+        "        del kept\n"
+        "    assert pool._client.blocks_of_workers == 0\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONMALLOC": "debug"}
+    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 # ---- all at once ----
 
 

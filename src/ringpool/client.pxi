@@ -1675,10 +1675,14 @@ cdef class Client:
         cdef uint64_t at = self.pool.arenas + arena * self.pool.sizes.arena_bytes, end = at + self.pool.sizes.arena_bytes
         cdef Block_p p = self.blocks_here
         cdef list taken = []
-        while p != NULL:
-            if (<Block>p).arena == arena:
-                taken.append(((<Block>p).offset, (<Block>p).n))
-            p = (<Block>p).next
+        cdef int collects = hold_gc()  # no block may die while the list of them is walked
+        try:
+            while p != NULL:
+                if (<Block>p).arena == arena:
+                    taken.append(((<Block>p).offset, (<Block>p).n))
+                p = (<Block>p).next
+        finally:
+            let_gc(collects)
         taken.sort()
         taken.append((end, 0))
         for offset, n in taken:
