@@ -11,6 +11,7 @@ import pickle
 import random
 import threading
 import time
+import weakref
 from multiprocessing import get_context
 
 import pytest
@@ -262,6 +263,31 @@ def test_it_is_shared_through_options_and_after_the_executors_fork():
                 os._exit(code)
         assert os.waitpid(pid, 0)[1] == 0
         assert executor.submit(tasks.same, shared).result(LIMIT) == [3]
+
+
+def test_a_future_is_whole_when_its_shared_object_goes(tmp_path):
+    seen = []
+    gate = tmp_path / "gate"
+    with pool(1) as executor:
+
+        def look(what: str, futures: list) -> None:
+            (future,) = futures
+            seen.append((what, future.done(), future.cancelled(), future.exception(0) if what == "done" else None))
+
+        for what in ("done", "cancelled"):
+            shared, futures = executor.share([what]), []
+            weakref.finalize(shared, look, what, futures)
+            if what == "cancelled":
+                waiting = executor.submit(await_file, str(gate))
+            futures.append(executor.submit(tasks.same, shared))
+            del shared
+            if what == "done":
+                assert futures[0].result(LIMIT) == [what]
+            else:
+                assert futures[0].cancel()
+                gate.touch()
+                waiting.result(LIMIT)
+    assert seen == [("done", True, False, None), ("cancelled", True, True, None)]
 
 
 @pytest.mark.deadline(120)

@@ -481,8 +481,8 @@ cdef class Client:
 
     cdef void remove(self, FutureBase future) noexcept:
         """Takes a pending task off the books: its entry, its block, its place in the counts. The caller holds a
-        reference of its own, settles the future in the same breath, and last of all drops what the task calls: that
-        may run somebody's __del__, which may ask the future or use the pool."""
+        reference of its own, settles the future in the same breath, and last of all drops what the task calls and the shared
+        objects among its arguments: that may run somebody's __del__, which may ask the future or use the pool."""
         cdef uint32_t i = <uint32_t>future.task_id
         self.table[i].future = NULL
         self.table[i].generation += 1
@@ -504,7 +504,6 @@ cdef class Client:
             self.timed -= future.options.timeout_ns != 0
             future.options = None
         future.client = None
-        future.shared = None
         if future.watched:
             self.watched -= 1
             self.update_collect()
@@ -521,6 +520,7 @@ cdef class Client:
         self.conclude(future, form, value)
         future.fn = None
         future.entry = None
+        future.shared = None
 
     cdef void conclude(self, FutureBase future, int form, object value) noexcept:
         """The part of finish that runs no user code."""
@@ -1538,6 +1538,7 @@ cdef class Client:
         if kind != KIND_START_ERROR:
             future.fn = None
             future.entry = None
+            future.shared = None
         else:
             try:
                 self.start_error = decode_error(value)
@@ -1970,6 +1971,7 @@ cdef class Client:
                             self.let_know(future, True)
                         future.fn = None
                         future.entry = None
+                        future.shared = None
                     elif grace is not None:
                         self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
         future = None
