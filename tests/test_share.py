@@ -9,6 +9,7 @@ import gc
 import os
 import pickle
 import random
+import sys
 import threading
 import time
 import weakref
@@ -18,6 +19,7 @@ import pytest
 import tasks_share as tasks
 from tasks_views import Buffers, crc, filled
 from waiting import await_file, kill_one, wait_until
+from words import Words
 
 from ringpool import ProcessPoolExecutor, Shared, WorkerDied
 
@@ -288,6 +290,34 @@ def test_a_future_is_whole_when_its_shared_object_goes(tmp_path):
                 gate.touch()
                 waiting.result(LIMIT)
     assert seen == [("done", True, False, None), ("cancelled", True, True, None)]
+
+
+def test_what_goes_while_a_task_is_sent_may_send_another(arenas_of):
+    """A task finds no room; what workers have let go of is freed for it; with that goes a handle that is within it."""
+    arenas_of(4 * MIB)
+    interval = sys.getswitchinterval()
+    sent = []
+    with pool(1) as executor, Words(executor._client) as words:
+        for i in range(20):
+            inner = executor.share([i])
+            weakref.finalize(inner, lambda i=i: sent.append(executor.submit(tasks.same, i)))
+            outer = executor.share((inner, Buffers(filled(5 * MIB // 2, i))))
+            del inner
+            executor.submit(tasks.same, (outer, 0)).result(LIMIT)
+            executor.submit(tasks.sleep, 0).result(LIMIT)
+            try:
+                sys.setswitchinterval(LIMIT)  # the collector is not to be the one who frees it
+                before = words.worker(0)["releases"]
+                del outer
+                deadline = time.monotonic() + LIMIT
+                while words.worker(0)["releases"] == before:  # without a pause, in which others would run
+                    assert time.monotonic() < deadline
+                future = executor.submit(tasks.same, Buffers(filled(5 * MIB // 2, 7)))
+            finally:
+                sys.setswitchinterval(interval)
+            assert crc(future.result(LIMIT).buffers[0]) == crc(filled(5 * MIB // 2, 7))
+            assert [each.result(LIMIT) for each in sent] == [i]
+            sent.clear()
 
 
 @pytest.mark.deadline(120)

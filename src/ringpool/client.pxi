@@ -689,9 +689,11 @@ cdef class Client:
                 store_word(p + 32 + 24 * k, 0)
 
     cdef void sweep(self, uint32_t dead) noexcept:
-        """Frees what workers have let go of, and all that `dead` held."""
+        """Frees what workers have let go of, and all that `dead` held. User code may run last of all: with a parcel go the
+        shared objects within it."""
         cdef PyObject *p = self.held
-        cdef Parcel parcel
+        cdef PyObject *free = NULL
+        cdef Parcel parcel = None
         self.held = NULL
         while p != NULL:
             parcel = <Parcel>p
@@ -705,6 +707,12 @@ cdef class Client:
                     parcel.next = self.held
                     self.held = <PyObject *>parcel
                     continue
+            parcel.next = free
+            free = <PyObject *>parcel
+        while free != NULL:
+            parcel = <Parcel>free
+            free = parcel.next
+            parcel.next = NULL
             Py_DECREF(parcel)
 
     cdef bint sweep_if_released(self) noexcept:
@@ -893,17 +901,23 @@ cdef class Client:
             if self.free_entry == NO_ENTRY:
                 self.grow_table()
             self.check()
-            # As in submit().
-            if self.queued == 0 and (future.options is None or future.options.retries == 0):
+            while self.queued == 0 and (future.options is None or future.options.retries == 0):
+                # As in submit().
                 slot = rp_board_try_reserve(&self.pool.board)
-                if slot != NULL and (parcel.spread(&self.pool.arena) == 0 or (
-                        self.sweep_if_released() and parcel.spread(&self.pool.arena) == 0)):
+                if slot == NULL:
+                    break
+                if parcel.spread(&self.pool.arena) == 0:
                     parcel.fill(&self.pool)
                     future.block = parcel.block
                     future.value = parcel
                     self.send_now(slot, future, entry, parcel.head_bytes(), NULL)
                     parcel.clear()
                     return future
+                if not self.sweep_if_released():
+                    break
+                if self.free_entry == NO_ENTRY:
+                    self.grow_table()
+                self.check()  # what has been let go may have run user code, which may have taken the slot
             data = parcel.join()
         self.check()  # pickling ran user code, in which the pool may have been shut down
         if self.free_entry == NO_ENTRY:
