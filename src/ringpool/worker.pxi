@@ -565,7 +565,7 @@ cdef class Worker:
             at = rp_pool_block(&self.pool, 0, entries[k].offset, entries[k].size)
             if at == NULL:
                 raise RuntimeError("a task names memory that is not its parent's")
-            if not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
+            if _forks or not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
                 buffers.append(own_copy(at, entries[k].size, entries[k].readonly))
                 continue
             view = ArgumentView()
