@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import wait
 from multiprocessing import get_context
 
 import pytest
@@ -318,6 +319,60 @@ def test_what_goes_while_a_task_is_sent_may_send_another(arenas_of):
             assert crc(future.result(LIMIT).buffers[0]) == crc(filled(5 * MIB // 2, 7))
             assert [each.result(LIMIT) for each in sent] == [i]
             sent.clear()
+
+
+@pytest.mark.parametrize("what", ["task", "long bytes", "share"])
+def test_the_memory_of_an_object_whose_handle_is_gone_is_there_for_the_next(what, arenas_of):
+    """Though the worker has it until it finds out."""
+    arenas_of(4 * MIB)
+    size = 5 * MIB // 2  # there is room for one
+    with pool(1) as executor:
+        executor.submit(tasks.sum_up, executor.share(Buffers(filled(size, 0)))).result(LIMIT)
+        executor.submit(len, b"").result(LIMIT)
+        for i in range(30):
+            shared = executor.share(Buffers(filled(size, i)))
+            future = executor.submit(tasks.sum_up, shared)
+            del shared
+            if what == "task":
+                again = executor.submit(tasks.same, Buffers(filled(size, i))).result(LIMIT)
+                assert crc(again.buffers[0]) == crc(filled(size, i))
+            elif what == "long bytes":
+                assert executor.submit(len, bytes(size)).result(LIMIT) == size
+            assert future.result(LIMIT) == (True, crc(filled(size, i)))
+
+
+def test_an_object_that_a_task_keeps_does_not_hold_up_those_for_which_it_leaves_no_room(arenas_of):
+    arenas_of(4 * MIB)
+    size = 5 * MIB // 2
+    with pool(1) as executor:
+        executor.submit(tasks.keep, executor.share(Buffers(filled(size, 0)))).result(LIMIT)
+        for _ in range(3):
+            with pytest.raises(MemoryError):
+                executor.share(Buffers(filled(size, 0)))
+            with pytest.raises(MemoryError):
+                executor.submit(tasks.same, Buffers(filled(size, 0))).result(LIMIT)
+        executor.submit(tasks.keep, 0).result(LIMIT)
+        assert executor.submit(len, bytes(size)).result(LIMIT) == size
+
+
+def test_a_task_that_waits_for_memory_gets_that_of_an_object_nobody_has(arenas_of, tmp_path):
+    """The other worker is busy meanwhile, and the program does not wait for a result, so nothing else moves it up."""
+    arenas_of(4 * MIB)
+    size = 5 * MIB // 2
+    with pool(2) as executor, Words(executor._client) as words:
+        executor.submit(tasks.same, 0).result(LIMIT)
+        shared = executor.share(Buffers(filled(size, 0)))
+        busy = executor.submit(await_file, str(tmp_path / "gate"))
+        wait_until(busy.running, "the busy task")
+        future = executor.submit(tasks.same, Buffers(filled(size, 1)))
+        assert executor._client.pending == 2 and executor._client.outstanding == 1
+        assert not wait([future], 0).done
+        wait_until(lambda: words.shared()["collector sleeps"], "the collector to have looked")
+        del shared
+        assert wait([future], LIMIT).done
+        assert not busy.done()
+        (tmp_path / "gate").touch()
+        assert crc(future.result(LIMIT).buffers[0]) == crc(filled(size, 1))
 
 
 @pytest.mark.deadline(120)

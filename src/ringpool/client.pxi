@@ -37,6 +37,8 @@ cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to 
 cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce(); a deadline is kept to so much
 cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
 
+cdef uint64_t LET_GO_NS = 100000  # between two looks whether workers have let go of shared objects; arbitrary
+
 # 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
 # covers the instant between the last look and the sleep.
 cdef int64_t SIGNAL_NS = 1000000000
@@ -307,6 +309,7 @@ cdef class Client:
     cdef Shared_p shares          # borrowed
     cdef uint64_t n_shares        # so far
     cdef PyObject *held           # parcels whose tasks are answered, and that workers hold: references
+    cdef uint64_t purged_ns       # when a shared object was last given up that workers had
     cdef list unreturned          # a list of offsets a worker: its return ring was full
 
     cdef bint closing             # no more submits; stop when nothing is pending
@@ -594,6 +597,7 @@ cdef class Client:
         """
         cdef Shared shared
         cdef Parcel parcel = Parcel()
+        cdef bint last = False
         self.check()
         parcel.client = self
         data = pack(obj, parcel)
@@ -603,12 +607,18 @@ cdef class Client:
         parcel.before = words_before(self.pool.n_workers)
         shared = Shared.__new__(Shared)
         self.check()  # pickling ran user code
-        if parcel.spread(&self.pool.arena):
-            self.sweep(NOBODY)
-            if parcel.spread(&self.pool.arena):
+        while parcel.spread(&self.pool.arena):
+            if last:
                 raise MemoryError(
                     f"the shared object takes {parcel.bytes} bytes, and of the {self.pool.arena.quota} bytes of shared "
                     "memory that this pool has for arguments not so many are left (see shared_memory_limit)")
+            last = not self.letting_go()  # asked before the sweep
+            if not last:
+                with nogil:
+                    rp_os_nap(LET_GO_NS)
+                PyErr_CheckSignals()
+            self.sweep(NOBODY)
+            self.check()  # user code may have run
         parcel.fill(&self.pool)
         self.n_shares += 1
         shared.id = self.n_shares
@@ -637,7 +647,28 @@ cdef class Client:
         store_word(rp_pool_block(&self.pool, 0, parcel.block, 8), 1)
         self.take_back(parcel)
         if parcel.block:
+            self.purged_ns = rp_os_now_ns()
             rp_pool_purge(&self.pool)
+        elif self.starved:  # there is room in the arena, of which no worker will tell
+            rp_pool_kick_service(&self.pool)
+
+    cdef bint letting_go(self) noexcept:
+        """Is there a shared object whose handles are gone, and a worker that will let go of it as soon as it looks, since it
+        runs nothing? But no worker is believed to for longer than a second."""
+        cdef PyObject *p = self.held
+        cdef uint64_t task_id, at
+        cdef uint32_t w
+        if p == NULL or not self.open or rp_os_now_ns() - self.purged_ns > <uint64_t>SIGNAL_NS:
+            return False
+        while p != NULL:
+            if (<Parcel>p).before:
+                at = (<Parcel>p).block
+                for w in range(self.pool.n_workers):
+                    if (load_word(rp_pool_block(&self.pool, 0, at + 8 + 8 * w, 8))
+                            and rp_pool_is_to_purge(&self.pool, w, &task_id) and self.find(task_id) == NULL):
+                        return True
+            p = (<Parcel>p).next
+        return False
 
     # ---- arguments that workers hold ----
 
@@ -991,6 +1022,7 @@ cdef class Client:
         """Moves queued tasks to the board while there is room."""
         cdef FutureBase future
         cdef Py_ssize_t n
+        cdef bint swept = False
         while True:
             future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
             if not self.queue or not self.open:
@@ -1001,6 +1033,12 @@ cdef class Client:
             if future.state == PENDING and not self.place(future):
                 if not self.starved or self.outstanding:
                     return
+                if not swept:
+                    swept = True
+                    if self.sweep_if_released():
+                        continue
+                if self.letting_go():
+                    return  # the collector will be rung
                 # Nothing is under way that could give memory back.
                 n = len(future.value)
                 self.queue.popleft()

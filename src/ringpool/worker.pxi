@@ -125,6 +125,7 @@ cdef class Worker:
         while True:
             if rp_pool_has_purged(&self.pool):
                 self.purge()
+                rp_pool_note_purged(&self.pool)
             slot = rp_pool_try_claim(&self.pool, &pos)
             if slot == NULL:
                 if retiring and rp_pool_is_dismissed(&self.pool):
