@@ -12,6 +12,7 @@ import random
 import sys
 import threading
 import time
+import types
 import weakref
 from concurrent.futures import wait
 from multiprocessing import get_context
@@ -373,6 +374,22 @@ def test_a_task_that_waits_for_memory_gets_that_of_an_object_nobody_has(arenas_o
         assert not busy.done()
         (tmp_path / "gate").touch()
         assert crc(future.result(LIMIT).buffers[0]) == crc(filled(size, 1))
+
+
+def test_nothing_is_left_of_what_a_worker_kept_when_the_pool_has_ended():
+    gone = []
+    with pool(1) as executor:
+        inner = executor.share([1])
+        weakref.finalize(inner, gone.append, "inner")
+        weakref.finalize(executor._client, gone.append, "client")
+        outer = executor.share(types.SimpleNamespace(buffers=[Buffers(filled(MIB, 1)), inner]))
+        executor.submit(tasks.keep, outer).result(LIMIT)
+        del inner, outer
+        gc.collect()
+        assert gone == []
+    del executor
+    gc.collect()
+    assert gone == ["inner", "client"]
 
 
 @pytest.mark.deadline(120)

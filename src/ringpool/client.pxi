@@ -355,11 +355,7 @@ cdef class Client:
         _clients.add(self)
 
     def __dealloc__(self):
-        cdef PyObject *p
-        while self.held != NULL:
-            p = self.held
-            self.held = (<Parcel>p).next
-            Py_DECREF(<Parcel>p)
+        self.drop_held()
         PyMem_RawFree(self.table)
         PyMem_RawFree(self.arenas)
         if self.open:
@@ -745,6 +741,15 @@ cdef class Client:
             free = parcel.next
             parcel.next = NULL
             Py_DECREF(parcel)
+
+    cdef void drop_held(self) noexcept:
+        """When the workers are gone, or the pool is. Within a parcel there may be shared objects, which hold this client."""
+        cdef PyObject *p
+        while self.held != NULL:
+            p = self.held
+            self.held = (<Parcel>p).next
+            (<Parcel>p).next = NULL
+            Py_DECREF(<Parcel>p)
 
     cdef bint sweep_if_released(self) noexcept:
         cdef uint32_t w
@@ -2306,6 +2311,7 @@ cdef class Client:
         """Lets the shared memory go: now, or when the last result that lies in it has been decoded or dropped, and the
         last thread that slept on it has woken."""
         self.tell_news()
+        self.drop_held()
         self.functions.clear()
         self.dynamic.clear()
         if self.open and not self.retired:  # the above runs callbacks, which may have come here in their turn
