@@ -705,6 +705,12 @@ bool rp_pool_has_purged(struct rp_pool *p)
     return some;
 }
 
+void rp_pool_note_purged(struct rp_pool *p)
+{
+    rp_store_release(&me(p)->purged, p->purged); /* release: who sees it sees what has been let go of */
+    rp_pool_count_release(p);                    /* also if it was nothing: somebody may wait for this */
+}
+
 void rp_pool_count_release(struct rp_pool *p)
 {
     rp_word *releases = &me(p)->releases;
@@ -933,6 +939,12 @@ void rp_pool_purge(struct rp_pool *p)
         (void)rp_bell_ring(&p->entries[w].bell);
 }
 
+bool rp_pool_is_to_purge(const struct rp_pool *p, uint32_t w, uint64_t *task_id)
+{
+    *task_id = rp_load_acquire(&p->entries[w].current);
+    return rp_load_acquire(&p->entries[w].purged) != rp_load_relaxed(&p->shared->purges);
+}
+
 void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes)
 {
     uint64_t from = round_up(offset, RP_PAGE), to = (offset + bytes) & ~(uint64_t)(RP_PAGE - 1);
@@ -1131,6 +1143,7 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->range, 0u);
     rp_store_relaxed(&e->tray, 0u);
     rp_store_relaxed(&e->releases, 0u);
+    rp_store_relaxed(&e->purged, 0u);
     rp_store_relaxed(&e->granted, 0u);
     rp_store_relaxed(&p->served[w], 0u);
     rp_store_relaxed(&p->swept[w], 0u);

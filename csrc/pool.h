@@ -126,6 +126,7 @@ struct rp_worker_entry {
     rp_word raised;                  /* id of the last task in which the handler has raised the exception, or 0 */
     rp_word peak_rss;                /* writer: its guard. The most bytes of memory it has had in use, or 0: see look() */
     rp_word releases;                /* held blocks that it has let go of after the task they came with, counted */
+    rp_word purged;                  /* of `purges`: how many it has seen to */
 
     /* Writer: the parent, seldom. See "Ending a task that runs". */
     _Alignas(RP_LINE) rp_word interrupted; /* id of the task in which an exception is to be raised, or 0 */
@@ -324,6 +325,9 @@ uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes);
 /* Have shared objects been given up since this was last asked? */
 bool rp_pool_has_purged(struct rp_pool *p);
 
+/* What it knows of them has been let go of, but for what tasks keep. */
+void rp_pool_note_purged(struct rp_pool *p);
+
 /* A block of the parent's is not held any more, whose task has been answered. */
 void rp_pool_count_release(struct rp_pool *p);
 
@@ -371,6 +375,9 @@ void rp_pool_give_arena(struct rp_pool *p, uint32_t w, uint32_t arena);
 
 /* Has all workers look which shared objects have been given up. */
 void rp_pool_purge(struct rp_pool *p);
+
+/* Has worker w yet to look? *task_id: what it may run first, or 0. */
+bool rp_pool_is_to_purge(const struct rp_pool *p, uint32_t w, uint64_t *task_id);
 
 /* Gives the whole pages of [offset, offset + bytes) back to the system. */
 void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes);

@@ -9,14 +9,19 @@ import gc
 import os
 import pickle
 import random
+import sys
 import threading
 import time
+import types
+import weakref
+from concurrent.futures import wait
 from multiprocessing import get_context
 
 import pytest
 import tasks_share as tasks
 from tasks_views import Buffers, crc, filled
 from waiting import await_file, kill_one, wait_until
+from words import Words
 
 from ringpool import ProcessPoolExecutor, Shared, WorkerDied
 
@@ -262,6 +267,129 @@ def test_it_is_shared_through_options_and_after_the_executors_fork():
                 os._exit(code)
         assert os.waitpid(pid, 0)[1] == 0
         assert executor.submit(tasks.same, shared).result(LIMIT) == [3]
+
+
+def test_a_future_is_whole_when_its_shared_object_goes(tmp_path):
+    seen = []
+    gate = tmp_path / "gate"
+    with pool(1) as executor:
+
+        def look(what: str, futures: list) -> None:
+            (future,) = futures
+            seen.append((what, future.done(), future.cancelled(), future.exception(0) if what == "done" else None))
+
+        for what in ("done", "cancelled"):
+            shared, futures = executor.share([what]), []
+            weakref.finalize(shared, look, what, futures)
+            if what == "cancelled":
+                waiting = executor.submit(await_file, str(gate))
+            futures.append(executor.submit(tasks.same, shared))
+            del shared
+            if what == "done":
+                assert futures[0].result(LIMIT) == [what]
+            else:
+                assert futures[0].cancel()
+                gate.touch()
+                waiting.result(LIMIT)
+    assert seen == [("done", True, False, None), ("cancelled", True, True, None)]
+
+
+def test_what_goes_while_a_task_is_sent_may_send_another(arenas_of):
+    """A task finds no room; what workers have let go of is freed for it; with that goes a handle that is within it."""
+    arenas_of(4 * MIB)
+    interval = sys.getswitchinterval()
+    sent = []
+    with pool(1) as executor, Words(executor._client) as words:
+        for i in range(20):
+            inner = executor.share([i])
+            weakref.finalize(inner, lambda i=i: sent.append(executor.submit(tasks.same, i)))
+            outer = executor.share((inner, Buffers(filled(5 * MIB // 2, i))))
+            del inner
+            executor.submit(tasks.same, (outer, 0)).result(LIMIT)
+            executor.submit(tasks.sleep, 0).result(LIMIT)
+            try:
+                sys.setswitchinterval(LIMIT)  # the collector is not to be the one who frees it
+                before = words.worker(0)["releases"]
+                del outer
+                deadline = time.monotonic() + LIMIT
+                while words.worker(0)["releases"] == before:  # without a pause, in which others would run
+                    assert time.monotonic() < deadline
+                future = executor.submit(tasks.same, Buffers(filled(5 * MIB // 2, 7)))
+            finally:
+                sys.setswitchinterval(interval)
+            assert crc(future.result(LIMIT).buffers[0]) == crc(filled(5 * MIB // 2, 7))
+            assert [each.result(LIMIT) for each in sent] == [i]
+            sent.clear()
+
+
+@pytest.mark.parametrize("what", ["task", "long bytes", "share"])
+def test_the_memory_of_an_object_whose_handle_is_gone_is_there_for_the_next(what, arenas_of):
+    """Though the worker has it until it finds out."""
+    arenas_of(4 * MIB)
+    size = 5 * MIB // 2  # there is room for one
+    with pool(1) as executor:
+        executor.submit(tasks.sum_up, executor.share(Buffers(filled(size, 0)))).result(LIMIT)
+        executor.submit(len, b"").result(LIMIT)
+        for i in range(30):
+            shared = executor.share(Buffers(filled(size, i)))
+            future = executor.submit(tasks.sum_up, shared)
+            del shared
+            if what == "task":
+                again = executor.submit(tasks.same, Buffers(filled(size, i))).result(LIMIT)
+                assert crc(again.buffers[0]) == crc(filled(size, i))
+            elif what == "long bytes":
+                assert executor.submit(len, bytes(size)).result(LIMIT) == size
+            assert future.result(LIMIT) == (True, crc(filled(size, i)))
+
+
+def test_an_object_that_a_task_keeps_does_not_hold_up_those_for_which_it_leaves_no_room(arenas_of):
+    arenas_of(4 * MIB)
+    size = 5 * MIB // 2
+    with pool(1) as executor:
+        executor.submit(tasks.keep, executor.share(Buffers(filled(size, 0)))).result(LIMIT)
+        for _ in range(3):
+            with pytest.raises(MemoryError):
+                executor.share(Buffers(filled(size, 0)))
+            with pytest.raises(MemoryError):
+                executor.submit(tasks.same, Buffers(filled(size, 0))).result(LIMIT)
+        executor.submit(tasks.keep, 0).result(LIMIT)
+        assert executor.submit(len, bytes(size)).result(LIMIT) == size
+
+
+def test_a_task_that_waits_for_memory_gets_that_of_an_object_nobody_has(arenas_of, tmp_path):
+    """The other worker is busy meanwhile, and the program does not wait for a result, so nothing else moves it up."""
+    arenas_of(4 * MIB)
+    size = 5 * MIB // 2
+    with pool(2) as executor, Words(executor._client) as words:
+        executor.submit(tasks.same, 0).result(LIMIT)
+        shared = executor.share(Buffers(filled(size, 0)))
+        busy = executor.submit(await_file, str(tmp_path / "gate"))
+        wait_until(busy.running, "the busy task")
+        future = executor.submit(tasks.same, Buffers(filled(size, 1)))
+        assert executor._client.pending == 2 and executor._client.outstanding == 1
+        assert not wait([future], 0).done
+        wait_until(lambda: words.shared()["collector sleeps"], "the collector to have looked")
+        del shared
+        assert wait([future], LIMIT).done
+        assert not busy.done()
+        (tmp_path / "gate").touch()
+        assert crc(future.result(LIMIT).buffers[0]) == crc(filled(size, 1))
+
+
+def test_nothing_is_left_of_what_a_worker_kept_when_the_pool_has_ended():
+    gone = []
+    with pool(1) as executor:
+        inner = executor.share([1])
+        weakref.finalize(inner, gone.append, "inner")
+        weakref.finalize(executor._client, gone.append, "client")
+        outer = executor.share(types.SimpleNamespace(buffers=[Buffers(filled(MIB, 1)), inner]))
+        executor.submit(tasks.keep, outer).result(LIMIT)
+        del inner, outer
+        gc.collect()
+        assert gone == []
+    del executor
+    gc.collect()
+    assert gone == ["inner", "client"]
 
 
 @pytest.mark.deadline(120)

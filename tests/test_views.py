@@ -10,8 +10,10 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import zlib
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -437,13 +439,6 @@ def test_a_fork_leaves_the_parents_views_out_of_later_forks():
     """The addresses are inherited for the time of the fork only."""
     with pool() as executor:
         value = made(executor, 300_000)
-
-        def inherited() -> int:
-            maps = Path("/proc/self/smaps").read_text().split("/memfd:ringpool")[1:]
-            return sum(
-                "VmFlags" in each and " dc " not in each.split("VmFlags:")[1].splitlines()[0] + " " for each in maps
-            )
-
         assert inherited() == 0
         pid = os.fork()
         if pid == 0:
@@ -451,6 +446,122 @@ def test_a_fork_leaves_the_parents_views_out_of_later_forks():
         os.waitpid(pid, 0)
         assert inherited() == 0
         check(value, 300_000)
+
+
+# ---- garbage ----
+
+
+def test_results_may_be_collected_as_garbage_while_their_worker_is_buried(tmp_path):
+    """With debug hooks of the allocator, which spoil what is freed. Each threshold has the collector run elsewhere."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import gc, os\n"
+        "from multiprocessing import get_context\n"
+        "import tasks_views as tasks\n"
+        "from ringpool import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(1, get_context('fork')) as pool:\n"
+        "    for threshold in range(50, 850, 50):\n"
+        "        gc.disable()\n"
+        "        values = [pool.submit(tasks.make, *[16384] * 16).result() for _ in range(50)]\n"
+        "        kept = values[0]\n"
+        "        values.append(values)\n"
+        "        gc.collect(0)\n"
+        "        gc.set_threshold(threshold, 0, 1000)  # the next collection is of the elder, too\n"
+        "        del values\n"
+        "        gc.enable()\n"
+        "        assert pool.submit(tasks.die, 0).exception() is not None\n"
+        "        assert tasks.crc(kept.buffers[3]) == tasks.crc(tasks.filled(16384, 3))\n"
+        "        gc.collect()\n"
+        "        assert pool._client.blocks_of_workers == 16\n"
+        "        del kept\n"
+        "    assert pool._client.blocks_of_workers == 0\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONMALLOC": "debug"}
+    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def inherited() -> int:
+    """Mappings of pools' memory that a fork would pass on."""
+    maps = Path("/proc/self/smaps").read_text().split("/memfd:ringpool")[1:]
+    return sum("VmFlags" in each and " dc " not in each.split("VmFlags:")[1].splitlines()[0] + " " for each in maps)
+
+
+def fork_and(look: Callable[[], object]) -> int:
+    """How a child ended that has looked."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            look()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1]
+
+
+@pytest.mark.parametrize("how", ["another fork", "another result", "a result that goes"])
+def test_much_may_happen_while_a_thread_is_about_to_fork(how):
+    """In a process of its own: a handler that was there before ringpool's runs after that, before a fork."""
+    program = """
+    import concurrent.futures.thread, logging, os, sys, threading  # the locks of their handlers come last
+    held_up, go_on = threading.Event(), threading.Event()
+
+    def hold_up():
+        if threading.current_thread() is not threading.main_thread():
+            held_up.set()
+            go_on.wait()
+
+    os.register_at_fork(before=hold_up)
+    from test_views import check, fork_and, inherited, made, pool
+    how, ended = sys.argv[1], []
+    with pool() as executor:
+        values = {0: made(executor, 50_000), 1: made(executor, 300_000, seed=1)}
+
+        def look():
+            for seed, value in values.items():
+                check(value, len(value.buffers[0]), seed=seed)
+
+        thread = threading.Thread(target=lambda: ended.append(fork_and(look)))
+        thread.start()
+        held_up.wait()
+        if how == "another fork":
+            assert fork_and(look) == 0
+        elif how == "another result":
+            values[2] = made(executor, 100_000, seed=2)
+        else:
+            del values[0]
+        go_on.set()
+        thread.join()
+        assert ended == [0], ended
+        assert inherited() == 0
+        look()
+        values[3] = made(executor, 100_000, seed=3)
+        assert fork_and(look) == 0
+        assert inherited() == 0
+    """
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program), how]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_threads_fork_at_once_with_results():
+    ended: list[int] = []
+    with pool() as executor:
+        values = [made(executor, 300_000, seed=i) for i in range(3)]
+
+        def fork_often(i: int) -> None:
+            for _ in range(50):
+                ended.append(fork_and(lambda: check(values[i], 300_000, seed=i)))
+
+        threads = [threading.Thread(target=fork_often, args=(i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT)
+        assert ended == [0] * 150
+        assert inherited() == 0
 
 
 # ---- all at once ----

@@ -65,6 +65,7 @@ class Words:
             "wants_memory": self.word(at + 2 * LINE + 24),
             "retiring": self.word(at + 2 * LINE + 32),
             "raised": self.word(at + 2 * LINE + 40),
+            "releases": self.word(at + 2 * LINE + 56),
             "interrupted": self.word(at + 3 * LINE),
             "condemned": self.word(at + 3 * LINE + 16),
             "successor": self.word(at + 3 * LINE + 24),

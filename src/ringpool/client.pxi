@@ -37,6 +37,8 @@ cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to 
 cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce(); a deadline is kept to so much
 cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
 
+cdef uint64_t LET_GO_NS = 100000  # between two looks whether workers have let go of shared objects; arbitrary
+
 # 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
 # covers the instant between the last look and the sleep.
 cdef int64_t SIGNAL_NS = 1000000000
@@ -307,6 +309,7 @@ cdef class Client:
     cdef Shared_p shares          # borrowed
     cdef uint64_t n_shares        # so far
     cdef PyObject *held           # parcels whose tasks are answered, and that workers hold: references
+    cdef uint64_t purged_ns       # when a shared object was last given up that workers had
     cdef list unreturned          # a list of offsets a worker: its return ring was full
 
     cdef bint closing             # no more submits; stop when nothing is pending
@@ -352,11 +355,7 @@ cdef class Client:
         _clients.add(self)
 
     def __dealloc__(self):
-        cdef PyObject *p
-        while self.held != NULL:
-            p = self.held
-            self.held = (<Parcel>p).next
-            Py_DECREF(<Parcel>p)
+        self.drop_held()
         PyMem_RawFree(self.table)
         PyMem_RawFree(self.arenas)
         if self.open:
@@ -481,8 +480,8 @@ cdef class Client:
 
     cdef void remove(self, FutureBase future) noexcept:
         """Takes a pending task off the books: its entry, its block, its place in the counts. The caller holds a
-        reference of its own, settles the future in the same breath, and last of all drops what the task calls: that
-        may run somebody's __del__, which may ask the future or use the pool."""
+        reference of its own, settles the future in the same breath, and last of all drops what the task calls and the shared
+        objects among its arguments: that may run somebody's __del__, which may ask the future or use the pool."""
         cdef uint32_t i = <uint32_t>future.task_id
         self.table[i].future = NULL
         self.table[i].generation += 1
@@ -504,7 +503,6 @@ cdef class Client:
             self.timed -= future.options.timeout_ns != 0
             future.options = None
         future.client = None
-        future.shared = None
         if future.watched:
             self.watched -= 1
             self.update_collect()
@@ -521,6 +519,7 @@ cdef class Client:
         self.conclude(future, form, value)
         future.fn = None
         future.entry = None
+        future.shared = None
 
     cdef void conclude(self, FutureBase future, int form, object value) noexcept:
         """The part of finish that runs no user code."""
@@ -594,6 +593,7 @@ cdef class Client:
         """
         cdef Shared shared
         cdef Parcel parcel = Parcel()
+        cdef bint last = False
         self.check()
         parcel.client = self
         data = pack(obj, parcel)
@@ -603,12 +603,18 @@ cdef class Client:
         parcel.before = words_before(self.pool.n_workers)
         shared = Shared.__new__(Shared)
         self.check()  # pickling ran user code
-        if parcel.spread(&self.pool.arena):
-            self.sweep(NOBODY)
-            if parcel.spread(&self.pool.arena):
+        while parcel.spread(&self.pool.arena):
+            if last:
                 raise MemoryError(
                     f"the shared object takes {parcel.bytes} bytes, and of the {self.pool.arena.quota} bytes of shared "
                     "memory that this pool has for arguments not so many are left (see shared_memory_limit)")
+            last = not self.letting_go()  # asked before the sweep
+            if not last:
+                with nogil:
+                    rp_os_nap(LET_GO_NS)
+                PyErr_CheckSignals()
+            self.sweep(NOBODY)
+            self.check()  # user code may have run
         parcel.fill(&self.pool)
         self.n_shares += 1
         shared.id = self.n_shares
@@ -637,7 +643,28 @@ cdef class Client:
         store_word(rp_pool_block(&self.pool, 0, parcel.block, 8), 1)
         self.take_back(parcel)
         if parcel.block:
+            self.purged_ns = rp_os_now_ns()
             rp_pool_purge(&self.pool)
+        elif self.starved:  # there is room in the arena, of which no worker will tell
+            rp_pool_kick_service(&self.pool)
+
+    cdef bint letting_go(self) noexcept:
+        """Is there a shared object whose handles are gone, and a worker that will let go of it as soon as it looks, since it
+        runs nothing? But no worker is believed to for longer than a second."""
+        cdef PyObject *p = self.held
+        cdef uint64_t task_id, at
+        cdef uint32_t w
+        if p == NULL or not self.open or rp_os_now_ns() - self.purged_ns > <uint64_t>SIGNAL_NS:
+            return False
+        while p != NULL:
+            if (<Parcel>p).before:
+                at = (<Parcel>p).block
+                for w in range(self.pool.n_workers):
+                    if (load_word(rp_pool_block(&self.pool, 0, at + 8 + 8 * w, 8))
+                            and rp_pool_is_to_purge(&self.pool, w, &task_id) and self.find(task_id) == NULL):
+                        return True
+            p = (<Parcel>p).next
+        return False
 
     # ---- arguments that workers hold ----
 
@@ -689,9 +716,11 @@ cdef class Client:
                 store_word(p + 32 + 24 * k, 0)
 
     cdef void sweep(self, uint32_t dead) noexcept:
-        """Frees what workers have let go of, and all that `dead` held."""
+        """Frees what workers have let go of, and all that `dead` held. User code may run last of all: with a parcel go the
+        shared objects within it."""
         cdef PyObject *p = self.held
-        cdef Parcel parcel
+        cdef PyObject *free = NULL
+        cdef Parcel parcel = None
         self.held = NULL
         while p != NULL:
             parcel = <Parcel>p
@@ -705,7 +734,22 @@ cdef class Client:
                     parcel.next = self.held
                     self.held = <PyObject *>parcel
                     continue
+            parcel.next = free
+            free = <PyObject *>parcel
+        while free != NULL:
+            parcel = <Parcel>free
+            free = parcel.next
+            parcel.next = NULL
             Py_DECREF(parcel)
+
+    cdef void drop_held(self) noexcept:
+        """When the workers are gone, or the pool is. Within a parcel there may be shared objects, which hold this client."""
+        cdef PyObject *p
+        while self.held != NULL:
+            p = self.held
+            self.held = (<Parcel>p).next
+            (<Parcel>p).next = NULL
+            Py_DECREF(<Parcel>p)
 
     cdef bint sweep_if_released(self) noexcept:
         cdef uint32_t w
@@ -896,17 +940,23 @@ cdef class Client:
             if self.free_entry == NO_ENTRY:
                 self.grow_table()
             self.check()
-            # As in submit().
-            if self.queued == 0 and (future.options is None or future.options.retries == 0):
+            while self.queued == 0 and (future.options is None or future.options.retries == 0):
+                # As in submit().
                 slot = rp_board_try_reserve(&self.pool.board)
-                if slot != NULL and (parcel.spread(&self.pool.arena) == 0 or (
-                        self.sweep_if_released() and parcel.spread(&self.pool.arena) == 0)):
+                if slot == NULL:
+                    break
+                if parcel.spread(&self.pool.arena) == 0:
                     parcel.fill(&self.pool)
                     future.block = parcel.block
                     future.value = parcel
                     self.send_now(slot, future, entry, parcel.head_bytes(), NULL)
                     parcel.clear()
                     return future
+                if not self.sweep_if_released():
+                    break
+                if self.free_entry == NO_ENTRY:
+                    self.grow_table()
+                self.check()  # what has been let go may have run user code, which may have taken the slot
             data = parcel.join()
         self.check()  # pickling ran user code, in which the pool may have been shut down
         if self.free_entry == NO_ENTRY:
@@ -980,6 +1030,7 @@ cdef class Client:
         """Moves queued tasks to the board while there is room."""
         cdef FutureBase future
         cdef Py_ssize_t n
+        cdef bint swept = False
         while True:
             future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
             if not self.queue or not self.open:
@@ -990,6 +1041,12 @@ cdef class Client:
             if future.state == PENDING and not self.place(future):
                 if not self.starved or self.outstanding:
                     return
+                if not swept:
+                    swept = True
+                    if self.sweep_if_released():
+                        continue
+                if self.letting_go():
+                    return  # the collector will be rung
                 # Nothing is under way that could give memory back.
                 n = len(future.value)
                 self.queue.popleft()
@@ -1541,6 +1598,7 @@ cdef class Client:
         if kind != KIND_START_ERROR:
             future.fn = None
             future.entry = None
+            future.shared = None
         else:
             try:
                 self.start_error = decode_error(value)
@@ -1620,7 +1678,7 @@ cdef class Client:
         """What a pickle's buffers are to be: the views, or copies, where they cannot stay."""
         cdef Block block
         cdef list buffers = []
-        cdef bint can_stay = self.can_stay(arena)
+        cdef bint can_stay = _forks == 0 and self.can_stay(arena)
         for view in views:
             block = (<ResultView>view).block
             if (<View>view).used or (can_stay and rp_pool_may_hold(&self.pool, arena, block.offset, block.n)):
@@ -1678,10 +1736,14 @@ cdef class Client:
         cdef uint64_t at = self.pool.arenas + arena * self.pool.sizes.arena_bytes, end = at + self.pool.sizes.arena_bytes
         cdef Block_p p = self.blocks_here
         cdef list taken = []
-        while p != NULL:
-            if (<Block>p).arena == arena:
-                taken.append(((<Block>p).offset, (<Block>p).n))
-            p = (<Block>p).next
+        cdef int collects = hold_gc()  # no block may die while the list of them is walked
+        try:
+            while p != NULL:
+                if (<Block>p).arena == arena:
+                    taken.append(((<Block>p).offset, (<Block>p).n))
+                p = (<Block>p).next
+        finally:
+            let_gc(collects)
         taken.sort()
         taken.append((end, 0))
         for offset, n in taken:
@@ -1969,6 +2031,7 @@ cdef class Client:
                             self.let_know(future, True)
                         future.fn = None
                         future.entry = None
+                        future.shared = None
                     elif grace is not None:
                         self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
         future = None
@@ -2251,6 +2314,7 @@ cdef class Client:
         """Lets the shared memory go: now, or when the last result that lies in it has been decoded or dropped, and the
         last thread that slept on it has woken."""
         self.tell_news()
+        self.drop_held()
         self.functions.clear()
         self.dynamic.clear()
         if self.open and not self.retired:  # the above runs callbacks, which may have come here in their turn

@@ -357,6 +357,7 @@ cdef class FutureBase:
         self.callbacks = None
         self.fn = None
         self.entry = None
+        self.shared = None
         try:
             self.tell_cancelled()
         finally:

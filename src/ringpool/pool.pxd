@@ -17,6 +17,7 @@ cdef extern from "os.h" nogil:
     int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
     void rp_os_futex_wake(rp_futex *word)
     uint64_t rp_os_now_ns()
+    int rp_os_nap(uint64_t ns)
     uint64_t rp_os_own_memory()
     void rp_os_tell(int eventfd)
     int rp_os_inherit(void *base, uint64_t bytes, int inherited)
@@ -151,6 +152,7 @@ cdef extern from "pool.h" nogil:
     void rp_pool_count_release(rp_pool *p)
     uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes)
     bint rp_pool_has_purged(rp_pool *p)
+    void rp_pool_note_purged(rp_pool *p)
 
     bint rp_pool_apart(const rp_pool *p)
     uint64_t rp_pool_publish(rp_pool *p, uint64_t outstanding)
@@ -169,6 +171,7 @@ cdef extern from "pool.h" nogil:
     bint rp_pool_has_released(rp_pool *p, uint32_t w)
     void rp_pool_give_arena(rp_pool *p, uint32_t w, uint32_t arena)
     void rp_pool_purge(rp_pool *p)
+    bint rp_pool_is_to_purge(const rp_pool *p, uint32_t w, uint64_t *task_id)
     void rp_pool_clear(rp_pool *p, uint64_t offset, uint64_t bytes)
     bint rp_pool_wants_memory(rp_pool *p, uint32_t w)
     void rp_pool_grant(rp_pool *p, uint32_t w)

@@ -7,12 +7,17 @@
 # The mapping is not inherited by a fork, but views must be, with what they hold at that moment. So the forking process copies
 # them before, which the child inherits, and lets it inherit these pages of the mapping too, to keep the addresses free. The
 # child puts the copies in their place.
+#
+# Between the two, handlers of others may run and let other threads run, which may fork in their turn, or come by new views.
+# So the last of those that are about to fork makes the copies for all, and buffers that arrive meanwhile are copied; where
+# that cannot be, the child sees the memory itself.
 
 ctypedef PyObject *View_p
 
 cdef View_p _views = NULL     # those that objects use: borrowed
 cdef void *_copies = NULL     # of them, during a fork
 cdef uint64_t _copied = 0     # how long that is
+cdef uint32_t _forks = 0      # threads between _before_fork and _after_fork_in_parent
 
 
 cdef inline uint64_t whole_pages(uint64_t n) noexcept:
@@ -40,12 +45,16 @@ cdef class View:
         if _views != NULL:
             (<View>_views).prev = <View_p>self
         _views = <View_p>self
+        if _forks:
+            rp_os_inherit(self.at, whole_pages(self.size), True)
 
     cdef void unlist(self) noexcept:
         global _views
         if not self.used:
             return
         self.used = False
+        if _forks:
+            rp_os_inherit(self.at, whole_pages(self.size), False)
         if self.prev != NULL:
             (<View>self.prev).next = self.next
         else:
@@ -58,11 +67,20 @@ cdef class View:
         self.unlist()
 
 
+cdef void drop_copies() noexcept:
+    global _copies
+    if _copies != NULL:
+        rp_os_unmap(_copies, _copied)
+        _copies = NULL
+
+
 def _before_fork():
-    global _copies, _copied
+    global _copies, _copied, _forks
     cdef View_p p = _views
     cdef View view
     cdef uint64_t at = 0
+    _forks += 1
+    drop_copies()
     _copied = 0
     while p != NULL:
         _copied += whole_pages((<View>p).size)
@@ -82,20 +100,23 @@ def _before_fork():
 
 
 def _after_fork_in_parent():
-    global _copies
+    global _forks
     cdef View_p p = _views
+    if _forks:  # else this module was imported in the midst of it
+        _forks -= 1
+    if _forks:
+        return
     while p != NULL:
         rp_os_inherit((<View>p).at, whole_pages((<View>p).size), False)
         p = (<View>p).next
-    if _copies != NULL:
-        rp_os_unmap(_copies, _copied)
-        _copies = NULL
+    drop_copies()
 
 
 cdef void take_copies() noexcept:
     """In a forked child: its views become memory of its own."""
-    global _copies
+    global _copies, _forks
     cdef View view
+    _forks = 0
     while _views != NULL:
         view = <View>_views
         if view.copy_at:

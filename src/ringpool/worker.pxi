@@ -125,6 +125,7 @@ cdef class Worker:
         while True:
             if rp_pool_has_purged(&self.pool):
                 self.purge()
+                rp_pool_note_purged(&self.pool)
             slot = rp_pool_try_claim(&self.pool, &pos)
             if slot == NULL:
                 if retiring and rp_pool_is_dismissed(&self.pool):
@@ -565,7 +566,7 @@ cdef class Worker:
             at = rp_pool_block(&self.pool, 0, entries[k].offset, entries[k].size)
             if at == NULL:
                 raise RuntimeError("a task names memory that is not its parent's")
-            if not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
+            if _forks or not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
                 buffers.append(own_copy(at, entries[k].size, entries[k].readonly))
                 continue
             view = ArgumentView()
