@@ -72,7 +72,7 @@ cdef enum:
 cdef enum:
     PARCEL = 1
     SPREAD = 2              # a parcel with each buffer in a block of its own, of which the receiver makes a view
-    MAX_BUFFERS = 16        # of a parcel; what is beyond them goes with the pickle
+    MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
     LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
 
 cdef enum:
@@ -550,7 +550,7 @@ cdef class Parcel:
     """A pickle and the large buffers that it leaves out, which are copied once, into blocks."""
 
     cdef bytes pickle
-    cdef Py_buffer buffers[MAX_BUFFERS]
+    cdef Py_buffer *buffers  # room for MAX_BUFFERS, or NULL. It stays where it is: a Py_buffer may point into itself
     cdef uint32_t count
     cdef uint64_t bytes    # of all of it, as write() lays it out
     cdef uint64_t block    # the one that leads to the others, when it is spread; else 0
@@ -558,16 +558,21 @@ cdef class Parcel:
     cdef uint64_t before   # bytes of it before that: of a shared object
     cdef Client client     # whose shared objects may be in it; None if none may
     cdef list shared       # those that are, or None
-    cdef uint64_t at[MAX_BUFFERS]  # the blocks of the buffers; 0 once freed
+    cdef uint64_t *at      # the blocks of the buffers; 0 once freed
     cdef uint32_t blocks   # how many there were
     cdef uint32_t holder   # who still holds some of them
     cdef PyObject *next    # of those whose tasks are answered, and that are held
 
     def __call__(self, buffer):
         """What a pickler's buffer_callback is to do: takes the buffer, or leaves it to the pickle."""
-        cdef Py_buffer *view = &self.buffers[self.count]
+        cdef Py_buffer *view
         if self.count == MAX_BUFFERS:
             return True
+        if self.buffers == NULL:
+            self.buffers = <Py_buffer *>PyMem_RawMalloc(MAX_BUFFERS * sizeof(Py_buffer))
+            if self.buffers == NULL:
+                raise MemoryError
+        view = &self.buffers[self.count]
         try:
             PyObject_GetBuffer(buffer, view, PyBUF_ANY_CONTIGUOUS)
         except BufferError:
@@ -578,11 +583,18 @@ cdef class Parcel:
         self.count += 1
         return False
 
-    cdef void measure(self) noexcept:
+    cdef int hold(self, bytes data) except -1:
+        """Takes the pickle, when all buffers are there."""
         cdef uint32_t k
+        self.pickle = data
+        if self.count:
+            self.at = <uint64_t *>PyMem_RawCalloc(self.count, sizeof(uint64_t))
+            if self.at == NULL:
+                raise MemoryError
         self.bytes = 16 + 8 * self.count + PyBytes_GET_SIZE(self.pickle)
         for k in range(self.count):
             self.bytes = aligned(self.bytes) + self.buffers[k].len
+        return 0
 
     cdef void write(self, unsigned char *p) noexcept:
         cdef uint64_t at = 16 + 8 * self.count, n = PyBytes_GET_SIZE(self.pickle), word
@@ -665,9 +677,12 @@ cdef class Parcel:
         while self.count:
             self.count -= 1
             PyBuffer_Release(&self.buffers[self.count])
+        PyMem_RawFree(self.buffers)
+        self.buffers = NULL
 
     def __dealloc__(self):
         self.clear()
+        PyMem_RawFree(self.at)
 
 
 cdef inline uint64_t aligned(uint64_t at) noexcept:
@@ -706,8 +721,7 @@ cdef object pack(object o, Parcel parcel=None):
     data = dumps(o, parcel)
     if parcel.count == 0:
         return data
-    parcel.pickle = data
-    parcel.measure()
+    parcel.hold(data)
     return parcel
 
 
