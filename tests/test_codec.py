@@ -523,7 +523,7 @@ def test_a_parcel_with_a_length_that_cannot_be_is_refused(at, n):
         decode_pickled(bytes(data))
 
 
-@pytest.mark.parametrize("n", [17, 1000, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("n", [257, 1000, 2**31, 2**32 - 1])
 def test_a_parcel_with_more_buffers_than_there_can_be_is_refused(n):
     data = bytearray(encode_pickled(BLOBS))
     struct.pack_into("=I", data, 4, n)

@@ -598,8 +598,7 @@ cdef class Client:
         parcel.client = self
         data = pack(obj, parcel)
         if parcel.count == 0:
-            parcel.pickle = data
-            parcel.measure()
+            parcel.hold(data)
         parcel.before = words_before(self.pool.n_workers)
         shared = Shared.__new__(Shared)
         self.check()  # pickling ran user code

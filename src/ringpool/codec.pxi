@@ -75,7 +75,7 @@ cdef enum:
 cdef enum:
     PARCEL = 1
     SPREAD = 2              # a parcel with each buffer in a block of its own, of which the receiver makes a view
-    MAX_BUFFERS = 16        # of a parcel; what is beyond them goes with the pickle
+    MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
     LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
 
 cdef enum:
@@ -619,7 +619,7 @@ cdef class Parcel:
     """A pickle and the large buffers that it leaves out, which are copied once, into blocks."""
 
     cdef bytes pickle
-    cdef Py_buffer buffers[MAX_BUFFERS]
+    cdef Py_buffer *buffers  # room for MAX_BUFFERS, or NULL. It stays where it is: a Py_buffer may point into itself
     cdef uint32_t count
     cdef uint64_t bytes    # of all of it, as write() lays it out
     cdef uint64_t block    # the one that leads to the others, when it is spread; else 0
@@ -627,16 +627,21 @@ cdef class Parcel:
     cdef uint64_t before   # bytes of it before that: of a shared object
     cdef Client client     # whose shared objects may be in it; None if none may
     cdef list shared       # those that are, or None
-    cdef uint64_t at[MAX_BUFFERS]  # the blocks of the buffers; 0 once freed
+    cdef uint64_t *at      # the blocks of the buffers; 0 once freed
     cdef uint32_t blocks   # how many there were
     cdef uint32_t holder   # who still holds some of them
     cdef PyObject *next    # of those whose tasks are answered, and that are held
 
     def __call__(self, buffer):
         """What a pickler's buffer_callback is to do: takes the buffer, or leaves it to the pickle."""
-        cdef Py_buffer *view = &self.buffers[self.count]
+        cdef Py_buffer *view
         if self.count == MAX_BUFFERS:
             return True
+        if self.buffers == NULL:
+            self.buffers = <Py_buffer *>PyMem_RawMalloc(MAX_BUFFERS * sizeof(Py_buffer))
+            if self.buffers == NULL:
+                raise MemoryError
+        view = &self.buffers[self.count]
         try:
             PyObject_GetBuffer(buffer, view, PyBUF_ANY_CONTIGUOUS)
         except BufferError:
@@ -647,11 +652,18 @@ cdef class Parcel:
         self.count += 1
         return False
 
-    cdef void measure(self) noexcept:
+    cdef int hold(self, bytes data) except -1:
+        """Takes the pickle, when all buffers are there."""
         cdef uint32_t k
+        self.pickle = data
+        if self.count:
+            self.at = <uint64_t *>PyMem_RawCalloc(self.count, sizeof(uint64_t))
+            if self.at == NULL:
+                raise MemoryError
         self.bytes = 16 + 8 * self.count + PyBytes_GET_SIZE(self.pickle)
         for k in range(self.count):
             self.bytes = aligned(self.bytes) + self.buffers[k].len
+        return 0
 
     cdef void write(self, unsigned char *p) noexcept:
         cdef uint64_t at = 16 + 8 * self.count, n = PyBytes_GET_SIZE(self.pickle), word
@@ -734,9 +746,12 @@ cdef class Parcel:
         while self.count:
             self.count -= 1
             PyBuffer_Release(&self.buffers[self.count])
+        PyMem_RawFree(self.buffers)
+        self.buffers = NULL
 
     def __dealloc__(self):
         self.clear()
+        PyMem_RawFree(self.at)
 
 
 cdef inline uint64_t aligned(uint64_t at) noexcept:
@@ -775,8 +790,7 @@ cdef object pack(object o, Parcel parcel=None):
     data = dumps(o, parcel)
     if parcel.count == 0:
         return data
-    parcel.pickle = data
-    parcel.measure()
+    parcel.hold(data)
     return parcel
 
 
@@ -817,6 +831,118 @@ cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly):
     return PyByteArray_FromStringAndSize(<const char *>p, n)
 
 
+cdef dict own_reducers():
+    own = {memoryview: reduce_memoryview}
+    if _ndarray is not None:
+        own[_ndarray] = reduce_array
+    return own
+
+
+def reduce_array(array):
+    """What a pickler is to make of an array of NumPy's. NumPy knows, but leaves the elements in the pickle, where they are
+    copied again and again, if they are dates, for which there is no buffer, or not contiguous. A large array of these goes
+    as numbers, or as a contiguous copy."""
+    if array.nbytes >= LARGE_BUFFER:
+        if array.dtype.kind in "mM":
+            return array_as, (array.view("i8"), array.dtype)
+        if not array.flags.forc and not array.dtype.hasobject and not is_dense(array):
+            writeable = array.flags.writeable
+            array = array.copy("C")
+            array.flags.writeable = writeable
+    return array.__reduce_ex__(5)
+
+
+def array_as(array, dtype):
+    """What an array of dates is in a pickle."""
+    return array.view(dtype)
+
+
+cdef bint is_dense(array):
+    """Are the elements contiguous in some order of the dimensions? NumPy leaves those out of a pickle from 2.3 on."""
+    strides = array.strides
+    return array.transpose(sorted(range(len(strides)), key=strides.__getitem__, reverse=True)).flags.c_contiguous
+
+
+def reduce_memoryview(view):
+    """What a pickler is to make of a memoryview: a buffer, large or small, and how to see it."""
+    if "O" in without_names(view.format):
+        raise TypeError("cannot pickle a memoryview of references to objects: they mean nothing to another process")
+    data = view
+    if not view.c_contiguous:
+        data = bytes(view) if view.readonly else bytearray(view)
+    # Not the memoryview itself: the garbage collector of CPython before 3.12.6 crashes where it finds both (gh-77894).
+    buffer = pickle.PickleBuffer(Formatted(data, "B", 1, (view.nbytes,)))
+    return memoryview_of, (buffer, view.format, view.itemsize, view.shape)
+
+
+def memoryview_of(buffer, str format, Py_ssize_t itemsize, tuple shape):
+    """What a memoryview is in a pickle: a view of the receiver's own memory, with the elements in C's order."""
+    view = memoryview(buffer)
+    if view.nbytes:  # cast() takes no dimension of 0
+        try:
+            return view.cast(format, shape)
+        except ValueError:  # nor a format but those of the machine's own numbers
+            pass
+    return memoryview(Formatted(view, format, itemsize, shape))
+
+
+cdef str without_names(str format):
+    """A format without the names of fields, which stand between colons."""
+    return "".join(format.split(":")[::2])
+
+
+@cython.final
+@cython.no_gc
+cdef class Formatted:
+    """Memory as elements of any format, in any shape, of which cast() makes only some."""
+
+    cdef Py_buffer memory
+    cdef bytes format
+    cdef Py_ssize_t itemsize
+    cdef int ndim
+    cdef Py_ssize_t shape[PyBUF_MAX_NDIM]
+    cdef Py_ssize_t strides[PyBUF_MAX_NDIM]
+
+    def __cinit__(self, memory, str format, Py_ssize_t itemsize, tuple shape):
+        cdef Py_ssize_t size = itemsize, n
+        cdef int k
+        if len(shape) > PyBUF_MAX_NDIM or itemsize < 0:
+            raise ValueError("a memoryview has a shape that cannot be")
+        self.format = format.encode()
+        self.itemsize = itemsize
+        self.ndim = <int>len(shape)
+        for k in range(self.ndim - 1, -1, -1):
+            n = shape[k]
+            if n < 0 or (n and size > PY_SSIZE_T_MAX // n):
+                raise ValueError("a memoryview has a shape that cannot be")
+            self.shape[k] = n
+            self.strides[k] = size
+            size *= n
+        PyObject_GetBuffer(memory, &self.memory, PyBUF_SIMPLE)
+        if size != self.memory.len:
+            raise ValueError("a memoryview has another size than its shape says")
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if flags & PyBUF_WRITABLE and self.memory.readonly:
+            raise BufferError("this memory cannot be written to")
+        if flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS and self.ndim > 1:
+            raise BufferError("this memory has the elements in C's order")
+        view.obj = self
+        view.buf = self.memory.buf
+        view.len = self.memory.len
+        view.readonly = self.memory.readonly
+        view.itemsize = self.itemsize
+        view.format = <char *>self.format if flags & PyBUF_FORMAT else NULL
+        view.ndim = self.ndim if flags & PyBUF_ND else 1
+        view.shape = self.shape if flags & PyBUF_ND and self.ndim else NULL
+        view.strides = self.strides if flags & PyBUF_STRIDES == PyBUF_STRIDES and self.ndim else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.memory)
+
+
 cdef object loads_at(const unsigned char *p, Py_ssize_t n):
     """What n bytes hold that dumps() or pack() have written, and that stay as they are meanwhile."""
     if n and look8(p) == PARCEL:
@@ -834,8 +960,8 @@ cdef bytes dumps(object o, Parcel parcel=None):
         return cloudpickle_dumps(o, parcel)
     cdef object buffer = BytesIO()
     cdef object pickler = Pickler(buffer, 5, buffer_callback=parcel)
-    # One dict, which the C pickler looks up fastest; made each time, since either part may change.
-    pickler.dispatch_table = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}
+    # One dict, which the C pickler looks up fastest; made each time, since any part may change.
+    pickler.dispatch_table = {**own_reducers(), **copyreg.dispatch_table, **ForkingPickler._extra_reducers}
     if parcel is not None and parcel.client is not None:
         pickler.dispatch_table[Shared] = parcel.reduce
     try:
@@ -855,7 +981,11 @@ cdef bytes dumps(object o, Parcel parcel=None):
 
 cdef bytes cloudpickle_dumps(object o, Parcel parcel=None):
     cdef object buffer = BytesIO()
-    more = {Shared: parcel.reduce} if parcel is not None and parcel.client is not None else {}
+    # Before cloudpickle's own, which would send a memoryview as bytes; but behind what a user has registered.
+    more = {kind: copyreg.dispatch_table.get(kind, reducer) for kind, reducer in own_reducers().items()}
+    more.update(ForkingPickler._extra_reducers)
+    if parcel is not None and parcel.client is not None:
+        more[Shared] = parcel.reduce
     functions.by_value_pickler()(buffer, more, parcel).dump(o)
     return buffer.getvalue()
 
