@@ -743,3 +743,33 @@ def test_a_program_without_numpy_imports_it_when_it_reads_a_result_that_needs_it
     path.write_text(WITHOUT_NUMPY)
     ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT)
     assert (ran.stdout, ran.stderr) == ("right\n", "")
+
+
+NO_MEMORY = """
+import itertools, threading, _testcapi
+from ringpool._core import encode_pickled
+# Such as fail, or pickle, in either way.
+values = [threading.Lock(), lambda: 1, {"a": [1, b"b" * 20_000]}, bytearray(100_000)]
+for value in values:
+    for n in itertools.count(1):
+        _testcapi.set_nomemory(n, n + 1)
+        try:
+            encode_pickled(value)
+        except Exception as error:
+            done = type(error)
+        else:
+            done = None
+        finally:
+            _testcapi.remove_mem_hooks()
+        if n > 400 or (n > 50 and done is not MemoryError):
+            break
+print("right")
+"""
+
+
+def test_whichever_allocation_fails_pickling_ends_with_an_exception_or_right(tmp_path):
+    pytest.importorskip("_testcapi")
+    path = tmp_path / "program.py"
+    path.write_text(NO_MEMORY)
+    ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT)
+    assert (ran.returncode, ran.stdout) == (0, "right\n"), ran

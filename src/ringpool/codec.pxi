@@ -966,17 +966,20 @@ cdef bytes dumps(object o, Parcel parcel=None):
         pickler.dispatch_table[Shared] = parcel.reduce
     try:
         pickler.dump(o)
-    except Exception as first:
+        return buffer.getvalue()
+    except Exception as error:
         if task_is_ending():  # that may be what was raised
             raise
-        try:
-            if parcel is not None:
-                parcel.clear()
-                parcel.shared = None
-            return cloudpickle_dumps(o, parcel)
-        except Exception as second:
-            raise (second if isinstance(first, (AttributeError, pickle.PicklingError)) else first) from None
-    return buffer.getvalue()
+        first = error
+    # Not within the handler: what Cython makes of a return there crashes where a traceback finds no memory.
+    if parcel is not None:
+        parcel.clear()
+        parcel.shared = None
+    try:
+        return cloudpickle_dumps(o, parcel)
+    except Exception as error:
+        second = error
+    raise (second if isinstance(first, (AttributeError, pickle.PicklingError)) else first) from None
 
 
 cdef bytes cloudpickle_dumps(object o, Parcel parcel=None):
