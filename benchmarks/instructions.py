@@ -8,8 +8,9 @@ that a regression of a percent is seen.
 
 The parent's side and the worker's run one after the other in one process, which valgrind can follow: all tasks are
 submitted, then the worker's loop runs them, then all results are taken. Nobody waits, so this says nothing of waking
-and sleeping. Each number is the difference between a long run and a short one, divided by that of their tasks, so that
-what happens once does not count. Python's garbage collection is off.
+and sleeping. Each number is the difference between many tasks and few, divided by that of their numbers, so that what
+happens once does not count; both run in one process, and what comes before them is counted apart. Python's garbage
+collection is off.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ PARTS = {
     "worker": r"__pyx_pw_8ringpool_5_core_6Worker_\d+run",
     "result": r"__pyx_pw_8ringpool_5_core_10FutureBase_\d+result",
 }
+# Called once before the tasks of each run; there callgrind writes down what it has counted, and begins anew.
+DUMP = "__pyx_pw_8ringpool_5_core_6Client_*give_turn"
 
 
 def nop() -> None:
@@ -67,39 +70,38 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]] = {
 }
 
 
-def run_here(case: str, n: int) -> None:
-    """Run n tasks of a case, and end the process: what callgrind watches."""
+def run_tasks(case: str, n: int) -> None:
+    """Run n tasks of a case."""
     fn, make_args = CASES[case]
     args = make_args()
     client = _core.Client(1, 1, 2, ARENA_BYTES)
     worker = _core.Worker(os.dup(client.memfd), 1, 2, ARENA_BYTES, 0)
     client.give_turn(0, 1)
-    gc.collect()
-    gc.disable()
     futures = [client.submit(fn, args, None) for _ in range(n)]
     client.stop()
     worker.run(1)
     results = [future.result() for future in futures]
     expected = fn(*args)
     assert len(results) == n and repr(results[0]) == repr(results[-1]) == repr(expected), results[-1]
+
+
+def run_here(case: str) -> None:
+    """Run a case with few tasks and with many, and end the process: what callgrind watches."""
+    gc.collect()
+    gc.disable()
+    run_tasks(case, SHORT)
+    run_tasks(case, LONG)
     os._exit(0)
 
 
-def inclusive(case: str, n: int) -> dict[str, int]:
-    """Return the instructions of each part, with all that it calls, of a run of n tasks.
+def inclusive(file: str) -> dict[str, int]:
+    """Return the instructions of each part, with all that it calls, as callgrind has written them to a file.
 
     Raises:
-        RuntimeError: If valgrind or the run fails, or a part is not found.
+        RuntimeError: If a part is not found.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        out = f"{folder}/callgrind.out"
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, __file__]
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
-        ran = subprocess.run([*command, "--run", case, str(n)], capture_output=True, text=True, env=environment)
-        if ran.returncode:
-            raise RuntimeError(f"valgrind ended with status {ran.returncode}:\n{ran.stderr}")
-        annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--show-percs=no", out]
-        text = subprocess.run(annotate, capture_output=True, text=True, check=True).stdout
+    annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--show-percs=no", file]
+    text = subprocess.run(annotate, capture_output=True, text=True, check=True).stdout
     found = {}
     for part, name in PARTS.items():
         counts = re.findall(rf"^ *([\d,]+) .*_core\.c:{name} ", text, re.MULTILINE)
@@ -110,8 +112,22 @@ def inclusive(case: str, n: int) -> dict[str, int]:
 
 
 def measure(case: str) -> dict[str, float]:
-    """Return the instructions a task of each part of a case."""
-    short, long = inclusive(case, SHORT), inclusive(case, LONG)
+    """Return the instructions a task of each part of a case.
+
+    Raises:
+        RuntimeError: If valgrind or the run fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = f"{folder}/callgrind.out"
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", f"--dump-before={DUMP}"]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        ran = subprocess.run(
+            [*command, sys.executable, __file__, "--run", case], capture_output=True, text=True, env=environment
+        )
+        if ran.returncode:
+            raise RuntimeError(f"valgrind ended with status {ran.returncode}:\n{ran.stderr}")
+        # The first file has what came before the first run, the second has that run, the last has the other.
+        short, long = inclusive(f"{out}.2"), inclusive(out)
     return {part: (long[part] - short[part]) / (LONG - SHORT) for part in PARTS}
 
 
@@ -121,10 +137,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--case", action="append", choices=CASES, help="one of the cases (default: all)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to FILE")
     parser.add_argument("--compare", metavar="FILE", type=Path, help="say how each differs from that in FILE")
-    parser.add_argument("--run", nargs=2, metavar=("CASE", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", metavar="CASE", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.run:
-        run_here(options.run[0], int(options.run[1]))
+        run_here(options.run)
     if not shutil.which("valgrind"):
         print("this needs valgrind (Debian: apt install valgrind)", file=sys.stderr)
         return 2

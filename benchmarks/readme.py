@@ -1,8 +1,8 @@
 """Writes the table and the picture of the README from a run that is kept in the repository, or checks that they are it.
 
-    python -m ringpool bench --start-method forkserver --json benchmarks/results.json   # measure
-    python benchmarks/readme.py                                                         # write
-    python benchmarks/readme.py --check                                                 # or compare
+    python -m ringpool bench --quick --rounds 5 --start-method forkserver --json benchmarks/results.json  # measure
+    python benchmarks/readme.py                                                                           # write
+    python benchmarks/readme.py --check                                                                   # or compare
 
 The table stands in README.md between the two markers below; the picture is docs/benchmarks.svg.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def metric_of(run: dict[str, Any], case: str, name: str) -> dict[str, Any]:
             if (each["name"], metric["name"]) == (case, name):
                 found: dict[str, Any] = metric
                 return found
-    sys.exit(f"The run has no {name} of {case}: measure all cases, without --quick.")
+    sys.exit(f"The run has no {name} of {case}: measure all cases, with NumPy and --start-method forkserver.")
 
 
 def with_unit(metric: dict[str, Any], contender: str) -> str:
@@ -75,27 +76,30 @@ def with_unit(metric: dict[str, Any], contender: str) -> str:
     return brief(value) + UNITS.get(metric["unit"], f" {metric['unit']}")
 
 
+def row(metric: dict[str, Any], says: str, first: str, other: str) -> str:
+    """Return the row of a metric, which says so if the first contender loses."""
+    ratio = page.numbers(metric["ratios"][other])
+    loses = ", a loss" if ratio and statistics.median(ratio) < 1 else ""
+    return f"| {says} | {with_unit(metric, other)} | {with_unit(metric, first)} | {spread(ratio)}{loses} |"
+
+
 def table(run: dict[str, Any]) -> str:
     """Return the table of the README, with the line under it that says where it was measured."""
     first, other = run["contenders"][:2]
     lines = [f"| | {other} | {first} | ratio |", "| --- | ---: | ---: | ---: |"]
     for case, name, says in ROWS:
         metric = metric_of(run, case, name)
-        ratio = page.numbers(metric["ratios"][other])
-        loses = ", a loss" if ratio and statistics.median(ratio) < 1 else ""
-        cells = [says, with_unit(metric, other), with_unit(metric, first), spread(ratio) + loses]
-        lines.append(f"| {' | '.join(cells)} |")
-    threads = metric_of(run, "io", "rate")
-    ratio = page.numbers(threads["ratios"]["threads"])
-    cells = ["waiting for 10 ms: threads, the right tool", with_unit(threads, "threads"), with_unit(threads, first)]
-    lines.append(f"| {' | '.join(cells)} | {spread(ratio)}, a loss |")
+        lines.append(row(metric, says, first, other))
+    lines.append(row(metric_of(run, "io", "rate"), "waiting for 10 ms: threads, the right tool", first, "threads"))
     machine = run["machine"]
+    command = re.sub(r" --(json|html) \S+", "", run["command"])
     lines += [
         "",
         f"Medians of {run['asked_rounds']} rounds, and ratios round by round with their range: {machine['cpus']} cores "
         f"({machine['cpu']}),",
         f"{run['workers']} workers, {run['start_method']}, {machine['system']}, CPython {machine['python']}, "
-        f"{machine['date'][:10]}, load at the start {machine['load']}.",
+        f"{machine['date'][:10]}, load at the start {machine['load']},",
+        f"`{command}`.",
         "",
         "![Ratios to the stdlib, case by case](docs/benchmarks.svg)",
     ]
@@ -103,10 +107,14 @@ def table(run: dict[str, Any]) -> str:
 
 
 def picture(run: dict[str, Any]) -> str:
-    """Return the picture: all ratios on one line, in colours for light and dark."""
-    chart = page.ratio_chart(run)
+    """Return the picture: all ratios on one line, in colours for light and dark.
+
+    It has a ground of its own: the page that shows it need not be as light or as dark as the reader's system says. It
+    has a width, since it would be as wide as the page without.
+    """
+    chart = page.ratio_chart(run).replace("<svg ", f'<svg width="{1.5 * charts.WIDTH:g}" ', 1)
     begin = chart.index(">") + 1
-    return f"{chart[:begin]}<style>{charts.STYLE}</style>{chart[begin:]}\n"
+    return f"{chart[:begin]}<style>{charts.STYLE}svg {{ background: var(--back); }}</style>{chart[begin:]}\n"
 
 
 def written(run: dict[str, Any], readme: str) -> str:

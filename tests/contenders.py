@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import shared_memory
 from typing import Any
 
 from ringpool.bench import contenders
@@ -41,7 +42,8 @@ def ending(workers: int, start_method: str) -> Iterator[Pool]:
 
 
 def hanging(workers: int, start_method: str) -> Iterator[Pool]:
-    """With a process in a session of its own."""
+    """With a process in a session of its own, and a block of memory that has a name."""
+    shared_memory.SharedMemory(create=True, size=1)
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     time.sleep(600)
     yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -72,12 +73,39 @@ def test_arguments_are_taken() -> None:
         "bench --workers 0",
         "bench --rounds x",
         "bench --start-method thread",
+        "bench --limit 0",
+        "bench --limit nan",
+        "bench --limit soon",
+        "bench --json same --html same",
+        "bench --json /no/such/folder/file",
+        "bench --html /",
     ],
 )
-def test_arguments_that_make_no_sense_exit_with_status_2(words: str) -> None:
+def test_arguments_that_make_no_sense_exit_with_status_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         parse(words.split())
     assert stopped.value.code == 2
+    assert "invalid" not in capsys.readouterr().err.replace("invalid choice", "")  # argparse's words for a bare error
+
+
+def test_a_file_that_cannot_be_written_is_refused_and_the_trial_leaves_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["bench", "--json", str(tmp_path)])
+    assert f"{tmp_path} cannot be written: Is a directory" in capsys.readouterr().err
+    old, new, pipe = tmp_path / "old", tmp_path / "new", tmp_path / "pipe"
+    old.write_text("kept until the end")
+    os.mkfifo(pipe)
+    assert parse(["bench", "--json", str(old), "--html", str(new)]).html == str(new)
+    assert old.read_text() == "kept until the end" and not new.exists()
+    assert parse(["bench", "--json", str(pipe)]).json == str(pipe)  # to open it would block
+
+
+def test_all_is_every_name() -> None:
+    options = parse(["bench", "--against", "all", "--cases", "all"])
+    assert options.cases == list(cases.CASES)
+    assert {"stdlib", "mp.Pool", "ray"} < set(options.against) and not {"ringpool", "threads"} & set(options.against)
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,10 +152,30 @@ def test_ratio_of_nothing_is_not_a_number() -> None:
 
 
 def test_spread_is_median_and_range() -> None:
-    assert report.spread([3.0, 1.0, 20000.0]) == "3.00 [1.00-20,000]"
-    assert report.spread([math.nan, 12.34]) == "12.3 [12.3-12.3]"
+    assert report.spread([3.0, 1.0, 20000.0]) == "3.00 [1.00-20.0k]"
+    assert report.spread([math.nan, 12.34]) == "12.3"
     assert report.spread([math.nan]) == "-"
     assert report.spread([]) == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (0, "0.00"),
+        (0.00123, "0.0012"),
+        (0.092, "0.09"),
+        (9.996, "10.0"),
+        (99.96, "100"),
+        (2005.4, "2,005"),
+        (9999.6, "10.0k"),
+        (815_836, "816k"),
+        (999_600, "1.00M"),
+        (1.2e9, "1.20G"),
+        (-12_345, "-12.3k"),
+    ],
+)
+def test_numbers_have_about_three_digits(value: float, says: str) -> None:
+    assert report.brief(value) == says
 
 
 def test_percentile_is_the_nearest_rank() -> None:
@@ -209,6 +257,23 @@ def test_warnings_say_when_cores_are_few_or_busy() -> None:
     report.machine.update(cpus=2, load=1.5)
     few, busy = report.warnings()
     assert "2 cores for 2 workers" in few and "busy" in busy
+    report.machine.update(cpus=1)
+    assert "1 core for 2 workers" in report.warnings()[0]
+
+
+def test_a_narrow_terminal_shows_every_digit() -> None:
+    from rich.console import Console
+
+    report = empty_report()
+    report.records.append(Record(cases.CASES["burst"], list(report.contenders)))
+    report.records[0].add(0, "ringpool", found(123.0))
+    report.records[0].add(1, "ringpool", found(456.0))
+    report.records[0].add(1, "stdlib", found(789.0))
+    console = Console(width=40, file=io.StringIO())
+    console.print(report.table())
+    text = console.file.getvalue()
+    assert "\u2026" not in text  # an ellipsis
+    assert all(len(line) <= 40 for line in text.splitlines())
 
 
 # ---- measurements, each in an interpreter of its own ----
@@ -246,8 +311,9 @@ def _command_line(entry: Path) -> bytes:
 
 
 def test_what_hangs_is_ended_with_all_that_it_has_started() -> None:
-    outcome = measure.take("burst", setting_of(odd.HANGING), 2.0)
-    assert outcome == Outcome("late", "TimeoutError: not done after 2 s")
+    # Long enough for it to have started all that; the fixture of all tests sees what is left in /dev/shm.
+    outcome = measure.take("burst", setting_of(odd.HANGING), 1.0)
+    assert outcome == Outcome("late", "TimeoutError: not done after 1 s")
     wait_until(lambda: sleepers() == [], "nothing left of it")
 
 
@@ -260,24 +326,35 @@ def test_what_a_library_cannot_do_is_said() -> None:
         cannot("reason")(1, 2)
 
 
+@pytest.mark.parametrize("name", ["mp.Pool", "loky", "mpire", "pebble", "joblib"])
+def test_every_library_that_is_there_does_what_it_is_asked_for(name: str) -> None:
+    if not CONTENDERS[name].installed():
+        pytest.skip(f"{name} is not installed")
+    for case in ("as_completed", "map", "chunked map"):
+        assert measure.take(case, setting_of(CONTENDERS[name]), LIMIT).kind == "found"
+    if CONTENDERS[name].after_a_kill:
+        outcome = measure.take("recovery", setting_of(CONTENDERS[name]), LIMIT)
+        assert outcome == Outcome("cannot", CONTENDERS[name].after_a_kill)
+
+
 @pytest.mark.deadline(240)
-def test_the_command_measures_every_case_of_every_contender(tmp_path: Path) -> None:
+def test_the_command_measures_every_case(tmp_path: Path) -> None:
     written = tmp_path / "out.json"
     drawn = tmp_path / "out.html"
-    words = command("--against", "stdlib,mp.Pool", "--json", str(written), "--html", str(drawn))
+    words = command("--json", str(written), "--html", str(drawn))
     done = subprocess.run([sys.executable, "-m", "ringpool", *words], capture_output=True, text=True, timeout=230)
     assert done.returncode == 0, done.stderr
     assert "round trip hot p99" in done.stdout and "ratio above 1" in done.stdout
     document = json.loads(written.read_text())
     assert document["format"] == 1 and not document["cut_short"]
-    assert document["contenders"] == ["ringpool", "stdlib", "mp.Pool"]
+    assert document["contenders"] == ["ringpool", "stdlib"]
     assert document["command"].startswith("python -m ringpool bench --quick")
     assert set(document["versions"]) == set(document["contenders"])
     by_name = {case["name"]: case for case in document["cases"]}
     assert list(by_name) == list(cases.CASES)
     for case in document["cases"]:
         assert case["metrics"], case["name"]
-        assert set(case["failures"]) <= {"mp.Pool"}, case
+        assert not case["failures"], case
         for metric in case["metrics"]:
             who = [*document["contenders"], *cases.CASES[case["name"]].also]
             assert list(metric["rounds"]) == who
@@ -285,10 +362,9 @@ def test_the_command_measures_every_case_of_every_contender(tmp_path: Path) -> N
             assert list(metric["ratios"]) == who[1:]
             (own,) = metric["rounds"]["ringpool"]
             assert own is not None and math.isfinite(own), (case["name"], metric)
-    assert set(by_name["asyncio"]["failures"]) == {"mp.Pool"}
     (hot, idle) = by_name["round trip"]["distributions"]
     assert [hot["name"], idle["name"]] == ["hot", "idle"]
-    for values in (*hot["rounds"]["ringpool"], *hot["rounds"]["mp.Pool"]):
+    for values in (*hot["rounds"]["ringpool"], *hot["rounds"]["stdlib"]):
         assert len(values) == len(hot["quantiles"]) and values == sorted(values)
     for name in ("payload", "grain", "scaling"):
         points = [metric["x"]["value"] for metric in by_name[name]["metrics"]]
@@ -308,7 +384,9 @@ def test_who_is_not_installed_is_named(
     monkeypatch.setattr(measure, "take", lambda *_: found())
     written = tmp_path / "out.json"
     assert main(command("--against", "loky,stdlib", "--cases", "burst", "--json", str(written))) == 0
-    assert "Not installed: loky." in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "Not installed: loky." in said.out
+    assert "Not installed: loky (pip install no_such_package)." in said.err
     document = json.loads(written.read_text())
     assert (document["missing"], document["contenders"]) == (["loky"], ["ringpool", "stdlib"])
 
@@ -322,9 +400,30 @@ def test_a_wrong_result_exits_with_status_1_and_says_whose_it_is(
     assert "stdlib gave a wrong answer" in capsys.readouterr().out
 
 
-def test_ctrl_c_leaves_what_was_measured(tmp_path: Path) -> None:
-    written = tmp_path / "out.json"
-    words = ["bench", "--cases", "burst,io", "--rounds", "50", "--scale", "0.1", "--json", str(written)]
+def test_files_are_written_before_the_table_and_one_that_cannot_be_does_not_cost_the_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def gone(report: Report) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(measure, "take", lambda *_: found())
+    drawn = tmp_path / "out.html"
+    words = command("--cases", "burst", "--json", "/dev/full", "--html", str(drawn))
+    assert main(words) == 1
+    assert "/dev/full cannot be written: No space left on device" in capsys.readouterr().err
+    assert drawn.read_text().startswith("<!doctype html>")
+    drawn.unlink()
+    monkeypatch.setattr(Report, "table", gone)
+    with pytest.raises(BrokenPipeError):
+        main(words)
+    assert drawn.exists()
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_what_was_measured(signal_: signal.Signals, tmp_path: Path) -> None:
+    written, drawn = tmp_path / "out.json", tmp_path / "out.html"
+    files = ["--json", str(written), "--html", str(drawn)]
+    words = ["bench", "--cases", "burst,io", "--rounds", "50", "--scale", "0.1", *files]
     process = subprocess.Popen(
         [sys.executable, "-m", "ringpool", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -336,13 +435,14 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path: Path) -> None:
         return len(begun) >= 3
 
     wait_until(three_have_begun, "the third measurement")
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal_)
     output, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "cut short" in output
     document = json.loads(written.read_text())
     assert document["cut_short"]
+    assert "The run was cut short" in drawn.read_text()
     (metric,) = document["cases"][0]["metrics"]
     assert sum(value is not None for rounds in metric["rounds"].values() for value in rounds) >= 2
     wait_until(

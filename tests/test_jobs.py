@@ -122,6 +122,19 @@ def test_the_simulation_gives_the_same_digits_with_any_executor_workers_and_star
     assert len({re.findall(r"price (\d\.\d{10,}) ", each.stdout)[0] for each in done}) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["simulation --draws 0", "simulation --draws 999", "dataset --rows 0", "images --size x", "images --workers 0"],
+)
+def test_numbers_that_make_no_sense_are_errors(load, monkeypatch, capsys, words):
+    job, *options = words.split()
+    monkeypatch.setattr(sys, "argv", [job, *options])
+    with pytest.raises(SystemExit) as ended:
+        load(job).main()
+    assert ended.value.code == 2
+    assert re.search("must be at least|no whole number of at least", capsys.readouterr().err)
+
+
 def test_an_unknown_executor_is_an_error_that_names_those_there_are():
     said = run("simulation", "--executor", "nobody", code=2).stderr
     assert all(name in said for name in ("ringpool", "stdlib", "mp.Pool", "threads", "serial", "loky", "mpire"))

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from executors import WrongResult, add_arguments, open_pool
+from executors import WrongResult, add_arguments, open_pool, positive
 
 SAMPLE = 30  # so many source files are counted again, by other means
 SHOPS, MOST, CENTS = 100, 7, 10_000
@@ -179,9 +179,9 @@ def main() -> None:
     """Count, check and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--files", type=int, help="take only so many source files; default: all")
-    parser.add_argument("--rows", type=int, default=4_000_000, help="of the CSV file; default: %(default)s")
-    parser.add_argument("--block", type=int, default=1 << 18, help="bytes of it in a task; default: %(default)s")
+    parser.add_argument("--files", type=positive, help="take only so many source files; default: all")
+    parser.add_argument("--rows", type=positive, default=4_000_000, help="of the CSV file; default: %(default)s")
+    parser.add_argument("--block", type=positive, default=1 << 18, help="bytes of it in a task; default: %(default)s")
     arguments = parser.parse_args()
     paths = sources(arguments.files)
     with tempfile.TemporaryDirectory() as scratch:

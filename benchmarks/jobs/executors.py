@@ -101,7 +101,9 @@ def _joblib(workers: int, method: str | None) -> Opened:
 
 
 def _mpire(workers: int, method: str | None) -> Opened:
-    with _package("mpire").WorkerPool(workers, start_method=method or multiprocessing.get_start_method()) as pool:
+    method = method or multiprocessing.get_start_method()
+    # It would start other workers for each map.
+    with _package("mpire").WorkerPool(workers, start_method=method, keep_alive=True) as pool:
         # It would spread an item that is a tuple over the arguments, and join results that are arrays.
         yield Pool(lambda fn, items: pool.map(fn, [(item,) for item in items], concatenate_numpy_output=False))
 
@@ -142,8 +144,18 @@ def open_pool(name: str, workers: int, start_method: str | None = None) -> conte
     return contextlib.contextmanager(EXECUTORS[name])(workers, start_method)
 
 
+def positive(text: str) -> int:
+    """Return a whole number of at least 1, for `argparse`."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return number
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all jobs have: `--executor`, `--workers` and `--start-method`."""
     parser.add_argument("--executor", default="ringpool", choices=EXECUTORS)
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="default: one for each core")
+    parser.add_argument(
+        "--workers", type=positive, default=multiprocessing.cpu_count(), help="default: one for each core"
+    )
     parser.add_argument("--start-method", choices=multiprocessing.get_all_start_methods(), help="default: Python's")

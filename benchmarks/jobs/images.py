@@ -23,7 +23,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from executors import WrongResult, add_arguments, open_pool
+from executors import WrongResult, add_arguments, open_pool, positive
 from PIL import Image, ImageOps
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -142,9 +142,9 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--folder", type=Path, help="the pictures to take; default: those of the installed packages")
     parser.add_argument("--out", type=Path, help="the folder to write to; default: one that is removed at the end")
-    parser.add_argument("--size", type=int, default=512, help="pixels a side; default: %(default)s")
+    parser.add_argument("--size", type=positive, default=512, help="pixels a side; default: %(default)s")
     parser.add_argument("--format", default="JPEG", choices=["JPEG", "PNG", "WEBP"])
-    parser.add_argument("--times", type=int, help="take each picture so often; default: 1 with --folder, else 40")
+    parser.add_argument("--times", type=positive, help="take each picture so often; default: 1 with --folder, else 40")
     arguments = parser.parse_args()
     size, kind = arguments.size, arguments.format
     with tempfile.TemporaryDirectory() as scratch:

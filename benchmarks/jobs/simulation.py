@@ -24,12 +24,13 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from executors import WrongResult, add_arguments, open_pool
+from executors import WrongResult, add_arguments, open_pool, positive
 
 SHARE, STRIKE = 100.0, 105.0  # prices
 RATE, VOLATILITY = 0.03, 0.2  # a year
 YEARS, MONTHS = 1.0, 12
 SAMPLE = 20  # so many blocks are simulated again in this process
+FEWEST = 1000  # draws
 ERRORS = 5.0  # standard errors; chance goes beyond in one run of two million
 
 
@@ -119,10 +120,12 @@ def main() -> None:
     """Simulate, check and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--draws", type=int, default=10_000_000, help="paths of the price; default: %(default)s")
-    parser.add_argument("--block", type=int, default=2_000, help="draws in a task, which the digits depend on")
+    parser.add_argument("--draws", type=positive, default=10_000_000, help="paths of the price; default: %(default)s")
+    parser.add_argument("--block", type=positive, default=2_000, help="draws in a task, which the digits depend on")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.draws < FEWEST:
+        parser.error(f"--draws must be at least {FEWEST}: fewer do not tell how far off the price may be")
     blocks = cut(arguments.draws, arguments.block)
 
     start = time.perf_counter()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
+import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 
@@ -14,17 +17,45 @@ from .machine import usable_cpus
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
     return number
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return seconds
+
+
+def _writable(path: str) -> str:
+    """Return the path of a file that can be written; who cannot write it learns that before an hour of measuring."""
+    try:
+        there = os.path.lexists(path)
+        if there and os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
+            return path  # to open it would wait for who reads it
+        # Nothing but an attempt tells: modes say nothing to root, nor of a file system that is read only.
+        with open(path, "ab"):
+            pass
+        if not there:
+            os.unlink(path)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
 def _names(kind: str, known: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return what parses names with commas between, each once."""
+    """Return what parses names with commas between, each once; "all" is every one."""
 
     def parse_names(text: str) -> list[str]:
         names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        if names == ["all"]:
+            return list(known)
         unknown = [name for name in names if name not in known]
         if unknown or not names:
             raise argparse.ArgumentTypeError(
@@ -57,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         type=_names("case", list(CASES)),
         default=list(CASES),
         metavar="NAME,...",
-        help="only these cases (default: all)",
+        help="only these of the cases below (default: all)",
     )
     against = [contender.name for contender in CONTENDERS.values() if contender != FIRST and not contender.threads]
     command.add_argument(
@@ -65,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         type=_names("contender", against),
         default=["stdlib"],
         metavar="NAME,...",
-        help=f"compare with these, where they are installed: {', '.join(against)} (default: stdlib)",
+        help=f"compare with these, where they are installed: {', '.join(against)}, or all (default: stdlib)",
     )
     command.add_argument(
         "--workers",
@@ -88,13 +119,15 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--limit",
-        type=float,
+        type=_seconds,
         default=120.0,
         metavar="SECONDS",
         help="end a measurement that takes longer, and note it (default: %(default)g)",
     )
-    command.add_argument("--json", metavar="FILE", help="write every round to this file")
-    command.add_argument("--html", metavar="FILE", help="write a page with charts to this file, which needs no network")
+    command.add_argument("--json", type=_writable, metavar="FILE", help="write every round to this file")
+    command.add_argument(
+        "--html", type=_writable, metavar="FILE", help="write a page with charts to this file, which needs no network"
+    )
     command.add_argument("--scale", type=float, default=1.0, help=argparse.SUPPRESS)
     return top
 
@@ -112,8 +145,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         SystemExit: After `--help` and `--version`, and with status 2 if the arguments make no sense.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(words)
+    top = parser()
+    options = top.parse_args(words)
     options.words = words
+    if options.json is not None and options.json == options.html:
+        top.error("--json and --html name the same file")
     if options.rounds is None:
         options.rounds = 3 if options.quick else 5
     return options

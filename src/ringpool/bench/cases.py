@@ -611,8 +611,8 @@ def _recovery(setting: Setting, found: Found) -> None:
     10 ms, half of them submitted before the one that kills and half of them after it.
     """
     contender = setting.contender
-    if contender.loses_the_killed:
-        raise Cannot(f"the result of a task whose worker is killed never comes from {contender.name}")
+    if contender.after_a_kill:
+        raise Cannot(contender.after_a_kill)
 
     def await_death(pool: Pool, victim: Any) -> None:
         try:

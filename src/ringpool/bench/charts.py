@@ -7,14 +7,17 @@ contender also has a marker of its own, for whom colours do not tell apart. Ever
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 46, 46  # around the area of the curves
-LINE, ROW = 16, 20  # heights of a line of the legend, and of a row of ratios
-NAMES = 250  # width of their names
+WIDTH, HEIGHT = 480, 320  # small enough for letters to be read on a telephone, where a chart is 376 pixels wide
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 52, 46  # around the area of the curves
+LINE, ROW = 16, 20  # heights of a line of the title or of the legend, and of a row of ratios
+NEXT = 5  # from one marker of a row to that below it
+TITLE = 54  # letters in a line of the title
+NAMES = 190  # width of the names of rows
 COLOURS = 10
 
 STYLE = """
@@ -142,24 +145,28 @@ def marker(x: float, y: float, colour: int, says: str = "") -> str:
     return f'<{shape} {place} class="c{colour % COLOURS}">{tip}</{shape}>'
 
 
-def legend(names: Sequence[tuple[str, int]]) -> tuple[str, float]:
-    """Return markers with names, in as many lines as they need, and the height of those beyond the first."""
+def heading(title: str, names: Sequence[tuple[str, int]]) -> tuple[str, float]:
+    """Return the title, below it markers with names, in as many lines as they need, and where what follows begins."""
     parts = []
-    x, y = 8.0, 36.0
+    lines = textwrap.wrap(title, TITLE) or [""]
+    for number, line in enumerate(lines):
+        parts.append(f'<text x="8" y="{17 + number * LINE}" class="title">{escape(line)}</text>')
+    more = (len(lines) - 1) * LINE
+    x, y = 8.0, 36.0 + more
     for name, colour in names:
         width = 26 + 7 * len(name)
         if x + width > WIDTH and x > 8:
             x, y = 8.0, y + LINE
         parts.append(marker(x + 5, y - 4, colour) + f'<text x="{x + 14:.1f}" y="{y:.1f}">{escape(name)}</text>')
         x += width
-    return "".join(parts), y - 36
+    return "".join(parts), y - 36 + TOP
 
 
 def svg(kind: str, title: str, width: float, height: float, parts: Sequence[str]) -> str:
     """Return the picture around its parts, with the title that is read aloud."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" class="chart {kind}" role="img" '
-        f'aria-label="{escape(title)}"><text x="8" y="17" class="title">{escape(title)}</text>{"".join(parts)}</svg>'
+        f'aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )
 
 
@@ -180,14 +187,14 @@ def curves(kind: str, title: str, x_axis: Axis, y_axis: Axis, drawn: Sequence[Cu
     def across(value: float) -> float:
         return LEFT + x_axis.share(value) * (WIDTH - LEFT - RIGHT)
 
-    names, more = legend([(curve.name, curve.colour) for curve in drawn])
-    top, height = TOP + more, HEIGHT + more
+    above_all, top = heading(title, [(curve.name, curve.colour) for curve in drawn])
+    height = HEIGHT + top - TOP
     bottom = height - BOTTOM
 
     def up(value: float) -> float:
         return bottom - y_axis.share(value) * (bottom - top)
 
-    parts = [names]
+    parts = [above_all]
     for value, says in y_axis.ticks:
         y = up(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -236,7 +243,7 @@ class Ratio:
 
 
 def ratios(kind: str, title: str, first: str, drawn: Sequence[Ratio]) -> str:
-    """Return a chart with a row for each question, and in it a marker for each other contender.
+    """Return a chart with a row for each question, and in it a marker for each other contender, one below the other.
 
     Args:
         kind: A word that tells this chart from others in the page.
@@ -251,14 +258,14 @@ def ratios(kind: str, title: str, first: str, drawn: Sequence[Ratio]) -> str:
     names = list(dict.fromkeys((ratio.name, ratio.colour) for ratio in drawn))
     ends = [end for ratio in drawn for end in (ratio.point.low, ratio.point.high)]
     axis = decades(f"times better than the other: {first} wins right of 1, and loses left of it", [*ends, 0.7, 1.4])
-    key, more = legend(names)
-    top = TOP + more
-    bottom = top + 6 + ROW * len(rows)
+    above_all, top = heading(title, names)
+    row = ROW if len(names) == 1 else max(ROW, 8 + NEXT * len(names))
+    bottom = top + 6 + row * len(rows)
 
     def across(value: float) -> float:
         return NAMES + axis.share(value) * (WIDTH - NAMES - RIGHT)
 
-    parts = [key]
+    parts = [above_all]
     for value, says in axis.ticks:
         x = across(value)
         line = "even" if value == 1 else "grid"
@@ -269,12 +276,14 @@ def ratios(kind: str, title: str, first: str, drawn: Sequence[Ratio]) -> str:
     parts.append(
         f'<text class="quiet" x="{WIDTH - RIGHT}" y="{bottom + 36:.1f}" text-anchor="end">{escape(axis.label)}</text>'
     )
-    heights = {row: top + 6 + ROW * (number + 0.5) for number, row in enumerate(rows)}
-    for row, y in heights.items():
-        parts.append(f'<text x="{NAMES - 10}" y="{y + 4:.1f}" text-anchor="end">{escape(row)}</text>')
-        parts.append(f'<line class="grid" x1="{NAMES}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    heights = {name: top + 6 + row * (number + 0.5) for number, name in enumerate(rows)}
+    lanes = {name: NEXT * (number - (len(names) - 1) / 2) for number, (name, _) in enumerate(names)}
+    for name, y in heights.items():
+        parts.append(f'<text x="{NAMES - 10}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
+        edge = y if len(names) == 1 else y + row / 2  # one line carries its markers, several are parted by lines
+        parts.append(f'<line class="grid" x1="{NAMES}" x2="{WIDTH - RIGHT}" y1="{edge:.1f}" y2="{edge:.1f}"/>')
     for ratio in drawn:
-        y, point = heights[ratio.row], ratio.point
+        y, point = heights[ratio.row] + lanes[ratio.name], ratio.point
         tone = f"c{ratio.colour % COLOURS}"
         left, right = across(point.low), across(point.high)
         parts.append(f'<line class="range {tone}" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')

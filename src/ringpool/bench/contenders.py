@@ -82,7 +82,7 @@ class Contender:
         target: Where its generator function is, as "module:attribute", so that a fresh interpreter can find it. It
             takes the number of workers and the start method, and yields one `Pool`.
         starts_itself: Whether it starts workers in its own way, whatever `--start-method` says.
-        loses_the_killed: Whether the result of a task whose worker is killed never comes.
+        after_a_kill: Why nobody can wait for what comes after a worker's death; "" where one can.
         threads: Whether its workers are threads of the calling process.
     """
 
@@ -90,7 +90,7 @@ class Contender:
     package: str
     target: str
     starts_itself: bool = False
-    loses_the_killed: bool = False
+    after_a_kill: str = ""
     threads: bool = False
 
     def open(self, workers: int, start_method: str) -> contextlib.AbstractContextManager[Pool]:
@@ -194,8 +194,11 @@ def pebble(workers: int, start_method: str) -> Opened:
 
 
 def mpire(workers: int, start_method: str) -> Opened:
-    """Open mpire's pool. Items go in tuples of one: it would spread an item that is a tuple over the arguments."""
-    with importlib.import_module("mpire").WorkerPool(workers, start_method=start_method) as pool:
+    """Open mpire's pool, which would start other workers for each map if it were not told to keep them alive.
+
+    Items go in tuples of one: it would spread an item that is a tuple over the arguments.
+    """
+    with importlib.import_module("mpire").WorkerPool(workers, start_method=start_method, keep_alive=True) as pool:
 
         def alone(items: Sequence[Any]) -> list[tuple[Any]]:
             return [(item,) for item in items]
@@ -312,9 +315,19 @@ CONTENDERS: dict[str, Contender] = {
     for contender in (
         Contender("ringpool", "ringpool", f"{__name__}:ringpool"),
         Contender("stdlib", "", f"{__name__}:stdlib"),
-        Contender("mp.Pool", "", f"{__name__}:mp_pool", loses_the_killed=True),
+        Contender(
+            "mp.Pool",
+            "",
+            f"{__name__}:mp_pool",
+            after_a_kill="the result of a task whose worker is killed never comes from mp.Pool",
+        ),
         Contender("loky", "loky", f"{__name__}:loky", starts_itself=True),
-        Contender("mpire", "mpire", f"{__name__}:mpire"),
+        Contender(
+            "mpire",
+            "mpire",
+            f"{__name__}:mpire",
+            after_a_kill="after a worker's death mpire's pool takes tasks, and their results never come",
+        ),
         Contender("pebble", "pebble", f"{__name__}:pebble"),
         Contender("joblib", "joblib", f"{__name__}:joblib", starts_itself=True),
         Contender("dask", "distributed", f"{__name__}:dask", starts_itself=True),

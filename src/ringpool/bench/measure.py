@@ -24,6 +24,7 @@ from .cases import CASES, Found, Setting, WrongAnswer
 from .contenders import Cannot, Contender
 
 _MARK = "RINGPOOL_BENCH_MEASUREMENT"
+_TRACKERS_S = 3.0  # for what takes milliseconds, and longer where large files are removed
 
 
 @dataclass(frozen=True)
@@ -86,19 +87,25 @@ def take(case: str, setting: Setting, limit_s: float) -> Outcome:
 
 
 def _kill_all(session: int, mark: str) -> None:
-    """Kill all processes of a session, and those which have left it and carry its mark in their environment."""
+    """Kill all processes of a session, and those which have left it and carry its mark in their environment.
+
+    The resource trackers of multiprocessing and of loky end by themselves when all others are gone, and remove what
+    those have left in /dev/shm. They are killed only if they do not.
+    """
     line = f"{_MARK}={mark}".encode()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+    begin = time.monotonic()
+    while time.monotonic() < begin + 10:
         found = 0
+        patient = time.monotonic() < begin + _TRACKERS_S
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):  # one that has just ended, or another user's
                 state, _, _, belongs = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
                 if state not in "ZX" and (int(belongs) == session or line in (entry / "environ").read_bytes()):
-                    os.kill(int(entry.name), signal.SIGKILL)
                     found += 1
+                    if not (patient and b"resource_tracker" in (entry / "cmdline").read_bytes()):
+                        os.kill(int(entry.name), signal.SIGKILL)
         if not found:
             return
         time.sleep(0.002)

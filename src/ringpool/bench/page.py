@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from . import charts
-from .report import brief, spread
+from .report import brief, counted, spread
 
 STYLE = """
 body { background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 24px;
@@ -22,13 +22,15 @@ body { background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, san
 h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 36px 0 8px; }
 p { margin: 6px 0; max-width: 80ch; } .quiet { color: var(--quiet); } .loses { color: var(--c4); font-weight: 600; }
 code { background: var(--panel); padding: 1px 5px; border-radius: 4px; overflow-wrap: anywhere; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 16px; }
-.chart { width: 100%; height: auto; background: var(--panel); border-radius: 8px; box-sizing: border-box; }
+.charts { columns: 3 400px; column-gap: 16px; margin: 16px 0; }
+.chart { display: block; width: 100%; height: auto; background: var(--panel); border-radius: 8px; margin-bottom: 16px;
+  break-inside: avoid; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
 th, td { text-align: right; padding: 3px 10px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--quiet); font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; } dd { margin: 0; }
 dt { color: var(--quiet); }
+@media (max-width: 600px) { body { padding: 12px; } }
 """
 
 
@@ -99,6 +101,10 @@ def latency_chart(run: dict[str, Any], distribution: dict[str, Any], title: str)
     return charts.curves("latency", title, x_axis, y_axis, curves)
 
 
+# What stands at the axes, where the name in the JSON would not do.
+LABELS = {"payload": "size of the argument", "grain": "length of a task", "%": "work's share of the workers' time, %"}
+
+
 def place(unit: str, value: float) -> str:
     """Write the place in a sweep: seconds and bytes by their usual multiples."""
     if unit == "s":
@@ -138,9 +144,11 @@ def sweep_charts(run: dict[str, Any], case: dict[str, Any]) -> list[str]:
         ends = [end for curve in curves for point in curve.points for end in (point.low, point.high)]
         share = unit == "%"
         wide = not share and min(ends) > 0 and max(ends) > 20 * min(ends)
-        y_axis = charts.decades(unit, ends) if wide else charts.linear(unit, [*ends, 100] if share else ends)
-        title = f"{case['name']}, {name}" if len(series) > 1 else case["question"]
-        drawn.append(charts.curves(case["name"], title, charts.places(x["name"], ticks), y_axis, curves))
+        label = LABELS.get(unit, unit)
+        y_axis = charts.decades(label, ends) if wide else charts.linear(label, [*ends, 100] if share else ends)
+        title = f"{case['question']} ({name})" if len(series) > 1 else case["question"]
+        x_axis = charts.places(LABELS.get(x["name"], x["name"]), ticks)
+        drawn.append(charts.curves(case["name"], title, x_axis, y_axis, curves))
     return drawn
 
 
@@ -151,6 +159,8 @@ def table(run: dict[str, Any], case: dict[str, Any]) -> str:
     rows = []
     for metric in case["metrics"]:
         for contender, values in metric["rounds"].items():
+            if not numbers(values) and contender != run["contenders"][0]:
+                continue  # why not stands below the table
             ratio = numbers(metric["ratios"].get(contender, []))
             loses = ratio and statistics.median(ratio) < 1
             cells = [
@@ -179,10 +189,10 @@ def render(run: dict[str, Any]) -> str:
     """
     machine = run["machine"]
     facts = {
-        "machine": f"{machine['cpu']}, {machine['cpus']} cores, {machine['memory'] / (1 << 30):.1f} GiB",
+        "machine": f"{machine['cpu']}, {counted(machine['cpus'], 'core')}, {machine['memory'] / (1 << 30):.1f} GiB",
         "system": f"{machine['system']}, Python {machine['python']}",
         "contenders": ", ".join(f"{name} {version}".strip() for name, version in run["versions"].items()),
-        "pools": f"{run['workers']} workers, {run['start_method']}",
+        "pools": f"{counted(run['workers'], 'worker')}, {run['start_method']}",
         "rounds": f"{run['asked_rounds']}{', the smaller sizes (--quick)' if run['quick'] else ''}",
         "date": f"{machine['date']}, load at the start {machine['load']}",
     }
@@ -201,7 +211,8 @@ def render(run: dict[str, Any]) -> str:
     body.append(f'<div class="charts">{ratio_chart(run)}')
     for case in run["cases"]:
         for distribution in case["distributions"]:
-            body.append(latency_chart(run, distribution, f"{case['name']}: {distribution['name']}"))
+            title = f"{case['name']}, {distribution['name']}: how long, by percentile"
+            body.append(latency_chart(run, distribution, title))
         body += sweep_charts(run, case)
     body.append("</div>")
     for case in run["cases"]:

@@ -24,6 +24,7 @@ from .measure import Outcome
 if TYPE_CHECKING:
     from rich.table import Table
 
+_SIZES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 BUSY_LOAD = 0.5  # a core; arbitrary: above it one measurement in two shares a core with something else
 
 
@@ -45,20 +46,30 @@ def ratios(first: Sequence[float], other: Sequence[float], higher_is_better: boo
 
 
 def brief(value: float) -> str:
-    """Write a number with about three digits that matter."""
+    """Write a number with about three digits that matter: 0.004, 0.12, 3.46, 250, 2,005, 10.4k, 1.51M."""
     if math.isnan(value):
         return "-"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    if 0 < abs(value) < 0.0095:
+        return f"{value:.2g}"
+    size, letter = next((pair for pair in _SIZES if abs(value) >= max(0.9995 * pair[0], 9999.5)), (1.0, ""))
+    value /= size
+    digits = next((digits for least, digits in ((99.95, 0), (9.995, 1)) if abs(value) >= least), 2)
+    return f"{value:,.{digits}f}{letter}"
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write numbers as "median [min-max]"; "-" if there is none."""
+    """Write numbers as "median [min-max]", one alone as it is; "-" if there is none."""
     numbers = [value for value in values if not math.isnan(value)]
     if not numbers:
         return "-"
+    if len(numbers) == 1:
+        return brief(numbers[0])
     return f"{brief(statistics.median(numbers))} [{brief(min(numbers))}-{brief(max(numbers))}]"
+
+
+def counted(number: int, what: str) -> str:
+    """Write a number of things: "1 round", "2 rounds"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass
@@ -181,9 +192,14 @@ class Report:
         cpus, load = self.machine["cpus"], self.machine["load"]
         found = []
         if cpus < self.workers + 1:
-            found.append(f"{cpus} cores for {self.workers} workers and their parent: they share, and numbers vary.")
+            found.append(
+                f"{counted(cpus, 'core')} for {counted(self.workers, 'worker')} and their parent: "
+                "they share, and numbers vary."
+            )
         if load > BUSY_LOAD * cpus:
-            found.append(f"The machine is busy: its load was {load} on {cpus} cores at the start, and numbers vary.")
+            found.append(
+                f"The machine is busy: its load was {load} on {counted(cpus, 'core')} at the start, and numbers vary."
+            )
         return found
 
     def notes(self) -> list[str]:
@@ -195,9 +211,10 @@ class Report:
         """Return one line on what ran where."""
         versions = ", ".join(f"{name} {version}" for name, version in self.contenders.items() if name != "stdlib")
         return (
-            f"{self.machine['cpu']}, {self.machine['cpus']} cores, {self.machine['system']}; "
+            f"{self.machine['cpu']}, {counted(self.machine['cpus'], 'core')}, {self.machine['system']}; "
             f"Python {self.machine['python']}, {versions}; {self.start_method}, "
-            f"{self.workers} workers, {self.asked_rounds} rounds{', quick' if self.quick else ''}; "
+            f"{counted(self.workers, 'worker')}, {counted(self.asked_rounds, 'round')}"
+            f"{', quick' if self.quick else ''}; "
             f"load at the start {self.machine['load']}"
         )
 
@@ -228,10 +245,11 @@ class Report:
         table = Table(caption=Text(f"median [min-max] of all rounds; a ratio above 1 says that {self.first} is better"))
         table.add_column("case", overflow="fold")
         table.add_column("unit", overflow="fold")
-        table.add_column(self.first, justify="right")
-        table.add_column("against")
-        table.add_column("", justify="right")
-        table.add_column("ratio", justify="right")
+        # What a narrow terminal has no room for goes to the next line: half a number would be another number.
+        table.add_column(self.first, justify="right", overflow="fold")
+        table.add_column("against", overflow="fold")
+        table.add_column("", justify="right", overflow="fold")
+        table.add_column("ratio", justify="right", overflow="fold")
         for record in self.records:
             for metric in record.metrics():
                 label, unit = f"{record.case.name} {metric['name']}", metric["unit"]

@@ -8,9 +8,11 @@ that fails, or takes too long, is noted, and the next one is taken.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import measure, page
@@ -57,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         options: As the command line has parsed them.
 
     Returns:
-        The exit status: 0, 1 if a result was wrong or ringpool failed, 130 if interrupted.
+        The exit status: 0, 1 if a result was wrong, ringpool failed or a file could not be written, 130 if interrupted.
     """
     try:
         from rich.console import Console
@@ -68,10 +70,11 @@ def run(options: argparse.Namespace) -> int:
 
     asked = [CONTENDERS[name] for name in options.against]
     there = [FIRST, *(contender for contender in asked if contender.installed())]
+    absent = [contender for contender in asked if not contender.installed()]
     found = Report(
         command=" ".join(["python -m ringpool", *options.words]),
         contenders={contender.name: contender.version() for contender in there},
-        missing=[contender.name for contender in asked if not contender.installed()],
+        missing=[contender.name for contender in absent],
         workers=options.workers,
         start_method=options.start_method,
         asked_rounds=options.rounds,
@@ -82,8 +85,9 @@ def run(options: argparse.Namespace) -> int:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in found.warnings():
         errors.print(f"Warning: {line}", markup=False)
-    if found.missing:
-        errors.print(f"Not installed: {', '.join(found.missing)}.", markup=False)
+    if absent:
+        packages = " ".join(contender.package for contender in absent)
+        errors.print(f"Not installed: {', '.join(found.missing)} (pip install {packages}).", markup=False)
 
     # No refresh from a thread: it would take time from what is measured.
     with Progress(
@@ -105,18 +109,43 @@ def run(options: argparse.Namespace) -> int:
             progress.update(bar, advance=1, description=step, refresh=True)
 
         try:
-            fill(found, options.cases, options.scale, options.limit, tell)
+            with _ended_as_by_ctrl_c():
+                fill(found, options.cases, options.scale, options.limit, tell)
         except KeyboardInterrupt:
             found.cut_short = True
 
+    # The files come first: who reads the table may have closed the pipe.
+    files: dict[str, str] = {}
+    if options.json is not None:
+        files[options.json] = json.dumps(found.as_json(), indent=1) + "\n"
+    if options.html is not None:
+        files[options.html] = page.render(found.as_json())
+    unwritten = False
+    for path, text in files.items():
+        try:
+            Path(path).write_text(text)
+        except OSError as error:
+            errors.print(f"{path} cannot be written: {error.strerror}", markup=False)
+            unwritten = True
     out.print(found.headline(), markup=False, soft_wrap=True)
     out.print(found.table())
     for line in found.summary():
         out.print(line, markup=False, soft_wrap=True)
-    if options.json is not None:
-        Path(options.json).write_text(json.dumps(found.as_json(), indent=1) + "\n")
-    if options.html is not None:
-        Path(options.html).write_text(page.render(found.as_json()))
     if found.cut_short:
         return 130
-    return 1 if found.wrong() else 0
+    return 1 if unwritten or found.wrong() else 0
+
+
+@contextlib.contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, and the end of the terminal, do what Ctrl-C does: no measurement is left, and what there is is kept.
+
+    Whoever has them ignored (`nohup`) or handled keeps that.
+    """
+    ends = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    before = {each: signal.signal(each, signal.default_int_handler) for each in ends}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
