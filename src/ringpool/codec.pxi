@@ -95,6 +95,7 @@ cdef enum:
     LEAST_STREAM = 32768   # bytes; less is written before a worker that is awake has seen the task
     PIECE = 16384          # bytes that are written between two stores, and what a reader lags behind
     FORETOLD = 320         # bytes: no tag, with its lengths and dimensions, is longer
+    ALWAYS_MAPPED = 33554432  # bytes: malloc() of the C library takes nothing larger from its heap. See mallopt(3)
 
 cdef struct Stream:
     const unsigned char *begin   # of the value; NULL: there is no stream
@@ -131,9 +132,18 @@ cdef inline void arrive(const unsigned char *p, Py_ssize_t n) noexcept:
         _incoming.seen = rp_pool_await_bytes(<const rp_word *>_incoming.head, want)
 
 
+cdef inline void prepare(void *p, Py_ssize_t n) noexcept:
+    """Asks for huge pages for memory of an object that has just been made. The C library maps so large a piece anew each
+    time, and to touch its pages one by one would cost several times as much as to copy into them."""
+    cdef uint64_t begin = whole_pages(<uint64_t>p), end = (<uint64_t>p + n) & ~<uint64_t>4095
+    if n >= ALWAYS_MAPPED:
+        rp_os_ask_huge(<void *>begin, end - begin, True)
+
+
 cdef inline void fetch(void *to, const unsigned char *p, Py_ssize_t n) noexcept:
     """memcpy() of a part of a value, which may be a stream, as it comes."""
     cdef Py_ssize_t at = 0, piece
+    prepare(to, n)
     if p < _incoming.begin or p >= _incoming.end:
         memcpy(to, p, n)
         return
@@ -827,8 +837,12 @@ cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
 
 cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly):
     if readonly:
-        return PyBytes_FromStringAndSize(<const char *>p, n)
-    return PyByteArray_FromStringAndSize(<const char *>p, n)
+        copy = PyBytes_FromStringAndSize(NULL, n)
+        fetch(PyBytes_AS_STRING(copy), p, n)
+    else:
+        copy = PyByteArray_FromStringAndSize(NULL, n)
+        fetch(PyByteArray_AS_STRING(copy), p, n)
+    return copy
 
 
 cdef dict own_reducers():

@@ -20,6 +20,7 @@ cdef extern from "os.h" nogil:
     int rp_os_nap(uint64_t ns)
     uint64_t rp_os_own_memory()
     void rp_os_tell(int eventfd)
+    void rp_os_ask_huge(void *base, uint64_t bytes, bint wanted)
     int rp_os_inherit(void *base, uint64_t bytes, int inherited)
     int rp_os_move(void *from_, uint64_t bytes, void *to)
     int rp_os_reserve(uint64_t bytes, void **base)
