@@ -32,7 +32,7 @@ import ringpool.future  # noqa: F401 (it tells the core what a future is)
 from ringpool import _core
 
 SHORT, LONG = 100, 500  # tasks: fewer than a ring holds
-ARENA_BYTES = 1 << 30  # of address space
+SIZES = (1 << 30, 1 << 28, 1 << 28)  # bytes: of address space, of arguments, of results
 # What a user calls, or a worker does, and the name of its C function.
 PARTS = {
     "submit": r"__pyx_pw_8ringpool_5_core_6Client_\d+submit",
@@ -74,8 +74,8 @@ def run_tasks(case: str, n: int) -> None:
     """Run n tasks of a case."""
     fn, make_args = CASES[case]
     args = make_args()
-    client = _core.Client(1, 1, 2, ARENA_BYTES)
-    worker = _core.Worker(os.dup(client.memfd), 1, 2, ARENA_BYTES, 0)
+    client = _core.Client(1, 1, 2, SIZES)
+    worker = _core.Worker(os.dup(client.memfd), 1, 2, SIZES, 0)
     client.give_turn(0, 1)
     futures = [client.submit(fn, args, None) for _ in range(n)]
     client.stop()

@@ -89,7 +89,7 @@ MEMORYVIEWS: dict[str, Callable[[], memoryview]] = {
     "big-endian": lambda: memoryview(np.arange(5, dtype=">i4")),
     "halves": lambda: memoryview(np.ones(5, "e")),
     "complex": lambda: memoryview(np.ones(5, "F")),
-    "long doubles": lambda: memoryview(np.ones(5, "g")),
+    "long doubles": lambda: memoryview(np.zeros(5, "g")),  # with its padding
     "text": lambda: memoryview(np.array(["ab", "c"])),
     "characters": lambda: memoryview((ctypes.c_wchar * 2)("a", "b")),
     "sixty-four dimensions": lambda: memoryview(b"ab").cast("B", [1] * 63 + [2]),
