@@ -81,10 +81,10 @@ def a_round(executor: ProcessPoolExecutor, seed: int) -> collections.Counter[str
             futures += [future, executor.options(retries=2).submit(tasks.work, 5)]
             if chance.random() < 0.5:
                 future.cancel(running=True)
-        if chance.random() < 0.5:
+        if futures and chance.random() < 0.5:
             time.sleep(0.003)
             futures[chance.randrange(len(futures))].done()
-        if chance.random() < 0.1:
+        if futures and chance.random() < 0.1:
             del futures[chance.randrange(len(futures))]
     # Which of the workers it is, only the wild one knows, and it need not have said so.
     for pid in processes:
