@@ -88,10 +88,10 @@ static uint64_t covered(const struct rp_arena *a, uint32_t unit, uint32_t order)
     return order < grain_order(a) ? (uint64_t)1 << (order + RP_UNIT_SHIFT) : (uint64_t)a->next[unit] << a->grain_shift;
 }
 
-/* Gives idle grains of this free block back, the highest first, until no more than `most` is resident. */
-static void give_back(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t most)
+/* Gives what has been touched of these idle grains back, the highest first, until no more than `most` is resident. */
+static void give_back(struct rp_arena *a, uint64_t first, uint64_t grain, uint64_t most)
 {
-    uint64_t first = unit >> grain_order(a), grain = first + (1ull << (order - grain_order(a))), end;
+    uint64_t end;
     while (grain > first && a->resident > most) {
         uint64_t word = a->touched[(grain - 1) / 64];
         if (word == 0 && grain % 64 == 0 && grain - first >= 64) {
@@ -113,15 +113,34 @@ static void give_back(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_
     }
 }
 
+/* The same for a free block. */
+static void give_block_back(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t most)
+{
+    uint64_t first = unit >> grain_order(a);
+    give_back(a, first, first + (1ull << (order - grain_order(a))), most);
+}
+
 /* The same for all free blocks. */
 static void trim(struct rp_arena *a, uint64_t most)
 {
     for (uint32_t order = a->top + 1; a->memory && order-- > grain_order(a);)
         for (uint32_t unit = a->free[order]; unit != RP_NIL && a->resident > most; unit = a->next[unit])
-            give_back(a, unit, order, most);
+            give_block_back(a, unit, order, most);
 }
 
-/* Accounts for what a used block is going to touch. False if that would be more than the quota. */
+/* The same for what used blocks do not cover: whoever had that memory before may have touched it. Reads all blocks. */
+static void trim_ends(struct rp_arena *a, uint64_t most)
+{
+    uint32_t order;
+    for (uint32_t unit = 0; a->memory && unit < a->units && a->resident > most; unit += 1u << order) {
+        uint64_t first = unit >> grain_order(a);
+        order = (a->tag[unit] & ~RP_USED) - 1u;
+        if (a->tag[unit] & RP_USED && order >= grain_order(a))
+            give_back(a, first + a->next[unit], first + (1ull << (order - grain_order(a))), most);
+    }
+}
+
+/* Accounts for what a block, which has its tag, is going to touch. False if that would be more than the quota. */
 static bool cover(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t bytes)
 {
     uint64_t first = unit >> grain_order(a), grains = (bytes + ((uint64_t)1 << a->grain_shift) - 1) >> a->grain_shift, end, fresh = 0;
@@ -129,17 +148,18 @@ static bool cover(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t by
     for (uint64_t i = first; i < end; i++)
         fresh += !(a->touched[i / 64] >> (i % 64) & 1);
     fresh <<= a->grain_shift;
+    a->next[unit] = (uint32_t)grains;
     if (fresh > a->quota)
         return false;
     if (a->resident + fresh > a->quota) {
         trim(a, a->quota - fresh);
+        trim_ends(a, a->quota - fresh);
         if (a->resident + fresh > a->quota)
             return false;
     }
     for (uint64_t i = first; i < end; i++)
         a->touched[i / 64] |= 1ull << (i % 64);
     a->resident += fresh;
-    a->next[unit] = (uint32_t)grains;
     a->busy += covered(a, unit, order);
     if (a->memory && fresh >= PREPARE)
         rp_os_populate(a->memory + (first << a->grain_shift), bytes);
@@ -179,11 +199,11 @@ int rp_arena_alloc(struct rp_arena *a, uint64_t bytes, uint64_t *offset)
         order--;
         push(a, unit + (1u << order), order);
     }
+    a->tag[unit] = (uint8_t)(RP_USED | (order + 1));
     if (!cover(a, unit, order, bytes)) {
         (void)join(a, unit, &order);
         return -ENOMEM;
     }
-    a->tag[unit] = (uint8_t)(RP_USED | (order + 1));
     a->used_bytes += (uint64_t)1 << (order + RP_UNIT_SHIFT);
     a->used_blocks++;
     *offset = a->base + ((uint64_t)unit << RP_UNIT_SHIFT);
@@ -210,7 +230,7 @@ int rp_arena_free(struct rp_arena *a, uint64_t offset, uint64_t *block_bytes)
         trim(a, a->busy + a->keep - a->keep / 4);
     unit = join(a, unit, &order);
     if (a->resident - a->busy > a->keep && order >= grain_order(a) && a->memory)
-        give_back(a, unit, order, a->busy + a->keep - a->keep / 4);
+        give_block_back(a, unit, order, a->busy + a->keep - a->keep / 4);
     return 0;
 }
 

@@ -9,6 +9,7 @@ import random
 import struct
 import subprocess
 import sys
+import warnings
 from concurrent.futures.process import _RemoteTraceback
 from multiprocessing import get_context
 
@@ -455,6 +456,15 @@ def test_other_arrays_are_not(array):
     """Their layout, type or class would be lost; and large ones are used where they lie."""
     assert encode_compact(array, 1 << 20) is None
     assert encode_compact([array], 1 << 20) is None
+
+
+def test_what_broadcast_arrays_gives_is_pickled_without_a_warning():
+    small = np.broadcast_arrays(np.arange(5), np.zeros((10, 5)))[0]
+    large = np.broadcast_arrays(np.arange(5), np.zeros((5000, 5)))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy warns whoever asks whether it may be written to
+        again = decode_pickled(encode_pickled([small, large]))
+    assert all(np.array_equal(a, b) and a.flags.writeable for a, b in zip(again, [small, large], strict=True))
 
 
 def test_an_array_that_occurs_twice_is_not_and_comes_back_as_one():

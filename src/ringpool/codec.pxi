@@ -83,6 +83,7 @@ cdef enum:
     MAX_MUTABLE = 16  # lists, dicts, bytearrays and arrays in it: each is compared with those before it
     MAX_ARRAY = 65536 # bytes of an array in it: a larger one is better used where it lies
     MAX_DIMENSIONS = 32
+    WRITEABLE = 0x400 # of an array's flags: NPY_ARRAY_WRITEABLE
 
 # Long strings, bytes and arrays are copied twice, once by each side. So that the two copies do not add up, a task with such
 # arguments is published first and written then, and the worker reads what has been written: a *stream*. The parent stores
@@ -860,9 +861,9 @@ def reduce_array(array):
         if array.dtype.kind in "mM":
             return array_as, (array.view("i8"), array.dtype)
         if not array.flags.forc and not array.dtype.hasobject and not is_dense(array):
-            writeable = array.flags.writeable
+            writeable = array.flags.num & WRITEABLE  # flags.writeable warns of what broadcast_arrays() gives
             array = array.copy("C")
-            array.flags.writeable = writeable
+            array.setflags(write=writeable != 0)
     return array.__reduce_ex__(5)
 
 

@@ -383,6 +383,59 @@ static void no_more_than_the_quota_is_touched(void)
     CHECK_EQ(close(fd), 0);
 }
 
+/* What others have touched may lie in the end of a block, which the block has no use for. It goes back to the system like
+ * all that is idle: where the quota has room for what used blocks cover and for one more, that one is had. */
+static void what_a_block_does_not_cover_is_no_hindrance(void)
+{
+    const uint64_t grain = 64u << 10, quota = REGION / 4;
+    struct rng r = rng_from(seed);
+    struct rp_arena a;
+    uint64_t offset, bytes, pieces[64];
+    uint32_t n = 0, refused = 0;
+    uint8_t *memory;
+    int fd;
+    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
+    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, 24 * grain, 3 * grain), 0);
+    CHECK_EQ(rp_arena_alloc(&a, 12 * grain, &pieces[0]), 0);
+    for (int i = 1; i < 10; i++)
+        CHECK_EQ(rp_arena_alloc(&a, grain, &pieces[i]), 0);
+    CHECK_EQ(pieces[9], BASE + 24 * grain);
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(rp_arena_free(&a, pieces[i], &bytes), 0);
+    CHECK_EQ(a.resident, 3 * grain); /* the highest of those, within the block of 32 that comes next */
+    CHECK_EQ(rp_arena_alloc(&a, 24 * grain, &offset), 0);
+    CHECK_EQ(rp_arena_check(&a), 0);
+    rp_arena_destroy(&a);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, quota, quota / 8), 0);
+    for (uint64_t step = 0; step < TIMES(50000u); step++) {
+        if (one_in(&r, 2) && n < 64) {
+            uint64_t busy = a.busy;
+            uint32_t order;
+            bytes = grain * (1 + rng_below(&r, one_in(&r, 8) ? 32 : 6));
+            if (rp_arena_alloc(&a, bytes, &pieces[n]) == 0) {
+                n++;
+            } else if (busy + bytes <= quota) {
+                for (order = 0; (uint64_t)UNIT << order < bytes; order++)
+                    ;
+                for (; order <= a.top; order++)
+                    CHECK_EQ(a.free[order], RP_NIL);
+            } else {
+                refused++;
+            }
+        } else if (n) {
+            uint32_t i = (uint32_t)rng_below(&r, n);
+            CHECK_EQ(rp_arena_free(&a, pieces[i], &bytes), 0);
+            pieces[i] = pieces[--n];
+        }
+        CHECK_EQ(rp_arena_check(&a), 0);
+    }
+    CHECK(refused > 10);
+    rp_arena_destroy(&a);
+    rp_os_unmap(memory, REGION);
+    CHECK_EQ(close(fd), 0);
+}
+
 /* The checker itself must see what it is there for. */
 static void the_check_notices_each_broken_invariant(void)
 {
@@ -430,6 +483,7 @@ int main(int argc, char **argv)
     RUN(what_is_idle_is_given_back_and_nothing_else);
     RUN(a_block_that_comes_again_is_warm);
     RUN(no_more_than_the_quota_is_touched);
+    RUN(what_a_block_does_not_cover_is_no_hindrance);
     RUN(the_check_notices_each_broken_invariant);
     return 0;
 }
