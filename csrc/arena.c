@@ -143,8 +143,8 @@ static void trim_ends(struct rp_arena *a, uint64_t most)
 /* Accounts for what a block, which has its tag, is going to touch. False if that would be more than the quota. */
 static bool cover(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t bytes)
 {
-    uint64_t first = unit >> grain_order(a), grains = (bytes + ((uint64_t)1 << a->grain_shift) - 1) >> a->grain_shift, end, fresh = 0;
-    end = first + (order < grain_order(a) ? 1 : grains);
+    uint64_t first = unit >> grain_order(a), grains = (bytes + ((uint64_t)1 << a->grain_shift) - 1) >> a->grain_shift;
+    uint64_t end = first + (order < grain_order(a) ? 1 : grains), fresh = 0;
     for (uint64_t i = first; i < end; i++)
         fresh += !(a->touched[i / 64] >> (i % 64) & 1);
     fresh <<= a->grain_shift;

@@ -527,17 +527,12 @@ cdef class Worker:
                 while k:
                     k -= 1
                     Py_DECREF(<object>few[k])
+        try:
+            args = get_whole_importing(p, n) if kind == KIND_ARGS else self.loads(p, n)
+        finally:
+            self.decoded()
         kwargs = {}
-        if kind == KIND_ARGS:
-            try:
-                args = get_whole_importing(p, n)
-            finally:
-                self.decoded()
-        else:
-            try:
-                args = self.loads(p, n)
-            finally:
-                self.decoded()
+        if kind != KIND_ARGS:
             if kind == KIND_KWARGS_PICKLE:
                 args, kwargs = args
             elif kind == KIND_CALL_PICKLE:
