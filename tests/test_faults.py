@@ -215,6 +215,29 @@ def test_the_cause_of_a_broken_pool_has_the_traceback_of_the_initializer():
     assert "LookupError: the initializer's own words" in str(error.__cause__.__cause__)
 
 
+def test_a_pool_that_breaks_in_its_first_submit_tells_the_future(monkeypatch):
+    def is_broken() -> bool:
+        try:
+            executor._client.check()
+        except BrokenProcessPool:
+            return True
+        return False
+
+    with pool(initializer=tasks.fail) as executor:
+        begin = executor._supervisor.begin
+
+        def begin_and_wait(owner: object) -> bool:
+            begun = begin(owner)
+            wait_until(is_broken, "the pool, broken")
+            return begun
+
+        monkeypatch.setattr(executor._supervisor, "begin", begin_and_wait)
+        error = executor.submit(pow, 2, 5).exception(LIMIT)
+        assert type(error) is BrokenProcessPool and "own words" in str(error)
+        with pytest.raises(BrokenProcessPool, match="own words"):
+            executor.submit(pow, 2, 5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_that_die_while_they_start_are_tried_three_times(method, tmp_path):
     tried = tmp_path / "tried"

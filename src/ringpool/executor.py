@@ -32,6 +32,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -155,7 +156,12 @@ class ProcessPoolExecutor(Executor):
     ) -> Future[Any]:
         """Submits while the pool is not known to have begun."""
         self._begin()
-        future = self._client.submit(fn, args, kwargs, options)
+        try:
+            future = self._client.submit(fn, args, kwargs, options)
+        except BrokenProcessPool as error:  # the first workers have failed already; in the stdlib they start after this
+            future = Future()
+            future.set_exception(error)
+            return future
         if not self._begun:  # whoever was at it may have failed, and that before this task came
             self._begun = self._supervisor.begin(self)
         return future
