@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ringpool.bench.cases import CONTENDERS, Setting, cpu_ns, pool_pids, round_trips_ns
+from ringpool.bench.cases import Setting, cpu_ns, family, round_trips_ns
+from ringpool.bench.contenders import CONTENDERS
 from ringpool.bench.report import spread
 from ringpool.machine import usable_cpus
 
@@ -37,7 +38,7 @@ def watch(setting: Setting, seconds: float) -> tuple[float, float]:
     with setting.pool() as executor:
         round_trips_ns(setting, executor, 200)
         time.sleep(1)
-        pids = pool_pids()
+        pids = family()
         switches = voluntary_switches(pids)
         cpu = cpu_ns(pids)
         begin = time.perf_counter_ns()
@@ -57,10 +58,11 @@ def main() -> None:
     given = options.parse_args()
 
     start_method = multiprocessing.get_context().get_start_method()
-    found: dict[str, list[tuple[float, float]]] = {contender.name: [] for contender in CONTENDERS}
+    contenders = [CONTENDERS["ringpool"], CONTENDERS["stdlib"]]
+    found: dict[str, list[tuple[float, float]]] = {contender.name: [] for contender in contenders}
     for number in range(given.rounds):
-        first = number % len(CONTENDERS)
-        for contender in CONTENDERS[first:] + CONTENDERS[:first]:
+        first = number % len(contenders)
+        for contender in contenders[first:] + contenders[:first]:
             found[contender.name].append(watch(Setting(contender, given.workers, start_method), given.seconds))
     print(f"{usable_cpus()} cores, {given.workers} idle workers, {given.rounds} rounds of {given.seconds:g} s:")
     for name, pairs in found.items():

@@ -17,7 +17,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from ringpool.bench.cases import CONTENDERS, Setting, percentile, round_trips_ns
+from ringpool.bench.cases import Setting, percentile, round_trips_ns
+from ringpool.bench.contenders import CONTENDERS
 from ringpool.bench.report import ratios, spread
 from ringpool.machine import usable_cpus
 
@@ -69,13 +70,14 @@ def main() -> None:
     given = options.parse_args()
 
     start_method = multiprocessing.get_context().get_start_method()
-    rates: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
-    stalls: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
-    p99: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
+    contenders = [CONTENDERS["ringpool"], CONTENDERS["stdlib"]]
+    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    stalls: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    p99: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     with busy_processes(given.busy):
         for number in range(given.rounds):
-            first = number % len(CONTENDERS)
-            for contender in CONTENDERS[first:] + CONTENDERS[:first]:
+            first = number % len(contenders)
+            for contender in contenders[first:] + contenders[:first]:
                 times = round_trips_within(Setting(contender, given.workers, start_method), given.trips, given.limit)
                 rates[contender.name].append(len(times) * 1e9 / sum(times))
                 stalls[contender.name].append(max(times) / 1e6)

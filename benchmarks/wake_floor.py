@@ -21,7 +21,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ringpool.bench.cases import CONTENDERS, Setting, round_trips_ns
+from ringpool.bench.cases import Setting, round_trips_ns
+from ringpool.bench.contenders import CONTENDERS
 from ringpool.bench.report import ratios, spread
 from ringpool.machine import usable_cpus
 
@@ -144,7 +145,7 @@ def main() -> None:
     options.add_argument("--workers", type=int, default=1, help="of ringpool's pool (default: %(default)s)")
     given = options.parse_args()
 
-    setting = Setting(CONTENDERS[1], given.workers, multiprocessing.get_context().get_start_method())
+    setting = Setting(CONTENDERS["ringpool"], given.workers, multiprocessing.get_context().get_start_method())
     together: list[float] = []
     apart: list[float] = []
     executor: list[float] = []
@@ -165,7 +166,7 @@ def main() -> None:
         print(f"two futex wakes, {name:<10} {spread([ns / 1000 for ns in floor])} us")
     print(f"ringpool                    {spread([ns / 1000 for ns in executor])} us")
     for name, floor in (("apart", apart), ("together", together)):
-        print(f"ratio to the floor, {name:<8}{spread(ratios(executor, floor, higher_is_better=False))}")
+        print(f"ratio to the floor, {name:<8}{spread(ratios(floor, executor, higher_is_better=False))}")
 
 
 if __name__ == "__main__":

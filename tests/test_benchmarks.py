@@ -67,3 +67,23 @@ def test_instructions_are_counted_and_compared(tmp_path):
     assert all(100 < count < 100_000 for count in found.values()), found
     assert f"{found['submit']:,.0f} (+{found['submit'] - 100:.1f}%)" in counted.stdout
     assert counted.stdout.count("%") == 1  # what the other file does not have is not compared
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "benchmarks").glob("[!tc]*.py")))
+def test_each_script_says_how_it_is_used(script):
+    shown = run(f"benchmarks/{script}", "--help")
+    assert shown.returncode == 0 and "usage:" in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        ("idle.py", ["--rounds", "1", "--seconds", "0.1"], r"^ringpool .*% of one core"),
+        ("overload.py", ["--rounds", "1", "--trips", "20", "--limit", "1", "--busy", "1"], r"^ratio +rate"),
+        ("wake_floor.py", ["--rounds", "1", "--trips", "10"], r"^ratio to the floor, apart"),
+    ],
+)
+def test_the_scripts_that_measure_by_parts_of_the_command_run(script, arguments, expected):
+    ran = run(f"benchmarks/{script}", *arguments)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(expected, ran.stdout, re.MULTILINE), ran.stdout
