@@ -8,8 +8,8 @@
  *
  * The region is sparse: pages nobody touched cost nothing, and the lowest free block is split first, so reuse is warm.
  * What has been touched is known by *grains*. When a block becomes free and more is idle than is to be kept warm, grains go
- * back to the system, of that block last, the highest first: a page that is touched for the first time costs as much as ten
- * that are copied.
+ * back to the system, of that block last, the highest first: a page that is touched for the first time costs as much as four
+ * that are copied, or more.
  *
  * The *quota* is how much may be touched at a time. The region is to be larger than that, so that blocks can be found
  * wherever the used ones lie: address space costs nothing. A block that would touch more first has idle grains given back,
