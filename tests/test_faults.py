@@ -18,6 +18,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -41,9 +42,11 @@ def living(executor: ProcessPoolExecutor) -> set[int]:
     return {p.pid for p in executor._supervisor.processes}
 
 
-def ready(executor: ProcessPoolExecutor, n: int) -> bool:
-    """Whether all n workers have started: one that is killed before that counts as a failed start."""
-    return len(living(executor)) == n and all(executor._client.worker_started(w) for w in range(n))
+def ready(executor: ProcessPoolExecutor, n: int, killed: Iterable[int] = ()) -> bool:
+    """Whether all n workers have started: one that is killed before that counts as a failed start. One that was killed
+    is listed until it is buried, so whoever kills again says which were."""
+    pids = living(executor)
+    return len(pids) == n and pids.isdisjoint(killed) and all(executor._client.worker_started(w) for w in range(n))
 
 
 # ---- the table: where, how -> exception, its text ----
@@ -337,9 +340,11 @@ def test_a_worker_killed_while_idle_is_replaced(method):
 def test_a_worker_killed_while_idle_is_no_matter_even_if_a_task_comes_at_once():
     with pool(n=2) as executor:
         executor.submit(pow, 2, 5).result(LIMIT)
+        killed: set[int] = set()
         for i in range(20):
-            wait_until(lambda: ready(executor, 2), "two workers")
-            os.kill(min(living(executor)), signal.SIGKILL)
+            wait_until(lambda killed=killed: ready(executor, 2, killed), "two workers")
+            killed = {min(living(executor))}
+            os.kill(*killed, signal.SIGKILL)
             future = executor.submit(pow, 2, i)
             error = future.exception(LIMIT)
             assert error is None or type(error) is WorkerDied  # it may take the task and die
@@ -365,12 +370,14 @@ def test_all_workers_killed_at_once_cost_a_task_each_at_most(method, tmp_path):
 
 def test_all_workers_killed_while_they_take_small_tasks_cost_a_task_each_at_most():
     n = 3
+    killed: set[int] = set()
     with pool(n=n) as executor:
         for _ in range(10):
             executor.submit(pow, 2, 5).result(LIMIT)
-            wait_until(lambda: ready(executor, n), "all workers")
+            wait_until(lambda killed=killed: ready(executor, n, killed), "all workers")
+            killed = living(executor)
             waiting = [executor.submit(pow, i, 2) for i in range(500)]
-            for pid in living(executor):
+            for pid in killed:
                 os.kill(pid, signal.SIGKILL)
             errors = [f.exception(LIMIT) for f in waiting]
             assert sum(error is not None for error in errors) <= n
@@ -807,9 +814,10 @@ def test_a_thread_that_waits_for_a_task_whose_worker_is_killed_is_told_at_once(t
         for i in range(10):
             held = executor.submit(tasks.touch_and_wait, str(tmp_path / str(i)), str(tmp_path / "never"))
             wait_until((tmp_path / str(i)).exists, "the task")
+            killed = living(executor)
             with threads([lambda held=held: held.exception(LIMIT)] * 4) as told:
-                for pid in living(executor):
+                for pid in killed:
                     os.kill(pid, signal.SIGKILL)
             assert {type(f.result(0)) for f in told} == {WorkerDied}
             executor.submit(pow, 2, 5).result(LIMIT)
-            wait_until(lambda: ready(executor, 2), "all workers")
+            wait_until(lambda killed=killed: ready(executor, 2, killed), "all workers")
