@@ -82,7 +82,7 @@ uint64_t rp_pool_fixed_bytes(uint32_t n_workers)
 /* Two builds that would disagree about a byte of the map get different numbers. */
 static uint64_t fingerprint(uint32_t n, struct rp_sizes sizes)
 {
-    const uint64_t parts[] = {n, sizes.arena_bytes, sizes.parent_quota, sizes.worker_quota,
+    const uint64_t parts[] = {n, sizes.arena_bytes, sizes.parent_quota, sizes.worker_quota, sizes.overflow_quota,
                               RP_BOARD_CAPACITY, RP_RING_CAPACITY, RP_RETURNS_CAPACITY, RP_UNIT_SHIFT,
                               sizeof(struct rp_slot), sizeof(struct rp_result), sizeof(struct rp_worker_entry),
                               sizeof(struct rp_pool_shared), RP_LINE, RP_MAX_WORKERS};
@@ -94,16 +94,23 @@ static uint64_t fingerprint(uint32_t n, struct rp_sizes sizes)
 
 static uint64_t quota_of(const struct rp_pool *p, uint32_t arena)
 {
-    uint64_t quota = arena ? p->sizes.worker_quota : p->sizes.parent_quota;
+    uint64_t quota = arena == 0                         ? p->sizes.parent_quota
+                     : arena == RP_OVERFLOW(p->n_workers) ? p->sizes.overflow_quota
+                                                          : p->sizes.worker_quota;
     return quota < p->sizes.arena_bytes ? quota : p->sizes.arena_bytes;
+}
+
+static int take_arena(const struct rp_pool *p, struct rp_arena *arena, uint32_t which)
+{
+    uint64_t at = p->arenas + which * p->sizes.arena_bytes, quota = quota_of(p, which);
+    return rp_arena_init(arena, at, p->sizes.arena_bytes, p->segment.base + at, quota, quota / 8 < RP_KEEP ? quota / 8 : RP_KEEP);
 }
 
 static int take_hold(struct rp_pool *p)
 {
     struct layout l = lay_out(p->n_workers, p->sizes.arena_bytes);
-    uint64_t quota = quota_of(p, p->own);
     uint8_t *base = p->segment.base;
-    uint64_t at;
+    int err;
     p->shared = (void *)(base + l.shared);
     rp_board_init(&p->board, base + l.board, RP_BOARD_CAPACITY);
     p->entries = (void *)(base + l.entries);
@@ -123,8 +130,8 @@ static int take_hold(struct rp_pool *p)
         rp_ring_init(&p->returns[w], base + l.returns + w * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE),
                      RP_RETURNS_CAPACITY, 4);
     }
-    at = l.arenas + p->own * p->sizes.arena_bytes;
-    return rp_arena_init(&p->arena, at, p->sizes.arena_bytes, base + at, quota, quota / 8 < RP_KEEP ? quota / 8 : RP_KEEP);
+    err = take_arena(p, &p->arena, p->own);
+    return err || p->own ? err : take_arena(p, &p->overflow, RP_OVERFLOW(p->n_workers));
 }
 
 static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
@@ -186,7 +193,7 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
         const struct rp_worker_entry *entries = (const void *)(p->segment.base + l.entries);
         uint64_t arena = rp_load_acquire(&entries[index].arena);
         p->own = (uint32_t)arena;
-        err = arena == 0 || arena >= RP_ARENAS(n_workers) ? -EPROTO : take_hold(p);
+        err = arena == 0 || arena >= RP_OVERFLOW(n_workers) ? -EPROTO : take_hold(p);
     }
     if (err)
         rp_pool_destroy(p);
@@ -201,6 +208,7 @@ void rp_pool_destroy(struct rp_pool *p)
         rp_os_guard_look(NULL, NULL);
     p->watched = false;
     rp_arena_destroy(&p->arena);
+    rp_arena_destroy(&p->overflow);
     /* The owner's end is the memory's, though others may hold the descriptor: another pool's zygote, for example. */
     if (p->own == 0 && p->served && p->segment.base)
         (void)rp_os_punch(p->segment.base, p->segment.bytes);
@@ -222,6 +230,12 @@ uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset,
     if (arena >= RP_ARENAS(p->n_workers) || at >= p->sizes.arena_bytes || bytes > p->sizes.arena_bytes - at)
         return NULL;
     return p->segment.base + offset;
+}
+
+uint8_t *rp_pool_own_block(const struct rp_pool *p, uint64_t offset, uint64_t bytes)
+{
+    uint8_t *at = rp_pool_block(p, p->own, offset, bytes);
+    return at ? at : rp_pool_block(p, RP_OVERFLOW(p->n_workers), offset, bytes);
 }
 
 bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
@@ -677,6 +691,46 @@ int rp_pool_wait_memory(struct rp_pool *p)
     return 1;
 }
 
+void rp_pool_ask_loan(struct rp_pool *p, uint64_t bytes)
+{
+    rp_store_relaxed(&me(p)->loan_bytes, bytes);
+    RP_STEP("loan: begun");
+    rp_store_seq_cst(&me(p)->wants_memory, ++p->requests); /* announce / publish; "asked" to "asks": the size is there */
+    RP_STEP("loan: asked");
+}
+
+static bool loan_is_answered(struct rp_pool *p)
+{
+    return rp_load_seq_cst(&me(p)->lent) == p->requests || rp_load_seq_cst(&me(p)->granted) == p->requests;
+}
+
+int rp_pool_await_loan(struct rp_pool *p, uint64_t *offset)
+{
+    int err = 0;
+    rp_bell_announce(&me(p)->bell); /* announce / publish; the parent publishes its answer */
+    RP_STEP("loan: announced");
+    (void)rp_bell_ring(&p->shared->service);
+    RP_STEP("loan: told");
+    if (loan_is_answered(p))
+        rp_bell_cancel(&me(p)->bell);
+    else
+        err = rp_bell_sleep(&me(p)->bell, -1);
+    RP_STEP("loan: up");
+    if (!loan_is_answered(p))
+        return err == -EINTR ? err : -EAGAIN;
+    err = rp_load_acquire(&me(p)->lent) == p->requests ? 0 : -ENOMEM; /* "lent" to "had": the offset is there */
+    *offset = err ? 0 : rp_load_relaxed(&me(p)->loan);
+    rp_pool_give_up_loan(p); /* the request, that is */
+    return err;
+}
+
+void rp_pool_give_up_loan(struct rp_pool *p)
+{
+    rp_store_relaxed(&me(p)->loan_bytes, 0u);
+    rp_store_seq_cst(&me(p)->wants_memory, 0u);
+    RP_STEP("loan: over");
+}
+
 uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes)
 {
     uint64_t have, start = 0;
@@ -966,6 +1020,36 @@ void rp_pool_grant(struct rp_pool *p, uint32_t w)
     (void)rp_bell_ring(&p->entries[w].bell);
 }
 
+uint64_t rp_pool_loan_wanted(const struct rp_pool *p, uint32_t w, uint64_t *bytes)
+{
+    uint64_t request = rp_load_seq_cst(&p->entries[w].wants_memory); /* "asked" to "asks" */
+    *bytes = rp_load_relaxed(&p->entries[w].loan_bytes); /* of this request, or of a later one: then this one is given up */
+    return *bytes ? request : 0;
+}
+
+int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset)
+{
+    int err = rp_arena_alloc(&p->overflow, bytes, offset);
+    if (err)
+        return err;
+    rp_store_relaxed(&p->entries[w].loan, *offset);
+    rp_store_seq_cst(&p->entries[w].lent, request); /* announce / publish; "lent" to "had" */
+    (void)rp_bell_ring(&p->entries[w].bell);
+    return 0;
+}
+
+void rp_pool_refuse_loan(struct rp_pool *p, uint32_t w, uint64_t request)
+{
+    rp_store_seq_cst(&p->entries[w].granted, request); /* announce / publish */
+    (void)rp_bell_ring(&p->entries[w].bell);
+}
+
+void rp_pool_end_loan(struct rp_pool *p, uint64_t offset)
+{
+    uint64_t bytes;
+    (void)rp_arena_free(&p->overflow, offset, &bytes);
+}
+
 static void toll_all(struct rp_pool *p)
 {
     for (uint32_t w = 0; w < p->n_workers; w++)
@@ -1132,6 +1216,7 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->peak_rss, 0u);
     rp_store_relaxed(&e->waits_space, 0u);
     rp_store_relaxed(&e->wants_memory, 0u);
+    rp_store_relaxed(&e->loan_bytes, 0u);
     rp_store_relaxed(&e->interrupted, 0u);
     rp_store_relaxed(&e->condemned, 0u);
     rp_store_relaxed(&e->retiring, 0u);
@@ -1145,6 +1230,8 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     rp_store_relaxed(&e->releases, 0u);
     rp_store_relaxed(&e->purged, 0u);
     rp_store_relaxed(&e->granted, 0u);
+    rp_store_relaxed(&e->lent, 0u);
+    rp_store_relaxed(&e->loan, 0u);
     rp_store_relaxed(&p->served[w], 0u);
     rp_store_relaxed(&p->swept[w], 0u);
     rp_store_release(&e->state, (uint64_t)RP_ABSENT);

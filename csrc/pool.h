@@ -7,10 +7,11 @@
  *   segment header           parent, once                                      1 page
  *   struct rp_pool_shared    parent; the bells and masks: everybody            1 page
  *   board                    parent fills; workers claim and release           256 KiB
- *   worker entries           worker w its own; ringers the bell; parent a line 512 bytes a worker
+ *   worker entries           worker w its own; ringers the bell; parent a line 640 bytes a worker
  *   result rings             worker w its own; parent the read_pos             128 KiB a worker
  *   return rings             parent; worker w the read_pos                     16 KiB a worker
- *   arenas 0..2n + 1         0: parent; others: the worker that has it         sparse: struct rp_sizes
+ *   arenas 0..2n + 2         0: parent; the last: who has a loan there;        sparse: struct rp_sizes
+ *                            others: the worker that has it
  *
  * Glossary: a *task* is a call on its way; its *slot* on the *board* carries it to a worker. A *result* goes back through
  * the worker's own *ring*. A payload too large for either travels in a *block* of the sender's *arena*; the parent frees
@@ -21,6 +22,11 @@
  * What the parent holds of a worker outlives that worker: the arena stays as it is until the parent has let go of all, and
  * the worker's place goes on with another one: RP_ARENAS.
  *
+ * Loans. A result that its worker's arena cannot hold goes into a block of the last arena, the *overflow*, whose allocator is
+ * the parent's. The worker asks for it (`wants_memory`, `loan_bytes`), the parent lends it (`loan`, `lent`). It is one block
+ * for all of the result, and a worker has one at most, which ends with its next result or request: then the block is the
+ * result's, or free. So nobody who has a loan waits for another, and all that wait come to their turn.
+ *
  * Who may sleep, where, and who wakes him (all by the announce / publish pairing of bell.h):
  *
  *   sleeper                              bell          woken by
@@ -28,7 +34,8 @@
  *   worker without a task                its own       rouse(): whoever publishes a task while too few are awake
  *   worker that is parked, or retired    its own       its predecessor's leave, or the parent's word
  *   worker whose ring is full            its own       the parent's commit, which looks at waits_space
- *   worker whose arena is full           its own       the parent's return of a block, which looks at wants_memory
+ *   worker whose arena is full           its own       the parent's return of a block, which looks at wants_memory; its
+ *                                                      answer to a request
  *   the parent's thread in result()      results       any result; rp_pool_kick_leader
  *   the parent's collector thread        service       a result while `collect` is set and no leader sleeps; a ring half
  *                                                      full; a worker that sleeps or leaves with results unread; the claim
@@ -121,12 +128,13 @@ struct rp_worker_entry {
     _Alignas(RP_LINE) rp_word state; /* enum rp_worker_state */
     rp_word cpu;                     /* the processor it was on when it last waited, plus 1 */
     rp_word waits_space;             /* 1 while it waits for room in its result ring */
-    rp_word wants_memory;            /* number of the request while it waits for a block of its arena, else 0 */
+    rp_word wants_memory;            /* number of the request while it waits for a block, else 0 */
     rp_word retiring;                /* enum rp_retiring */
     rp_word raised;                  /* id of the last task in which the handler has raised the exception, or 0 */
     rp_word peak_rss;                /* writer: its guard. The most bytes of memory it has had in use, or 0: see look() */
     rp_word releases;                /* held blocks that it has let go of after the task they came with, counted */
     rp_word purged;                  /* of `purges`: how many it has seen to */
+    rp_word loan_bytes;              /* with wants_memory: how large a loan is wanted; 0: a block of its own arena is */
 
     /* Writer: the parent, seldom. See "Ending a task that runs". */
     _Alignas(RP_LINE) rp_word interrupted; /* id of the task in which an exception is to be raised, or 0 */
@@ -141,6 +149,8 @@ struct rp_worker_entry {
     /* Writer: the parent, seldom. */
     rp_word arena;   /* which one it has; read once, when it attaches */
     rp_word granted; /* the last request for memory after which nothing more can be given back */
+    rp_word lent;    /* the last request for a loan that has been met, */
+    rp_word loan;    /* by the block at this offset; written before `lent` */
 
     /* Writers: the worker; of `range` also the parent, by compare-and-swap, when it takes items away. See "Chunks". */
     _Alignas(RP_LINE) rp_word range; /* count of its chunks << 32 | first item not begun, or RP_BEFOREHAND << 16 | end */
@@ -149,7 +159,8 @@ struct rp_worker_entry {
 };
 RP_ASSERT_SIZE(struct rp_worker_entry, 5 * RP_LINE);
 
-#define RP_ARENAS(n_workers) (2 * (n_workers) + 2) /* the parent's, one a worker, as many to spare and one; arbitrary */
+#define RP_OVERFLOW(n_workers) (2 * (n_workers) + 2) /* after the parent's, one a worker, as many to spare and one; arbitrary */
+#define RP_ARENAS(n_workers) (RP_OVERFLOW(n_workers) + 1)
 
 #define RP_CHUNK_ITEMS 0xffffu /* the most items of a chunk */
 #define RP_BEFOREHAND 0xffffu  /* in front of a smaller end: that will be the end of the worker's next chunk */
@@ -185,7 +196,8 @@ _Static_assert(sizeof(struct rp_pool_shared) <= RP_PAGE, "the map gives it one p
 struct rp_sizes { /* of the arenas, in bytes */
     uint64_t arena_bytes;  /* of each: address space, which costs nothing */
     uint64_t parent_quota; /* how much of its own the parent fills at a time, */
-    uint64_t worker_quota; /* and each worker */
+    uint64_t worker_quota; /* and each worker, */
+    uint64_t overflow_quota; /* and what it lends of the overflow */
 };
 
 struct rp_spin { /* how long a wait spins before it sleeps; private */
@@ -226,6 +238,7 @@ struct rp_pool { /* one process's hold */
     rp_word *served;     /* a worker: its last request for memory that the collector has seen */
     rp_word *swept;      /* a worker: its releases that the parent has seen */
     uint32_t *arena_of;  /* a worker: which one it has */
+    struct rp_arena overflow;
 };
 
 /* ---- both sides ---- */
@@ -243,6 +256,9 @@ void rp_pool_destroy(struct rp_pool *p);
 
 /* The bytes [offset, offset + bytes) if they lie within that arena, else NULL. */
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
+
+/* The same, of this process's own arena or the overflow: where it may write. */
+uint8_t *rp_pool_own_block(const struct rp_pool *p, uint64_t offset, uint64_t bytes);
 
 /* May the receiver hold this block, and not only copy what is in it? Those within the first bytes of an arena, half as many
  * as its owner's quota, and no others: however much is held for however long, half the quota is to be had when what is not
@@ -319,6 +335,12 @@ void rp_pool_take_returns(struct rp_pool *p);
  * which those that did come back have been taken in (1). -EINTR. */
 int rp_pool_wait_memory(struct rp_pool *p);
 
+/* Asks for a loan; waits for it: 0 and its offset, -ENOMEM if there is none to be had, -EINTR or -EAGAIN: wait again, or
+ * give the request up. */
+void rp_pool_ask_loan(struct rp_pool *p, uint64_t bytes);
+int rp_pool_await_loan(struct rp_pool *p, uint64_t *offset);
+void rp_pool_give_up_loan(struct rp_pool *p);
+
 /* Waits until so many bytes of a payload have been written, which the parent is at. How many there are then. */
 uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes);
 
@@ -386,6 +408,13 @@ void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes);
  * says so. */
 bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w);
 void rp_pool_grant(struct rp_pool *p, uint32_t w);
+
+/* The number of worker w's request for a loan, and of how many bytes; 0 if it waits for none. Then: lends it, and says where;
+ * or -ENOMEM (not now) or -E2BIG (never). Or refuses it. A loan that has ended, or the result that lay there. */
+uint64_t rp_pool_loan_wanted(const struct rp_pool *p, uint32_t w, uint64_t *bytes);
+int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset);
+void rp_pool_refuse_loan(struct rp_pool *p, uint32_t w, uint64_t request);
+void rp_pool_end_loan(struct rp_pool *p, uint64_t offset);
 
 void rp_pool_stop(struct rp_pool *p);
 

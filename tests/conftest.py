@@ -20,7 +20,7 @@ import pytest
 
 from ringpool import supervisor
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0  # what hangs, hangs for ever; a busy machine takes its time
 _STDERR = pytest.StashKey[int]()
 LEFT_S = 5.0  # how long what a test leaves may take to go
 
@@ -55,9 +55,13 @@ def _helpers_of_multiprocessing() -> None:
 
 
 @pytest.fixture
-def arenas_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Gives pools so many bytes for arguments, and each of their workers as many for results."""
-    return lambda n: monkeypatch.setattr(supervisor, "_sizes", lambda *_: (4 * n, n, n))
+def arenas_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Gives pools so many bytes for arguments, each worker as many for its results, and so many for loans."""
+
+    def give(n: int, overflow: int = 0) -> None:
+        monkeypatch.setattr(supervisor, "_sizes", lambda *_: (4 * max(n, overflow), n, n, overflow))
+
+    return give
 
 
 def _children() -> set[int]:

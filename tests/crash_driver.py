@@ -41,6 +41,8 @@ from ringpool import ProcessPoolExecutor, WorkerDied, supervisor
 LIMIT = tasks.LIMIT
 ARENA = 1 << 20  # the least: it is full after four results of LARGE bytes
 LARGE = 200_000
+OVERFLOW = ARENA * 11 // 16  # less than the largest result of check_arenas, which therefore has to find its arena empty
+BORROWED = OVERFLOW - 20_000
 HOLD_S = 0.002
 HOLD_ROUNDS = 2
 FIRST = "worker: answered"  # a trap is live when the task that has set it is answered
@@ -66,6 +68,7 @@ CHUNK = (
 WAIT = ("wait: spun", "wait: announced", "wait: sleeper", "wait: told", "wait: up", "wait: over")
 SPACE = ("space: begun", "space: wanted", "space: announced", "space: told", "space: up", "space: over")
 MEMORY = ("memory: begun", "memory: wanted", "memory: announced", "memory: told", "memory: up", "memory: over")
+LOAN = ("loan: begun", "loan: asked", "loan: announced", "loan: told", "loan: up", "loan: over", "worker: loan")
 JOIN = ("join: begun", "join: started", "join: ready")
 RETIRE = ("retire: said", "retire: told")
 LEAVE = (
@@ -80,7 +83,7 @@ LEAVE = (
 TURN = ("turn: parked", "turn: told")
 
 # What a death there costs, wherever the table of a workload does not say.
-COSTS_ONE = {*CLAIM, *RUN, *RETIRE, *RETURNS, *BYTES, *SPACE, *MEMORY, "worker: failed"}
+COSTS_ONE = {*CLAIM, *RUN, *RETIRE, *RETURNS, *BYTES, *SPACE, *MEMORY, *LOAN, "worker: failed"}
 COSTS_NONE = {
     *ANSWERED,
     *WAIT,
@@ -227,7 +230,7 @@ class Pool:
         self.settle([(self.submit(tasks.slow_square, 2, 0), 4), (self.submit(tasks.gate, folder / "open", 1), 1)])
         self.settle([(self.submit(tasks.echo, 0, b""), (0, b"")), (self.submit(tasks.make, 0, 0), b"")])
         self.settle([(self.submit(tasks.fail, "x"), LookupError("x")), (self.submit(tasks.keep, b"x"), b"x")])
-        self.settle([(self.submit(tasks.lengths, 0), (0,))])
+        self.settle([(self.submit(tasks.lengths, 0), (0,)), (self.submit(tasks.make_buffer, 0), b"")])
         self.run(1)
         self.meet((), None)
         self.check_arenas()
@@ -283,6 +286,7 @@ class Pool:
             self.check_arenas()
         gc.collect()
         assert self.client.blocks == self.blocks, f"{self.client.blocks} blocks, {self.blocks} before {case}"
+        assert self.client.blocks_lent == 0
         assert self.client.strays == 0
         assert self.client.pending == 0
 
@@ -451,6 +455,23 @@ def full_arena(pool: Pool) -> None:
     pool.settle(futures)
 
 
+def loans(pool: Pool) -> None:
+    """A part of the arena is kept in use, so that results that need all of it are lent other memory."""
+    kept = (pool.submit(tasks.make_buffer, ARENA // 4), b"B" * (ARENA // 4))
+    pool.settle([kept])
+    pool.settle([(pool.submit(tasks.make, i, BORROWED), bytes([i]) * BORROWED) for i in range(3)])
+
+
+def loans_of_chunks(pool: Pool) -> None:
+    view = pool.executor.options(retries=1)
+    kept = view.submit(tasks.make_buffer, ARENA // 4)
+    assert kept.result(LIMIT) == b"B" * (ARENA // 4)
+    sizes = [BORROWED, 5, 100, BORROWED, 5]
+    made = view.map(tasks.make, range(len(sizes)), sizes, chunksize=5, timeout=LIMIT)
+    assert list(made) == [bytes([i]) * size for i, size in enumerate(sizes)]
+    pool.done += len(sizes) + 1
+
+
 def one_by_one(pool: Pool) -> None:
     for i in range(4):
         pool.settle([(pool.submit(tasks.square, i), i * i)])
@@ -553,6 +574,14 @@ WORKLOADS = {
         [*cases(MEMORY), *cases(RING, "memory: announced", 1), Case("sleep: up", "memory: told", 1), *cases(RETURNS)],
         n=1,
     ),
+    "loans": Workload(
+        loans, [*cases(LOAN), *cases(RING, "loan: announced", 1), Case("sleep: up", "loan: told", 1)], n=1
+    ),
+    "loans of chunks": Workload(
+        loans_of_chunks,
+        cases((*LOAN, "chunk: tray", "chunk: filled", "worker: reserved for part", *ANSWERED), costs=0),
+        n=1,
+    ),
     "leaving": Workload(one_by_one, cases((*RETIRE, *LEAVE)), n=1, max_tasks=3, at_start=1),
     "parked": Workload(parked, cases(TURN), n=1, max_tasks=3, at_start=2),
     "succeeding": Workload(succeeding, cases(JOIN), n=1, max_tasks=3, at_start=2),
@@ -632,7 +661,7 @@ def main() -> None:
         names = (library.rp_step_name(i) for i in itertools.count())
         print(json.dumps(sorted({name.decode() for name in itertools.takewhile(lambda name: name, names)})))
         return
-    supervisor.ARENA_MAX = ARENA
+    supervisor._sizes = lambda *_: (ARENA, ARENA, ARENA, OVERFLOW)
     workload = WORKLOADS[options.workload]
     method = "forkserver" if workload.max_tasks and options.method == "fork" else options.method
     with tempfile.TemporaryDirectory() as name:

@@ -110,7 +110,7 @@ def told_at_once(executor: ProcessPoolExecutor) -> Iterator[None]:
 
 def main() -> None:
     faulthandler.dump_traceback_later(100, exit=True)
-    supervisor._sizes = lambda *_: (4 * ARENA, ARENA, ARENA)
+    supervisor._sizes = lambda *_: (4 * ARENA, ARENA, ARENA, 2 * ARENA)
     seed, rounds = int(sys.argv[1]), int(sys.argv[2])
     total: collections.Counter[str] = collections.Counter()
     broken = 0

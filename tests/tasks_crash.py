@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import threading
 import time
 from multiprocessing import current_process
@@ -101,6 +102,11 @@ def lengths(i, *values):
 
 def make(i, size):
     return bytes([i % 256]) * size
+
+
+def make_buffer(size):
+    """Not compact: who has it uses it where it lies."""
+    return pickle.PickleBuffer(bytearray(b"B" * size))
 
 
 def keep(buffer):

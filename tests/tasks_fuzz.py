@@ -139,7 +139,7 @@ def echo(data: Any) -> Any:
 def work(seed: int) -> Any:
     """Results of all kinds and sizes."""
     chance = random.Random(seed)
-    data = chance.randbytes(chance.choice([0, 50, 200, 5000, 100_000]))
+    data = chance.randbytes(chance.choice([0, 50, 200, 5000, 100_000, 400_000]))
     with contextlib.suppress(IndexError):
         return [data, {"n": seed, "data": data}, bytearray(data), "text" * len(data), (seed, {seed})][
             chance.randrange(7)

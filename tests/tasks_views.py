@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -125,3 +126,32 @@ def sleep(seconds: float, value: Any = None) -> None:
 
 def modules() -> list[str]:
     return sorted(sys.modules)
+
+
+# ---- of test_loans.py ----
+
+
+def make_compact(n: int, seed: int) -> list[bytearray]:
+    return [filled(n, seed)]
+
+
+def text(n: int) -> str:
+    return "\u20ac" * (n // 2)
+
+
+def fail_with(n: int) -> None:
+    raise LookupError("x" * n)
+
+
+def fill_or_die(n: int) -> bytearray:
+    """Dies where there is nothing to fill."""
+    if n == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return filled(n, n)
+
+
+def touch_and_make(path: str, n: int) -> bytes:
+    with open(path + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(path + ".new", path)
+    return bytes(n)

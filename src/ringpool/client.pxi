@@ -14,6 +14,10 @@ cdef struct Waiter:        # a thread in result(), on its stack
 ctypedef PyObject *Payload_p
 ctypedef PyObject *Block_p
 
+cdef struct Loan:         # the block of the overflow that a worker may write to
+    uint64_t offset
+    uint64_t bytes         # 0: there is none
+
 cdef struct ArenaEntry:   # the parent's account of a worker's arena
     uint32_t owner         # the place of the worker that has it, or NOBODY
     uint32_t blocks        # that are here
@@ -86,13 +90,13 @@ cdef class FunctionEntry:
 @cython.final
 @cython.no_gc_clear
 cdef class Block:
-    """A block of a worker's arena that this process has the use of. It goes home when this dies."""
+    """A block of a worker's arena, or of the overflow, that this process has the use of. It goes home when this dies."""
 
     cdef Client client
     cdef Block_p prev, next
     cdef uint32_t arena
     cdef uint64_t offset
-    cdef uint64_t n
+    cdef uint64_t n        # bytes that are looked at, or of a loan all
 
     cdef unsigned char *at(self) noexcept:
         """NULL in a forked child."""
@@ -106,7 +110,7 @@ cdef class Block:
 @cython.final
 @cython.no_gc_clear
 cdef class ResultView(View):
-    """A buffer of a result, in a block of its worker's."""
+    """A buffer of a result, in a block of its own, or in that of a loan, which all buffers of the result have in common."""
 
     cdef Block block
 
@@ -130,6 +134,7 @@ cdef class Payload:
     cdef Payload_p prev, next
     cdef Block block      # None once copied out
     cdef list views       # of a parcel that is spread: the buffers
+    cdef uint64_t n       # bytes of it that are in the block
     cdef uint64_t pickle_at
     cdef bytes copy
     cdef object lost      # why there is no copy
@@ -142,7 +147,7 @@ cdef class Payload:
             if self.block.at() == NULL:
                 raise RuntimeError(
                     "the result lies in memory of the process that submitted the task, not of its forked child")
-            n = self.block.n if self.views is None else self.joined_bytes()
+            n = self.n if self.views is None else self.joined_bytes()
             copy = PyBytes_FromStringAndSize(NULL, n)
             if self.block is not None:  # making room for the copy may have run user code, and that this
                 if self.views is None:
@@ -156,14 +161,14 @@ cdef class Payload:
         return self.copy
 
     cdef uint64_t joined_bytes(self) noexcept:
-        cdef uint64_t n = 16 + 8 * <uint64_t>len(self.views) + self.block.n - self.pickle_at
+        cdef uint64_t n = 16 + 8 * <uint64_t>len(self.views) + self.n - self.pickle_at
         for view in self.views:
             n = aligned(n) + (<View>view).size
         return n
 
     cdef void join(self, unsigned char *p) noexcept:
         """Writes a parcel that is not spread."""
-        cdef uint64_t n = self.block.n - self.pickle_at, word, k = 0
+        cdef uint64_t n = self.n - self.pickle_at, word, k = 0
         cdef uint64_t at = 16 + 8 * <uint64_t>len(self.views)
         cdef uint32_t count = <uint32_t>len(self.views)
         memset(p, 0, 16)
@@ -202,8 +207,8 @@ cdef class Payload:
         collects = hold_gc()  # and so no user code runs that might let go of it
         try:
             if form == FORM_COMPACT:
-                return get_whole(p, self.block.n)
-            data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.block.n - self.pickle_at)
+                return get_whole(p, self.n)
+            data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.n - self.pickle_at)
             buffers = self.client.use_views(self.block.arena, self.views)
         finally:
             let_gc(collects)
@@ -229,7 +234,7 @@ cdef Payload payload_of(bytes data):
 
 cdef rp_sizes as_sizes(tuple sizes):
     cdef rp_sizes each
-    each.arena_bytes, each.parent_quota, each.worker_quota = sizes
+    each.arena_bytes, each.parent_quota, each.worker_quota, each.overflow_quota = sizes
     return each
 
 
@@ -265,7 +270,8 @@ cdef class Client:
         n_workers: How many workers take tasks at a time.
         n_places: How many there may be, with those that start or leave, 1 to 2048.
         n_cpus: Processors that the pool may use; decides when spinning is a waste.
-        sizes: Bytes of address space of each arena, at most, and how many bytes of it the parent, and a worker, may fill.
+        sizes: Bytes of address space of each arena, at most; how many bytes of it the parent, and a worker, may fill; and how
+            many bytes of results there may be in the overflow.
 
     Raises:
         OSError: The system refuses the shared memory.
@@ -306,6 +312,10 @@ cdef class Client:
     cdef Block_p blocks_here      # of workers' arenas: borrowed
     cdef ArenaEntry *arenas       # 0 is this process's own
     cdef uint32_t n_arenas
+    cdef uint32_t overflow        # which one that is
+    cdef Loan *loans              # a worker
+    cdef uint32_t n_loans         # workers that have one
+    cdef list borrowers           # workers that wait for one
     cdef Shared_p shares          # borrowed
     cdef uint64_t n_shares        # so far
     cdef PyObject *held           # parcels whose tasks are answered, and that workers hold: references
@@ -336,8 +346,10 @@ cdef class Client:
             raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
         self.open = True
         self.n_arenas = RP_ARENAS(n_places)
+        self.overflow = RP_OVERFLOW(n_places)
         self.arenas = <ArenaEntry *>PyMem_RawCalloc(self.n_arenas, sizeof(ArenaEntry))
-        if self.arenas == NULL:
+        self.loans = <Loan *>PyMem_RawCalloc(n_places, sizeof(Loan))
+        if self.arenas == NULL or self.loans == NULL:
             raise MemoryError()
         for i in range(self.n_arenas):
             self.arenas[i].owner = i - 1 if 1 <= i <= n_places else NOBODY
@@ -350,6 +362,7 @@ cdef class Client:
         self.functions = {}
         self.dynamic = OrderedDict()
         self.news = deque()
+        self.borrowers = []
         self.unreturned = [[] for _ in range(n_places)]
         self.wild = bytearray(n_places)
         _clients.add(self)
@@ -358,6 +371,7 @@ cdef class Client:
         self.drop_held()
         PyMem_RawFree(self.table)
         PyMem_RawFree(self.arenas)
+        PyMem_RawFree(self.loans)
         if self.open:
             rp_pool_destroy(&self.pool)
 
@@ -396,7 +410,8 @@ cdef class Client:
     @property
     def sizes(self):
         """As they were given, but with the address space that the system allowed."""
-        return self.pool.sizes.arena_bytes, self.pool.sizes.parent_quota, self.pool.sizes.worker_quota
+        cdef rp_sizes *sizes = &self.pool.sizes
+        return sizes.arena_bytes, sizes.parent_quota, sizes.worker_quota, sizes.overflow_quota
 
     @property
     def pending(self):
@@ -414,8 +429,13 @@ cdef class Client:
         return self.pool.arena.used_blocks if self.open else 0
 
     @property
+    def blocks_lent(self):
+        """Blocks in use of the overflow: what workers have borrowed, and results that lie there."""
+        return self.pool.overflow.used_blocks if self.open else 0
+
+    @property
     def blocks_of_workers(self):
-        """Blocks of workers' arenas that results and parts of them lie in."""
+        """Blocks of workers' arenas, and of the overflow, that results and parts of them lie in."""
         cdef uint32_t i
         return sum([self.arenas[i].blocks for i in range(1, self.n_arenas)])
 
@@ -762,7 +782,8 @@ cdef class Client:
 
     cdef void update_collect(self) noexcept:
         if self.open:
-            rp_pool_set_collect(&self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved)
+            rp_pool_set_collect(
+                &self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved or len(self.borrowers) > 0)
 
     cdef void watch_one(self) noexcept:
         self.watched += 1
@@ -1411,7 +1432,7 @@ cdef class Client:
                 if r.bytes < sizeof(rp_tray):
                     raise RuntimeError(f"worker {w} sent results of an impossible size")
                 if r.offset:
-                    at = rp_pool_block(&self.pool, self.pool.arena_of[w], r.offset, r.bytes)
+                    at = (<Payload>value).block.at()
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent the results of other items")
@@ -1456,7 +1477,8 @@ cdef class Client:
             The item that it was running, or None.
         """
         cdef uint64_t offset = rp_pool_lost_tray(&self.pool, w, chunk.task_id), used, head
-        cdef uint32_t arena = self.pool.arena_of[w]
+        cdef bint lent = self.loans[w].bytes and self.loans[w].offset == offset
+        cdef uint32_t arena = self.overflow if lent else self.pool.arena_of[w]
         cdef uint32_t next = chunk.base + 1, end = 0, n = 0
         cdef const uint8_t *at = rp_pool_block(&self.pool, arena, offset, sizeof(rp_tray)) if offset else NULL
         cdef Chunk rest
@@ -1553,6 +1575,7 @@ cdef class Client:
             memcpy(&result, r, sizeof(rp_result))
             rp_ring_release(ring)
             self.take(w, &result)
+            self.serve_borrowers_soon()  # it may have been a loan, or the end of a request
             n += 1
         return n
 
@@ -1564,12 +1587,16 @@ cdef class Client:
         cdef int form
         cdef int collects
         cdef uint32_t kind = r.kind & KIND_MASK
+        if self.n_loans and self.loans[w].bytes and self.loans[w].offset != r.offset:
+            self.end_loan(w)
         if kind == KIND_START_ERROR and rp_pool_worker_state(&self.pool, w) >= RP_STARTED:
             kind = KIND_MASK  # it comes too late to be one
         if found == NULL and kind != KIND_START_ERROR:
             self.strays += 1
             self.distrust(w)
-            if r.offset:
+            if self.n_loans and self.loans[w].bytes:
+                self.end_loan(w)
+            elif r.offset:
                 self.return_block(w, r.offset)
             return
         if found != NULL and type(<object>found) is Chunk and (kind == KIND_PART or kind == KIND_LAST):
@@ -1627,10 +1654,11 @@ cdef class Client:
         elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
             payload = Payload()
             payload.client = self
-            block = self.new_block(w, r.offset, r.bytes)
+            payload.n = r.bytes
+            block = self.take_loan(w, r.bytes) if self.loans[w].bytes else self.new_block(w, r.offset, r.bytes)
             p = (<Block>block).at()
             if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == SPREAD:
-                payload.views = self.new_views(w, <unsigned char *>p, r.bytes, &payload.pickle_at)
+                payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
             payload.block = block
             payload.next = self.payloads
             if self.payloads != NULL:
@@ -1640,11 +1668,23 @@ cdef class Client:
         raise RuntimeError(f"worker {w} sent a result of an unknown kind")
 
     cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n):
-        cdef Block block
-        cdef uint32_t arena = self.pool.arena_of[w]
-        if rp_pool_block(&self.pool, arena, offset, n) == NULL:
+        if rp_pool_block(&self.pool, self.pool.arena_of[w], offset, n) == NULL:
             raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
-        block = Block()
+        return self.block_in(self.pool.arena_of[w], offset, n)
+
+    cdef Block take_loan(self, uint32_t w, uint64_t n):
+        """The loan that worker w has is the block of a result of n bytes, and of what these lead to."""
+        cdef Block block
+        if n > self.loans[w].bytes:
+            raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
+        block = self.block_in(self.overflow, self.loans[w].offset, self.loans[w].bytes)
+        self.loans[w].bytes = 0
+        self.n_loans -= 1
+        self.serve_borrowers_soon()
+        return block
+
+    cdef Block block_in(self, uint32_t arena, uint64_t offset, uint64_t n):
+        cdef Block block = Block()
         block.arena = arena
         block.offset = offset
         block.n = n
@@ -1656,20 +1696,28 @@ cdef class Client:
         block.client = self
         return block
 
-    cdef list new_views(self, uint32_t w, unsigned char *p, uint64_t n, uint64_t *pickle_at):
+    cdef list new_views(self, uint32_t w, Block head, uint64_t n, uint64_t *pickle_at):
         """The buffers of a parcel that is spread."""
         cdef Entry entries[MAX_BUFFERS]
         cdef ResultView view
         cdef uint32_t k
+        cdef uint64_t at
         cdef list views = []
-        for k in range(read_head(p, n, entries, pickle_at)):
+        for k in range(read_head(head.at(), n, entries, pickle_at)):
             if entries[k].offset & (LARGE_BUFFER - 1) or entries[k].size < LARGE_BUFFER:
                 raise RuntimeError(f"worker {w} sent a result whose parts no block could hold")
             view = ResultView()
             view.size = entries[k].size
             view.readonly = entries[k].readonly
-            view.block = self.new_block(w, entries[k].offset, entries[k].size)
-            view.at = view.block.at()
+            if head.arena == self.overflow:
+                at = entries[k].offset - head.offset  # wraps for an offset before it, and is refused with the rest
+                if at > head.n or entries[k].size > head.n - at:
+                    raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
+                view.block = head
+                view.at = head.at() + at
+            else:
+                view.block = self.new_block(w, entries[k].offset, entries[k].size)
+                view.at = view.block.at()
             views.append(view)
         return views
 
@@ -1694,7 +1742,7 @@ cdef class Client:
         cdef int spare = 0
         if self.arenas[arena].owner == NOBODY or self.arenas[arena].used:
             return True
-        for i in range(1, self.n_arenas):
+        for i in range(1, self.overflow):
             if self.arenas[i].owner == NOBODY:
                 spare += self.arenas[i].blocks == 0
             else:
@@ -1711,7 +1759,8 @@ cdef class Client:
         payload.prev = payload.next = NULL
 
     cdef void send_home(self, Block block) noexcept:
-        """A block that is not wanted here any more goes back to its worker, or, if that is no more, to the system."""
+        """A block that is not wanted here any more goes back to its worker, or, if that is no more, to the system; one of the
+        overflow is free."""
         cdef ArenaEntry *arena = &self.arenas[block.arena]
         if block.prev != NULL:
             (<Block>block.prev).next = block.next
@@ -1724,6 +1773,9 @@ cdef class Client:
             return
         if arena.owner != NOBODY and not self.retired:
             self.return_block(arena.owner, block.offset)
+        elif block.arena == self.overflow and not self.retired:
+            rp_pool_end_loan(&self.pool, block.offset)
+            self.serve_borrowers_soon()
         elif arena.blocks == 0:
             rp_pool_clear(&self.pool, self.pool.arenas + block.arena * self.pool.sizes.arena_bytes, self.pool.sizes.arena_bytes)
         else:
@@ -1749,6 +1801,67 @@ cdef class Client:
             if <uint64_t>offset > at:
                 rp_pool_clear(&self.pool, at, offset - at)
             at = max(at, <uint64_t>(offset + n))
+
+    # ---- loans: see pool.h ----
+
+    cdef void end_loan(self, uint32_t w) noexcept:
+        """Worker w has none any more."""
+        if self.loans[w].bytes:
+            self.loans[w].bytes = 0
+            self.n_loans -= 1
+            if self.open and not self.retired:
+                rp_pool_end_loan(&self.pool, self.loans[w].offset)
+                self.serve_borrowers_soon()
+
+    cdef void serve_borrowers_soon(self) noexcept:
+        """There may be room now, or some can be made."""
+        if self.borrowers:
+            rp_pool_kick_service(&self.pool)
+
+    cdef serve_borrowers(self):
+        """Lends to those that wait for a loan, one after the other, or refuses. Results that nobody has read make room. If
+        there is none to be made now, the next look is when a loan or a result ends."""
+        cdef uint64_t request, bytes
+        cdef Payload unread
+        cdef uint32_t w
+        cdef int err
+        while self.borrowers and self.open and not self.retired:
+            w = self.borrowers[0]
+            request = rp_pool_loan_wanted(&self.pool, w, &bytes)
+            if request:
+                # All that it published before it asked, lest that be taken for the end of what it is to get now.
+                self.drain_worker(w)
+                if not self.borrowers or self.borrowers[0] != w or not self.open or self.retired:
+                    continue  # user code has run
+                if rp_pool_loan_wanted(&self.pool, w, &bytes) != request:
+                    continue
+                self.end_loan(w)
+                err = rp_pool_lend(&self.pool, w, request, bytes, &self.loans[w].offset)
+                if err == 0:
+                    self.loans[w].bytes = bytes
+                    self.n_loans += 1
+                else:
+                    unread = self.oldest_in_overflow() if err == -ENOMEM else None
+                    if unread is not None:
+                        try:
+                            unread.bytes()
+                        except MemoryError:
+                            return
+                        continue
+                    if err == -ENOMEM and self.n_loans:
+                        return
+                    rp_pool_refuse_loan(&self.pool, w, request)
+            self.borrowers.pop(0)
+        self.update_collect()
+
+    cdef Payload oldest_in_overflow(self):
+        """The oldest result there that nobody has read, or None."""
+        cdef Payload_p p = self.payloads, oldest = NULL
+        while p != NULL:
+            if (<Payload>p).block.arena == self.overflow:
+                oldest = p
+            p = (<Payload>p).next
+        return <Payload>oldest if oldest != NULL else None
 
     cdef void return_block(self, uint32_t w, uint64_t offset) noexcept:
         if self.open and not self.retired and rp_pool_return_block(&self.pool, w, offset):
@@ -1794,9 +1907,9 @@ cdef class Client:
             except MemoryError as error:
                 self.spoil_one(w, error)
         if self.arenas[arena].used:
-            while spare < self.n_arenas and (self.arenas[spare].owner != NOBODY or self.arenas[spare].blocks):
+            while spare < self.overflow and (self.arenas[spare].owner != NOBODY or self.arenas[spare].blocks):
                 spare += 1
-            if spare == self.n_arenas:
+            if spare == self.overflow:
                 raise RuntimeError("there is no arena to spare for a worker's successor")  # can_stay() has seen to one
             self.arenas[arena].owner = NOBODY
             self.arenas[spare].owner = w
@@ -1933,6 +2046,7 @@ cdef class Client:
     cdef attend(self):
         """Takes in results, moves tasks up, and gives workers the memory that they wait for."""
         cdef uint32_t w
+        cdef uint64_t bytes
         self.drain()
         if self.open:
             self.sweep_if_released()
@@ -1941,7 +2055,13 @@ cdef class Client:
             if not self.open or self.retired:
                 return
             self.flush_returns(w)
-            if rp_pool_wants_memory(&self.pool, w):
+            if not rp_pool_wants_memory(&self.pool, w):
+                continue
+            if rp_pool_loan_wanted(&self.pool, w, &bytes):
+                if w not in self.borrowers:
+                    self.borrowers.append(w)
+                    self.update_collect()
+            else:
                 self.drain_worker(w)  # all that it published before it asked: some of its blocks may be there
                 try:
                     self.copy_out(w)
@@ -1952,6 +2072,8 @@ cdef class Client:
                     self.flush_returns(w)
                     if copied and not self.unreturned[w]:
                         rp_pool_grant(&self.pool, w)
+        if self.borrowers:
+            self.serve_borrowers()
 
     def tell_news(self):
         """Tells those who watch futures that are done. Raises nothing."""
@@ -2185,6 +2307,8 @@ cdef class Client:
         if found != NULL and type(<object>found) is Chunk:
             self.lose(w, <FutureBase>found, lost)
         self.leave_arena(w)
+        self.end_loan(w)
+        self.serve_borrowers_soon()  # it may have been the first of them
         self.unreturned[w].clear()
         n = rp_pool_recover(&self.pool, w, ids)
         for i in range(n):

@@ -23,7 +23,7 @@
 # parcel := u8 PARCEL, 3 bytes, u32 buffers, u64 n, a u64 (length << 1 | read-only) for each buffer, n bytes of pickle, the
 #           buffers, each at a multiple of 64 bytes. A pickle begins with another byte.
 # spread := u8 SPREAD, 3 bytes, u32 buffers, u64 n, for each buffer (u64 length << 1 | read-only, u64 offset of its block,
-#           u64 worker + 1 that holds it, or 0), n bytes of pickle. Only in a block.
+#           u64 worker + 1 that holds it, or 0), n bytes of pickle. Only in a block. In a loan, the buffers are in that block.
 #
 # stream := u64 bytes written, 56 bytes, a compact value. Only in a block, of arguments.
 #
@@ -719,9 +719,20 @@ cdef class Parcel:
         self.blocks = self.count
         return 0
 
+    cdef uint64_t within(self, uint64_t offset) noexcept:
+        """Is spread in one block at `offset`, each buffer where a block of its own could be. Gives the bytes that this takes."""
+        cdef uint64_t end = offset + self.head_bytes()
+        cdef uint32_t k
+        self.block = offset
+        self.block_bytes = self.head_bytes()
+        for k in range(self.count):
+            self.at[k] = (end + LARGE_BUFFER - 1) & ~<uint64_t>(LARGE_BUFFER - 1)
+            end = self.at[k] + self.buffers[k].len
+        return end - offset
+
     cdef void fill(self, rp_pool *pool) noexcept:
         """Writes into the blocks."""
-        cdef unsigned char *p = rp_pool_block(pool, pool.own, self.block, self.block_bytes)
+        cdef unsigned char *p = rp_pool_own_block(pool, self.block, self.block_bytes)
         cdef uint64_t n = PyBytes_GET_SIZE(self.pickle)
         cdef uint64_t entry[3]
         cdef uint32_t k
@@ -737,7 +748,7 @@ cdef class Parcel:
             entry[1] = self.at[k]
             entry[2] = 0
             memcpy(p + 16 + 24 * k, entry, 24)
-            memcpy(rp_pool_block(pool, pool.own, self.at[k], n), self.buffers[k].buf, n)
+            memcpy(rp_pool_own_block(pool, self.at[k], n), self.buffers[k].buf, n)
 
     cdef bytes join(self):
         data = PyBytes_FromStringAndSize(NULL, self.bytes)

@@ -98,6 +98,7 @@ cdef extern from "pool.h" nogil:
         uint64_t arena_bytes
         uint64_t parent_quota
         uint64_t worker_quota
+        uint64_t overflow_quota
     struct rp_pool:
         rp_segment segment
         rp_board board
@@ -106,6 +107,7 @@ cdef extern from "pool.h" nogil:
         uint32_t index
         uint32_t own
         uint32_t *arena_of
+        rp_arena overflow
         uint64_t arenas
         uint32_t n_workers
         uint32_t n_cpus
@@ -116,6 +118,7 @@ cdef extern from "pool.h" nogil:
     int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes, uint32_t index)
     void rp_pool_destroy(rp_pool *p)
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+    uint8_t *rp_pool_own_block(const rp_pool *p, uint64_t offset, uint64_t bytes)
     bint rp_pool_may_hold(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     bint rp_pool_crowded(const rp_pool *p)
 
@@ -134,6 +137,7 @@ cdef extern from "pool.h" nogil:
     bint rp_pool_take_interrupt(rp_pool *p, uint64_t task_id, uint64_t *why)
     enum: RP_CHUNK_ITEMS
     uint32_t RP_ARENAS(uint32_t n_workers)
+    uint32_t RP_OVERFLOW(uint32_t n_workers)
     struct rp_tray:
         uint32_t first
         uint32_t ns
@@ -150,6 +154,9 @@ cdef extern from "pool.h" nogil:
     int rp_pool_alloc(rp_pool *p, uint64_t bytes, uint64_t *offset)
     void rp_pool_take_returns(rp_pool *p)
     int rp_pool_wait_memory(rp_pool *p)
+    void rp_pool_ask_loan(rp_pool *p, uint64_t bytes)
+    int rp_pool_await_loan(rp_pool *p, uint64_t *offset)
+    void rp_pool_give_up_loan(rp_pool *p)
     void rp_pool_count_release(rp_pool *p)
     uint64_t rp_pool_await_bytes(const rp_word *written, uint64_t bytes)
     bint rp_pool_has_purged(rp_pool *p)
@@ -176,6 +183,10 @@ cdef extern from "pool.h" nogil:
     void rp_pool_clear(rp_pool *p, uint64_t offset, uint64_t bytes)
     bint rp_pool_wants_memory(rp_pool *p, uint32_t w)
     void rp_pool_grant(rp_pool *p, uint32_t w)
+    uint64_t rp_pool_loan_wanted(const rp_pool *p, uint32_t w, uint64_t *bytes)
+    int rp_pool_lend(rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset)
+    void rp_pool_refuse_loan(rp_pool *p, uint32_t w, uint64_t request)
+    void rp_pool_end_loan(rp_pool *p, uint64_t offset)
     void rp_pool_stop(rp_pool *p)
     uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
     bint rp_pool_is_retiring(const rp_pool *p, uint32_t w)

@@ -60,7 +60,7 @@ LONGEST_S = 3600.0  # of a sleep: poll(2) counts milliseconds in an int
 # tasks compute.
 SHARE = 0.5
 
-QUOTA_MIN = 1 << 20  # bytes of payloads that each process of a pool must have room for; arbitrary
+QUOTA_MIN = 1 << 19  # bytes of payloads that each process of a pool must have room for; arbitrary
 ARENA_MAX = 64 << 30  # bytes of address space for them; arbitrary
 ROOMY = 4  # so much more of that than memory: blocks are found, however those in use lie
 
@@ -644,14 +644,14 @@ def _preload() -> None:
         forkserver.set_forkserver_preload(["__main__", "ringpool.executor", "pkgutil"])
 
 
-def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, int, int]:
+def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, int, int, int]:
     """The `sizes` of a `_core.Client` that takes no more than the limit.
 
-    Half of it is for arguments, half for results: a worker's quota for each, and half a quota for each arena to spare,
-    which is what a worker that has died can have left in use.
+    Half of it is for arguments, a quarter for large results, whoever they are of. The rest is for other results: a
+    worker's quota for each, and half a quota for each arena to spare, which is what a dead worker can have left in use.
     """
-    halves = 2 * n_places + _core.arenas(n_places) - n_places - 1
-    least = _core.fixed_bytes(n_places) + halves * QUOTA_MIN
+    halves = 2 * n_places + _core.arenas(n_places) - n_places - 2
+    least = _core.fixed_bytes(n_places) + 2 * halves * QUOTA_MIN
     if shared_memory_limit is None:
         shared_memory_limit = max(least, int(SHARE * machine.usable_memory()))
     elif shared_memory_limit < least:
@@ -664,7 +664,7 @@ def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, 
     space = machine.address_space()
     if space is not None:
         arena = min(arena, space // (AS_SHARE * _core.arenas(n_places)))
-    return arena, room // 2, room // halves
+    return arena, room // 2, room // (2 * halves), room // 4
 
 
 def _refuse() -> RuntimeError:

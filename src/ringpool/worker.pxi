@@ -242,10 +242,12 @@ cdef class Worker:
                 rp_pool_publish_result(&self.pool, True)
                 return
             n = compact_size(value)
+            if n >= 0 and not self.could_fit(n):
+                return self.refuse(task, n)
             offset = self.block(n) if n >= 0 else 0
             if offset:
                 RP_STEP(b"worker: block")
-                if put(rp_pool_block(&self.pool, self.pool.own, offset, n), n, value) == n:
+                if put(rp_pool_own_block(&self.pool, offset, n), n, value) == n:
                     RP_STEP(b"worker: block filled")
                     value = None
                     self.task_id = 0
@@ -263,8 +265,10 @@ cdef class Worker:
                     (<Parcel>data).fill(&self.pool)
                     RP_STEP(b"worker: block filled")
                     data = None
-                else:
+                elif self.could_fit((<Parcel>data).bytes):
                     data = (<Parcel>data).join()
+                else:
+                    return self.refuse(task, (<Parcel>data).bytes)
             value = None
             self.task_id = 0
             if timed:
@@ -456,7 +460,7 @@ cdef class Worker:
 
     cdef void free(self, uint64_t offset) noexcept:
         cdef uint64_t n
-        rp_arena_free(&self.pool.arena, offset, &n)
+        rp_arena_free(&self.pool.arena, offset, &n)  # refuses a loan, which ends by itself
 
     cdef object send_tray(self, uint64_t task_id, uint32_t kind):
         """Publishes the results in the tray, which is empty then."""
@@ -483,6 +487,8 @@ cdef class Worker:
                 slot.offset = self.tray_offset
                 self.tray_offset = 0  # it is the parent's
         rp_pool_publish_result(&self.pool, kind == KIND_LAST)
+        if rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), self.tray_offset, 0) != NULL:
+            self.tray_offset = 0  # a loan, which has ended
         self.begin_tray(self.tray_first + self.tray_items)
         self.tray_ns = now
 
@@ -659,12 +665,24 @@ cdef class Worker:
             PyErr_CheckSignals()
 
     cdef object no_room(self, uint64_t n):
-        cdef uint64_t used = self.pool.arena.busy if n <= self.pool.arena.quota else 0
-        text = (f"the result takes {n} bytes, more than the {self.pool.arena.quota} bytes of shared memory that this pool "
-                "has for the results of a worker")
-        if used:
-            text += f", of which {used} hold arrays of earlier results that the program still uses"
-        return MemoryError(text + " (see shared_memory_limit)")
+        cdef uint64_t most = max(self.pool.arena.quota, self.pool.sizes.overflow_quota)
+        if n > most:
+            text = f"more than the {most} bytes of shared memory that this pool has for a result"
+        else:
+            text = (f"and of the {self.pool.arena.quota} bytes of shared memory that this pool has for the results of a worker, "
+                    f"and the {self.pool.sizes.overflow_quota} for larger ones of all, not so many are left: arrays of earlier "
+                    "results, which the program still uses, take the rest")
+        return MemoryError(f"the result takes {n} bytes, {text} (see shared_memory_limit)")
+
+    cdef object refuse(self, rp_slot *task, uint64_t n):
+        """Answers a task whose result, of n bytes, has no room."""
+        self.task_id = 0
+        if task.kind & KIND_TIMED:
+            rp_pool_stop_clock(&self.pool)
+        self.send_bytes(task.task_id, KIND_ERROR, encode_error(self.no_room(n), ""))
+
+    cdef bint could_fit(self, uint64_t n) noexcept:
+        return n <= self.pool.arena.quota or n <= self.pool.sizes.overflow_quota
 
     cdef object send_bytes(self, uint64_t task_id, uint32_t kind, bytes data):
         cdef uint64_t n = len(data), offset = 0
@@ -674,7 +692,7 @@ cdef class Worker:
             if offset == 0:
                 return self.send_bytes(task_id, KIND_ERROR, encode_error(self.no_room(n), ""))
             RP_STEP(b"worker: block")
-            memcpy(rp_pool_block(&self.pool, self.pool.own, offset, n), PyBytes_AS_STRING(data), n)
+            memcpy(rp_pool_own_block(&self.pool, offset, n), PyBytes_AS_STRING(data), n)
             RP_STEP(b"worker: block filled")
             return self.send_block(task_id, kind, offset, n)
         slot = self.reserve()
@@ -699,6 +717,7 @@ cdef class Worker:
 
     cdef uint64_t spread(self, Parcel parcel) except? 0:
         """Finds blocks for a parcel, as block() does. The one that leads to the others, or 0."""
+        cdef uint64_t offset
         cdef int err
         while True:
             rp_pool_take_returns(&self.pool)
@@ -706,10 +725,14 @@ cdef class Worker:
             if err == 0:
                 return parcel.block
             if not self.wait_memory(err):
-                return 0
+                offset = self.borrow(parcel.within(0) + LARGE_BUFFER)
+                if offset:
+                    parcel.within(offset)
+                return offset
 
     cdef uint64_t block(self, uint64_t n) except? 0:
-        """A block of this worker's arena, waiting for the parent to give some back if need be; 0 if there never is one."""
+        """A block of this worker's arena, waiting for the parent to give some back if need be; or, if there never is one, a
+        loan; 0 if there is none either."""
         cdef uint64_t offset
         cdef int err
         while True:
@@ -717,7 +740,27 @@ cdef class Worker:
             if err == 0:
                 return offset
             if not self.wait_memory(err):
-                return 0
+                return self.borrow(n)
+
+    cdef uint64_t borrow(self, uint64_t n) except? 0:
+        """A block of the overflow, until the next result or request: see "Loans" in pool.h. 0 if there is none to be had."""
+        cdef uint64_t offset = 0
+        cdef int err = -EAGAIN
+        if n > self.pool.sizes.overflow_quota:
+            return 0
+        rp_pool_ask_loan(&self.pool, n)
+        try:
+            while err == -EAGAIN or err == -EINTR:
+                with nogil:
+                    err = rp_pool_await_loan(&self.pool, &offset)
+                PyErr_CheckSignals()
+        except BaseException:
+            rp_pool_give_up_loan(&self.pool)
+            raise
+        if err or rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, n) == NULL:
+            return 0
+        RP_STEP(b"worker: loan")
+        return offset
 
     cdef bint wait_memory(self, int err) except -1:
         """After an allocation that has failed: waits until another may succeed; False if none ever does."""

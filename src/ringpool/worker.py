@@ -80,7 +80,7 @@ class Orders:
         n_places: int,
         stack: Descriptor | None,
         n_cpus: int,
-        sizes: tuple[int, int, int],
+        sizes: tuple[int, int, int, int],
         place: int,
         ticket: int,
         initializer: Callable[..., object] | None,

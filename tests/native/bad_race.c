@@ -20,7 +20,7 @@ static void *publish_plainly(void *unused)
 int main(void)
 {
     pthread_t thread;
-    begin(40);
+    begin(120);
     CHECK_EQ(rp_segment_create(&segment, 4 * RP_PAGE, 0), 0);
     rp_ring_init(&writer, segment.base + RP_PAGE, 8, 7);
     rp_ring_init(&reader, segment.base + RP_PAGE, 8, 7);

@@ -16,7 +16,7 @@
 #include "pool.h"
 
 #define ARENA_BYTES (1u << 20)
-#define SIZES(bytes) ((struct rp_sizes){(bytes), (bytes), (bytes)}) /* of arenas that may be filled */
+#define SIZES(bytes) ((struct rp_sizes){(bytes), (bytes), (bytes), (bytes)}) /* of arenas that may be filled */
 #define MAX_CREW 3u
 
 /* ---- what follows from an id ---- */

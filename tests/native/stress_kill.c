@@ -131,7 +131,7 @@ int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? strtod(argv[1], NULL) : 2;
     uint64_t end, seed;
-    begin((unsigned)seconds + 40);
+    begin((unsigned)seconds + 120);
     seed = seed_from(argc, argv, 2);
     open_books(&books, 2 + (uint32_t)(seed % 2), 2, MAX_TASKS, seed);
     books.keep = true;

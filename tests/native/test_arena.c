@@ -470,7 +470,7 @@ static void the_check_notices_each_broken_invariant(void)
 
 int main(int argc, char **argv)
 {
-    begin(40);
+    begin(120);
     seed = seed_from(argc, argv, 1);
     RUN(a_region_that_is_no_power_of_two_is_refused);
     RUN(a_new_arena_is_one_free_block);

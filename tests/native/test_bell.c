@@ -293,7 +293,7 @@ static void the_announcement_of_a_dead_sleeper_costs_one_ring(void)
 
 int main(int argc, char **argv)
 {
-    begin(40);
+    begin(120);
     seed = seed_from(argc, argv, 1);
     RUN(a_bell_without_a_sleeper_is_not_rung);
     RUN(a_sleep_ends_at_its_time_and_withdraws_the_announcement);

@@ -388,7 +388,7 @@ static void several_claimers_share_a_large_board(void)
 
 int main(int argc, char **argv)
 {
-    begin(40);
+    begin(120);
     seed = seed_from(argc, argv, 1);
     RUN(tasks_are_claimed_in_the_order_they_were_posted);
     RUN(a_full_board_takes_no_more_until_a_slot_is_released);

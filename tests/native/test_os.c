@@ -171,7 +171,7 @@ static void the_guard_looks_when_it_is_poked_or_its_time_has_come(void)
 
 int main(void)
 {
-    begin(40);
+    begin(120);
     RUN(punched_pages_read_as_zero_and_their_neighbours_stay);
     RUN(a_wait_on_a_changed_word_returns_at_once);
     RUN(a_wait_ends_when_its_time_is_up);

@@ -46,7 +46,7 @@ static void a_limit_of_file_size_makes_the_arenas_smaller(void)
     int n = open_fds();
     CHECK_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, SIG_IGN);
-    low = (struct rlimit){36u << 20, old.rlim_max}; /* four arenas of 8 MiB, and the rest */
+    low = (struct rlimit){44u << 20, old.rlim_max}; /* five arenas of 8 MiB, and the rest */
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
     CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(64u << 20)), 0);
     CHECK_EQ(p.sizes.arena_bytes, 8u << 20);
@@ -150,8 +150,8 @@ static void a_worker_has_the_arena_that_its_place_was_given(void)
     CHECK_EQ(block[4 * RP_PAGE + 2], 7);
     for (uint32_t arena = 0; arena < 8; arena++) { /* what cannot be is refused */
         rp_pool_give_arena(&p, 0, arena);
-        CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, SIZES(ARENA_BYTES), 0), arena == 0 || arena >= RP_ARENAS(2) ? -EPROTO : 0);
-        if (arena && arena < RP_ARENAS(2))
+        CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, SIZES(ARENA_BYTES), 0), arena == 0 || arena >= RP_OVERFLOW(2) ? -EPROTO : 0);
+        if (arena && arena < RP_OVERFLOW(2))
             rp_pool_destroy(&w);
     }
     rp_pool_destroy(&p);
@@ -190,6 +190,65 @@ static void *grants_what_is_asked(void *pool)
     CHECK(!rp_pool_wants_memory(p, 0)); /* once a request */
     rp_pool_grant(p, 0);
     return NULL;
+}
+
+static void a_loan_is_asked_for_lent_and_ended(void)
+{
+    struct rp_pool p, w;
+    uint64_t a = 0, b = 0, c = 0, bytes, request, ids[2];
+    CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(ARENA_BYTES)), 0);
+    CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, SIZES(ARENA_BYTES), 0), 0);
+    CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
+    rp_pool_ask_loan(&w, 1000);
+    request = rp_pool_loan_wanted(&p, 0, &bytes);
+    CHECK(request != 0);
+    CHECK_EQ(bytes, 1000);
+    CHECK(rp_pool_wants_memory(&p, 0)); /* so the collector looks */
+    CHECK(!rp_pool_wants_memory(&p, 0));
+    CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), 0);
+    CHECK_EQ(rp_pool_await_loan(&w, &b), 0);
+    CHECK_EQ(a, b);
+    CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
+    CHECK(rp_pool_own_block(&w, a, 1000) == rp_pool_block(&w, RP_OVERFLOW(1), a, 1000));
+    CHECK(rp_pool_own_block(&w, a, 1000) != NULL);
+    CHECK(rp_pool_block(&w, w.own, a, 1) == NULL);
+    CHECK_EQ(p.overflow.used_blocks, 1);
+
+    /* One that is given up is not taken for an answer to the next. */
+    rp_pool_ask_loan(&w, 2000);
+    request = rp_pool_loan_wanted(&p, 0, &bytes);
+    rp_pool_give_up_loan(&w);
+    CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
+    rp_pool_ask_loan(&w, 3000);
+    CHECK_EQ(rp_pool_lend(&p, 0, request, 2000, &b), 0);
+    CHECK(rp_pool_loan_wanted(&p, 0, &bytes) != request);
+    CHECK_EQ(bytes, 3000);
+    CHECK_EQ(rp_pool_lend(&p, 0, request + 1, bytes, &c), 0);
+    CHECK_EQ(rp_pool_await_loan(&w, &a), 0);
+    CHECK_EQ(a, c);
+    CHECK(b != c);
+
+    /* None to be had, now or ever. */
+    rp_pool_ask_loan(&w, ARENA_BYTES);
+    request = rp_pool_loan_wanted(&p, 0, &bytes);
+    CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), -ENOMEM);
+    CHECK_EQ(rp_pool_lend(&p, 0, request, ARENA_BYTES + 1, &a), -E2BIG);
+    rp_pool_refuse_loan(&p, 0, request);
+    CHECK_EQ(rp_pool_await_loan(&w, &a), -ENOMEM);
+    CHECK_EQ(a, 0);
+    rp_pool_end_loan(&p, c);
+    rp_pool_end_loan(&p, b);
+    CHECK_EQ(p.overflow.used_blocks, 1);
+
+    /* A dead worker waits for nothing, and its successor takes no answer for its own. */
+    rp_pool_ask_loan(&w, 4000);
+    request = rp_pool_loan_wanted(&p, 0, &bytes);
+    CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), 0);
+    rp_pool_destroy(&w);
+    CHECK_EQ(rp_pool_recover(&p, 0, ids), 0);
+    CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
+    CHECK_EQ(rp_load_seq_cst(&p.entries[0].lent), 0);
+    rp_pool_destroy(&p);
 }
 
 static void a_worker_that_waits_for_memory_is_told_that_there_is_no_more(void)
@@ -1086,11 +1145,12 @@ static void a_stop_wakes_everybody(void)
 
 int main(int argc, char **argv)
 {
-    begin(40);
+    begin(120);
     seed = seed_from(argc, argv, 1);
     RUN(a_pool_of_an_impossible_size_is_refused);
     RUN(arena_bytes_are_rounded_down_to_a_power_of_two);
     RUN(a_largest_pool_finds_a_size_that_the_system_grants);
+    RUN(a_loan_is_asked_for_lent_and_ended);
     RUN(a_limit_of_file_size_makes_the_arenas_smaller);
     RUN(a_worker_has_the_arena_that_its_place_was_given);
     RUN(releases_are_seen_once_each);

@@ -535,7 +535,7 @@ static void a_leader_and_a_collector_wait_through_a_funeral(void)
 
 int main(int argc, char **argv)
 {
-    begin(40);
+    begin(120);
     seed = seed_from(argc, argv, 1);
     RUN(dead_when_idle);
     RUN(dead_before_it_joined);

@@ -220,7 +220,7 @@ static void packets_cross_from_thread_to_thread(void)
 
 int main(int argc, char **argv)
 {
-    begin(40);
+    begin(120);
     seed = seed_from(argc, argv, 1);
     RUN(what_is_published_is_read_in_order);
     RUN(a_reserved_slot_is_not_seen_before_it_is_published);

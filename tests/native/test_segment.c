@@ -193,7 +193,7 @@ static void a_size_that_cannot_be_is_refused_without_a_leak(void)
 
 int main(void)
 {
-    begin(40);
+    begin(120);
     RUN(both_sides_see_the_same_bytes);
     RUN(it_is_destroyed_twice_without_harm);
     RUN(new_bytes_are_zero_and_only_the_header_is_written);
