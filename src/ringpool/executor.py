@@ -69,12 +69,11 @@ class ProcessPoolExecutor(Executor):
             shared nor of files) is replaced when another is ready. None for no limit.
         on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied,
             and another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
-        shared_memory_limit: Bytes of shared memory that the pool takes at most. Half of it is for arguments; of the
-            rest each worker has an equal share for results, and some is put by for what dead workers have left in use.
-            So the largest argument takes ``limit / 2``, the largest result ``limit / (3 * max_workers + 1)`` (half of
-            that where workers have successors), less some 2 MB. What finds no room waits: tasks in the program,
-            results in their workers. What can never fit fails with MemoryError. None: half of what the machine, or its
-            control group, has.
+        shared_memory_limit: Bytes of shared memory that the pool takes at most. Half of it is for arguments. A
+            quarter is for large results; of the rest each worker has an equal share, and some is put by for what dead
+            workers have left in use. So the largest argument takes ``limit / 2``, the largest result ``limit / 4``,
+            less some 2 MB. What finds no room waits: tasks in the program, results in their workers. What can never
+            fit fails with MemoryError. None: half of what the machine, or its control group, has.
         cancel_running: Whether `Future.cancel` also ends a task that runs, as `Future.cancel(running=True)` does. So
             does then asyncio, when it cancels what awaits a future.
 
