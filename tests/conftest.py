@@ -56,10 +56,11 @@ def _helpers_of_multiprocessing() -> None:
 
 @pytest.fixture
 def arenas_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Gives pools so many bytes for arguments, each worker as many for its results, and so many for loans."""
+    """Gives pools so many bytes for arguments, each worker as many for its results, or its share, and loans so many."""
 
-    def give(n: int, overflow: int = 0) -> None:
-        monkeypatch.setattr(supervisor, "_sizes", lambda *_: (4 * max(n, overflow), n, n, overflow))
+    def give(n: int, overflow: int = 0, share: int | None = None) -> None:
+        sizes = 4 * max(n, overflow), n, n if share is None else share, overflow
+        monkeypatch.setattr(supervisor, "_sizes", lambda *_: sizes)
 
     return give
 

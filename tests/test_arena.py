@@ -313,6 +313,7 @@ class Lives(RuleBasedStateMachine):
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)  # and with them, what they keep
             wait_until(lambda: gc.collect() >= 0 and client.blocks_of_workers == 0, "no blocks of workers")
+            wait_until(lambda: client.blocks_lent == 0, "no loans")
             wait_until(lambda: client.blocks <= len(self.functions), "no blocks but those of functions")
         finally:
             self.executor.shutdown()
@@ -333,13 +334,15 @@ def lives(examples: int, steps: int, **more: Any) -> None:
 
 
 @pytest.mark.deadline(150)
-def test_blocks_live_as_long_as_they_are_used_and_no_longer(arenas_of):
-    arenas_of(4 * MIB)
+@pytest.mark.parametrize("share", [4 * MIB, 400 * KIB])  # half of the results, and all that are large, need a loan then
+def test_blocks_live_as_long_as_they_are_used_and_no_longer(arenas_of, share):
+    arenas_of(4 * MIB, overflow=4 * MIB, share=share)
     lives(25, 25, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.deadline(900)
-def test_the_same_for_long(arenas_of):
-    arenas_of(4 * MIB)
+@pytest.mark.parametrize("share", [4 * MIB, 400 * KIB])
+def test_the_same_for_long(arenas_of, share):
+    arenas_of(4 * MIB, overflow=4 * MIB, share=share)
     lives(500, 50)

@@ -1575,7 +1575,8 @@ cdef class Client:
             memcpy(&result, r, sizeof(rp_result))
             rp_ring_release(ring)
             self.take(w, &result)
-            self.serve_borrowers_soon()  # it may have been a loan, or the end of a request
+            if self.borrowers:  # it may have been a loan, or the end of a request
+                self.serve_borrowers_soon()
             n += 1
         return n
 
