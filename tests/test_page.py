@@ -41,7 +41,9 @@ def outcome(case: str, speed: float) -> Outcome:
                 metrics.append(metric(f"{size} {kind}", speed * size, "MB/s", True, ("payload", "bytes", size), kind))
     elif case == "grain":
         for grain in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
-            metrics.append(metric(f"{grain}", min(99, speed * grain * 1e5), "%", True, ("grain", "s", grain), "submit"))
+            x, share = ("grain", "s", grain), min(99, speed * grain * 1e5)
+            metrics.append(metric(f"{grain}", share, "%", True, x, "efficiency"))
+            metrics.append(metric(f"{grain}, rate", 0.02 * share / grain, "tasks/s", True, x, "throughput"))
     elif case == "scaling":
         for workers in (1, 2, 4):
             metrics.append(metric(f"{workers}", workers * 900, "tasks/s", True, ("workers", "", workers), "1 ms"))
@@ -77,7 +79,7 @@ def test_each_kind_of_number_has_its_chart():
         "ratios": 1,
         "latency": 1,
         "payload": 2,
-        "grain": 1,
+        "grain": 2,
         "scaling": 1,
     }
     for kind in ("latency", "payload", "grain", "scaling"):
@@ -221,7 +223,7 @@ def test_a_browser_draws_every_chart_without_an_error(width, scheme, tmp_path):
     assert probe, "the page was not loaded to its end"
     seen = json.loads(probe[1])
     assert sorted(each["kind"] for each in seen["found"]) == sorted(
-        ["ratios", "latency", "payload", "payload", "grain", "scaling"]
+        ["ratios", "latency", "payload", "payload", "grain", "grain", "scaling"]
     )
     for each in seen["found"]:
         assert each["outside"] == []

@@ -340,8 +340,11 @@ class Work:
             self._expected[amount] = tasks.spin(amount)
         self.setting.check("computing", answers, [self._expected[amount] for amount in amounts])
 
-    def efficiency(self, amounts: Sequence[int], run: Callable[[Callable[[Any], Any], Sequence[int]], Any]) -> float:
-        """Return the share in percent for tasks of these amounts, which `run` takes as `Pool.map` does."""
+    def efficiency(
+        self, amounts: Sequence[int], run: Callable[[Callable[[Any], Any], Sequence[int]], Any]
+    ) -> tuple[float, float]:
+        """Return the share in percent for tasks of these amounts, which `run` takes as `Pool.map` does, and how many
+        tasks a second that is."""
         begin = time.perf_counter_ns()
         answers = list(run(tasks.spin, amounts))
         wall_ns = time.perf_counter_ns() - begin
@@ -349,7 +352,7 @@ class Work:
         after_ns = self._loop_ns()
         loop_ns = (self._before_ns + after_ns) / 2
         self._before_ns = after_ns
-        return 100 * loop_ns * sum(amounts) / wall_ns
+        return 100 * loop_ns * sum(amounts) / wall_ns, 1e9 * len(amounts) / wall_ns
 
 
 # Cases.
@@ -487,7 +490,7 @@ def size_name(size: int) -> str:
 
 @case("grain")
 def _grain(setting: Setting, found: Found) -> None:
-    """What share of the workers' time goes into the work itself, by how long a task takes?"""
+    """By how long a task takes: what share of the workers' time is work, and how many a second are done?"""
     with setting.pool() as pool:
         work = Work(setting, pool)
         pool.each(tasks.spin, [1] * setting.count(200, 100))
@@ -500,8 +503,10 @@ def _grain(setting: Setting, found: Found) -> None:
         ):
             share = max(1, setting.count(full, quick) // setting.workers)
             amounts = [work.loops(task_us)] * (share * setting.workers)
-            percent = work.efficiency(amounts, pool.each)
-            found.number(name, "%", percent, higher_is_better=True, x=("grain", "s", task_us / 1e6), series="submit")
+            percent, done = work.efficiency(amounts, pool.each)
+            x = ("grain", "s", task_us / 1e6)
+            found.number(name, "%", percent, higher_is_better=True, x=x, series="efficiency")
+            found.number(f"{name}, rate", "tasks/s", done, higher_is_better=True, x=x, series="throughput")
 
 
 @case("skewed")
@@ -516,7 +521,8 @@ def _skewed(setting: Setting, found: Found) -> None:
         work = Work(setting, pool)
         list(pool.map(tasks.spin, [1] * setting.count(200, 100)))
         amounts = [work.loops(each) for each in us]
-        found.number("efficiency", "%", work.efficiency(amounts, pool.map), higher_is_better=True)
+        percent, _ = work.efficiency(amounts, pool.map)
+        found.number("efficiency", "%", percent, higher_is_better=True)
 
 
 @case("start")
