@@ -1044,6 +1044,12 @@ void rp_pool_refuse_loan(struct rp_pool *p, uint32_t w, uint64_t request)
     (void)rp_bell_ring(&p->entries[w].bell);
 }
 
+bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request)
+{
+    uint64_t now = rp_load_seq_cst(&p->entries[w].wants_memory);
+    return (now && now != request) || rp_load_acquire(&p->entries[w].current) == 0;
+}
+
 void rp_pool_end_loan(struct rp_pool *p, uint64_t offset)
 {
     uint64_t bytes;

@@ -155,3 +155,17 @@ def touch_and_make(path: str, n: int) -> bytes:
         file.write(str(os.getpid()))
     os.rename(path + ".new", path)
     return bytes(n)
+
+
+def make_growing(path: str, n: int) -> list[bytearray]:
+    """Grows after its task has returned it, when the file says so."""
+    data = bytearray(n)
+
+    def grow() -> None:
+        await_file(path + ".grow")
+        data.extend(bytes(1000))
+        Path(path + ".grown").touch()
+
+    threading.Thread(target=grow).start()
+    Path(path).touch()
+    return [data]

@@ -224,6 +224,37 @@ def test_a_task_that_is_ended_while_it_waits_for_a_loan_leaves_it_to_others(tmp_
         no_blocks(executor)
 
 
+def test_nobody_waits_for_the_loan_of_a_worker_that_has_no_use_for_it_and_asks_for_another(tmp_path):
+    """A value that changes while its worker waits for a loan has to be written in another way."""
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(_) -> None:
+        held.set()
+        go_on.wait(LIMIT)
+
+    with pool() as executor:
+        for i in range(3):
+            held.clear()
+            go_on.clear()
+            executor.submit(abs, -1).add_done_callback(hold)
+            assert held.wait(LIMIT)
+            paths = [str(tmp_path / f"{i}.{k}") for k in range(2)]
+            futures = [executor.submit(tasks.make_growing, path, 5 * MIB) for path in paths]
+            for path in paths:
+                await_file(path)
+            time.sleep(0.02)  # mostly, both ask for their loans meanwhile
+            for path in paths:
+                os.rename(path, path + ".grow")
+            for path in paths:
+                await_file(path + ".grown")
+            go_on.set()
+            for future in futures:
+                (data,) = future.result(LIMIT)
+                assert len(data) == 5 * MIB + 1000
+        del futures, future, data
+        no_blocks(executor)
+
+
 def test_a_worker_that_is_killed_while_it_waits_for_a_loan_leaves_it_to_others(tmp_path):
     held, go_on = threading.Event(), threading.Event()
 

@@ -17,6 +17,7 @@ ctypedef PyObject *Block_p
 cdef struct Loan:         # the block of the overflow that a worker may write to
     uint64_t offset
     uint64_t bytes         # 0: there is none
+    uint64_t request       # that it is the answer to
 
 cdef struct ArenaEntry:   # the parent's account of a worker's arena
     uint32_t owner         # the place of the worker that has it, or NOBODY
@@ -1840,6 +1841,7 @@ cdef class Client:
                 err = rp_pool_lend(&self.pool, w, request, bytes, &self.loans[w].offset)
                 if err == 0:
                     self.loans[w].bytes = bytes
+                    self.loans[w].request = request
                     self.n_loans += 1
                 else:
                     unread = self.oldest_in_overflow() if err == -ENOMEM else None
@@ -1850,10 +1852,28 @@ cdef class Client:
                             return
                         continue
                     if err == -ENOMEM and self.n_loans:
-                        return
+                        if not self.end_past_loans():
+                            return
+                        continue
                     rp_pool_refuse_loan(&self.pool, w, request)
             self.borrowers.pop(0)
         self.update_collect()
+
+    cdef bint end_past_loans(self) noexcept:
+        """Ends the loans of workers that have no use for them, so that nobody waits for such. Were there any?"""
+        cdef uint64_t request
+        cdef uint32_t w
+        cdef bint some = False
+        for w in range(self.pool.n_workers):
+            request = self.loans[w].request
+            if self.loans[w].bytes and rp_pool_is_past_loan(&self.pool, w, request):
+                self.drain_worker(w)  # the result that lies there may have been published
+                if self.loans[w].bytes and self.loans[w].request == request:
+                    self.end_loan(w)
+                some = True
+                if not self.open or self.retired:
+                    break
+        return some
 
     cdef Payload oldest_in_overflow(self):
         """The oldest result there that nobody has read, or None."""
