@@ -180,6 +180,7 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
     p->n_cpus = n_cpus;
     p->sizes = sizes;
     p->index = index;
+    p->requests = rp_os_now_ns(); /* so that no number is a predecessor's */
     if (n_workers == 0 || n_workers > RP_MAX_WORKERS || index >= n_workers) {
         p->segment.fd = fd;
         rp_pool_destroy(p);
@@ -887,10 +888,11 @@ void rp_pool_kick_leader(struct rp_pool *p)
     (void)rp_bell_ring(&p->shared->results);
 }
 
-static bool asks_for_memory(const struct rp_pool *p, uint32_t w)
+/* The number of a request for memory that has not been seen; or 0. */
+static uint64_t asks_for_memory(const struct rp_pool *p, uint32_t w)
 {
     uint64_t request = rp_load_seq_cst(&p->entries[w].wants_memory); /* announce / publish */
-    return request && request != rp_load_relaxed(&p->served[w]);
+    return request != rp_load_relaxed(&p->served[w]) ? request : 0;
 }
 
 static bool service_has_cause(struct rp_pool *p)
@@ -1006,17 +1008,19 @@ void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes)
         (void)rp_os_punch(p->segment.base + from, to - from);
 }
 
-bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w)
+uint64_t rp_pool_wants_memory(struct rp_pool *p, uint32_t w, uint64_t *loan_bytes)
 {
-    bool asks = asks_for_memory(p, w);
-    if (asks)
-        rp_store_relaxed(&p->served[w], rp_load_relaxed(&p->entries[w].wants_memory));
-    return asks;
+    uint64_t request = asks_for_memory(p, w);
+    *loan_bytes = rp_load_relaxed(&p->entries[w].loan_bytes); /* "asked" to "asks"; or of a later request: see below */
+    if (request)
+        rp_store_relaxed(&p->served[w], request);
+    return request;
 }
 
-void rp_pool_grant(struct rp_pool *p, uint32_t w)
+void rp_pool_grant(struct rp_pool *p, uint32_t w, uint64_t request)
 {
-    rp_store_seq_cst(&p->entries[w].granted, rp_load_relaxed(&p->served[w])); /* announce / publish */
+    rp_store_relaxed(&p->served[w], request);
+    rp_store_seq_cst(&p->entries[w].granted, request); /* announce / publish */
     (void)rp_bell_ring(&p->entries[w].bell);
 }
 
@@ -1032,16 +1036,11 @@ int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes
     int err = rp_arena_alloc(&p->overflow, bytes, offset);
     if (err)
         return err;
+    rp_store_relaxed(&p->served[w], request); /* each is answered once: after this, its worker may write there */
     rp_store_relaxed(&p->entries[w].loan, *offset);
     rp_store_seq_cst(&p->entries[w].lent, request); /* announce / publish; "lent" to "had" */
     (void)rp_bell_ring(&p->entries[w].bell);
     return 0;
-}
-
-void rp_pool_refuse_loan(struct rp_pool *p, uint32_t w, uint64_t request)
-{
-    rp_store_seq_cst(&p->entries[w].granted, request); /* announce / publish */
-    (void)rp_bell_ring(&p->entries[w].bell);
 }
 
 bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request)

@@ -25,7 +25,8 @@
  * Loans. A result that its worker's arena cannot hold goes into a block of the last arena, the *overflow*, whose allocator is
  * the parent's. The worker asks for it (`wants_memory`, `loan_bytes`), the parent lends it (`loan`, `lent`). It is one block
  * for all of the result, and a worker has one at most, which ends with its next result or request: then the block is the
- * result's, or free. So nobody who has a loan waits for another, and all that wait come to their turn.
+ * result's, or free. It runs none of the user's code meanwhile. So nobody who has a loan waits for another, or for long, and
+ * all that wait come to their turn.
  *
  * Who may sleep, where, and who wakes him (all by the announce / publish pairing of bell.h):
  *
@@ -227,7 +228,7 @@ struct rp_pool { /* one process's hold */
     bool woken;        /* it is the one that `waking` names */
     bool watched;      /* the guard has been told to look, and must be told to stop */
     rp_word unwatched; /* 1: the guard has found the worker asleep and looks no more until it is poked */
-    uint64_t requests; /* for memory, counted */
+    uint64_t requests; /* the number of the last one for memory */
     uint64_t purged;   /* how many purges it has seen */
 
     /* parent: process-private, shared by its threads */
@@ -404,20 +405,19 @@ bool rp_pool_is_to_purge(const struct rp_pool *p, uint32_t w, uint64_t *task_id)
 /* Gives the whole pages of [offset, offset + bytes) back to the system. */
 void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes);
 
-/* The collector: does worker w wait for memory? True once a request. Then, when all that is not held has been given back:
- * says so. */
-bool rp_pool_wants_memory(struct rp_pool *p, uint32_t w);
-void rp_pool_grant(struct rp_pool *p, uint32_t w);
+/* The collector: the number of worker w's request for memory, and of how large a loan, 0 if for a block of its own arena; each
+ * number once, then 0. Then, when all that is not held has been given back, or there is no loan to be had: says so. */
+uint64_t rp_pool_wants_memory(struct rp_pool *p, uint32_t w, uint64_t *loan_bytes);
+void rp_pool_grant(struct rp_pool *p, uint32_t w, uint64_t request);
 
 /* The number of worker w's request for a loan, and of how many bytes; 0 if it waits for none. Then: lends it, and says where;
- * or -ENOMEM (not now) or -E2BIG (never). Or refuses it. A loan that has ended, or the result that lay there. */
+ * or -ENOMEM (not now) or -E2BIG (never). A loan that has ended, or the result that lay there, is freed. */
 uint64_t rp_pool_loan_wanted(const struct rp_pool *p, uint32_t w, uint64_t *bytes);
 int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset);
-void rp_pool_refuse_loan(struct rp_pool *p, uint32_t w, uint64_t request);
+void rp_pool_end_loan(struct rp_pool *p, uint64_t offset);
 
 /* Can worker w have no use for the loan that was its answer to this request? It has asked anew, or has no task in hand. */
 bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request);
-void rp_pool_end_loan(struct rp_pool *p, uint64_t offset);
 
 void rp_pool_stop(struct rp_pool *p);
 

@@ -169,3 +169,10 @@ def make_growing(path: str, n: int) -> list[bytearray]:
     threading.Thread(target=grow).start()
     Path(path).touch()
     return [data]
+
+
+def fill_or_wait(n: int | str) -> bytearray | None:
+    """Where it is given a path, waits until something is there."""
+    if isinstance(n, int):
+        return filled(n, n)
+    return await_file(n)

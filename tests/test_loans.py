@@ -7,10 +7,14 @@ import gc
 import os
 import random
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import CancelledError, wait
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import tasks_views as tasks
@@ -321,3 +325,91 @@ def test_at_random(seed):
         for process in executor._supervisor.processes:
             os.kill(process.pid, signal.SIGKILL)  # what they borrowed and made no use of
         wait_until(lambda: blocks(executor) + executor._client.blocks_of_workers == 0, "no blocks")
+
+
+def test_an_item_whose_result_lies_in_a_loan_holds_up_nobody_while_the_next_one_runs(tmp_path):
+    with pool() as executor:
+        path = tmp_path / "go on"
+        first, second = executor.submit_many(tasks.fill_or_wait, [(2 * MIB,), (str(path),)], chunksize=2)
+        assert len(first.result(LIMIT)) == 2 * MIB
+        assert len(executor.submit(bytes, 7 * MIB).result(LIMIT)) == 7 * MIB
+        path.touch()
+        assert second.result(LIMIT) is None
+
+
+def test_the_wait_for_a_loan_does_not_count_as_time_of_the_task():
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(_) -> None:
+        held.set()
+        go_on.wait(LIMIT)
+
+    with pool() as executor:
+        executor.submit(abs, -1).add_done_callback(hold)
+        assert held.wait(LIMIT)
+        timed = executor.options(timeout=0.2).submit(bytes, N)
+        time.sleep(0.5)
+        go_on.set()
+        assert len(timed.result(LIMIT)) == N
+
+
+def test_a_fork_in_the_midst_of_it_goes_its_own_way(tmp_path):
+    """Where results are taken in, user code may run; here it forks, while a worker waits for a loan."""
+    script = """
+        import os, signal, sys, threading, time
+        from multiprocessing import get_context
+        import tasks_views as tasks
+        from ringpool import ProcessPoolExecutor, supervisor
+
+        MIB = 1 << 20
+        supervisor._sizes = lambda *_: (32 * MIB, MIB, MIB, 8 * MIB)
+        parent = os.getpid()
+        child = 0
+
+        class Forks:
+            def __call__(self):
+                return 1
+            def __reduce__(self):
+                return Harmless, ()
+            def __del__(self):
+                global child
+                if os.getpid() == parent and not child:
+                    child = os.fork()
+                    if child == 0:
+                        signal.alarm(20)
+
+        class Harmless:
+            def __call__(self):
+                return 1
+
+        path = sys.argv[1]
+        held, go_on = threading.Event(), threading.Event()
+        with ProcessPoolExecutor(3, get_context("fork")) as executor:
+            executor.submit(abs, -1).add_done_callback(lambda _: (held.set(), go_on.wait(20)))
+            held.wait(20)
+            waiting = executor.submit(tasks.touch_and_make, path, 3 * MIB)
+            while not os.path.exists(path):
+                time.sleep(0.001)
+            time.sleep(0.02)
+            go_on.set()
+            future = executor.submit(Forks())
+            try:
+                assert future.result(20) == 1
+            except RuntimeError:
+                assert os.getpid() != parent
+            if os.getpid() != parent:
+                os._exit(7)
+            assert len(waiting.result(20)) == 3 * MIB
+            while not child:
+                time.sleep(0.001)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, 7), code  # 0: it was the collector's thread that forked
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parent,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

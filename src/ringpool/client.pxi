@@ -316,7 +316,8 @@ cdef class Client:
     cdef uint32_t overflow        # which one that is
     cdef Loan *loans              # a worker
     cdef uint32_t n_loans         # workers that have one
-    cdef list borrowers           # workers that wait for one
+    cdef uint32_t *borrowers      # workers that wait for one, the first first
+    cdef uint32_t n_borrowers
     cdef Shared_p shares          # borrowed
     cdef uint64_t n_shares        # so far
     cdef PyObject *held           # parcels whose tasks are answered, and that workers hold: references
@@ -350,7 +351,8 @@ cdef class Client:
         self.overflow = RP_OVERFLOW(n_places)
         self.arenas = <ArenaEntry *>PyMem_RawCalloc(self.n_arenas, sizeof(ArenaEntry))
         self.loans = <Loan *>PyMem_RawCalloc(n_places, sizeof(Loan))
-        if self.arenas == NULL or self.loans == NULL:
+        self.borrowers = <uint32_t *>PyMem_RawCalloc(n_places, sizeof(uint32_t))
+        if self.arenas == NULL or self.loans == NULL or self.borrowers == NULL:
             raise MemoryError()
         for i in range(self.n_arenas):
             self.arenas[i].owner = i - 1 if 1 <= i <= n_places else NOBODY
@@ -363,7 +365,6 @@ cdef class Client:
         self.functions = {}
         self.dynamic = OrderedDict()
         self.news = deque()
-        self.borrowers = []
         self.unreturned = [[] for _ in range(n_places)]
         self.wild = bytearray(n_places)
         _clients.add(self)
@@ -373,6 +374,7 @@ cdef class Client:
         PyMem_RawFree(self.table)
         PyMem_RawFree(self.arenas)
         PyMem_RawFree(self.loans)
+        PyMem_RawFree(self.borrowers)
         if self.open:
             rp_pool_destroy(&self.pool)
 
@@ -390,6 +392,7 @@ cdef class Client:
         self.ended = 1
         self.alarm_fd = -1
         self.open = False
+        self.n_borrowers = self.n_loans = 0
         self.led = False
         self.waiters = NULL
         self.refusal = _refuse_in_child
@@ -784,7 +787,7 @@ cdef class Client:
     cdef void update_collect(self) noexcept:
         if self.open:
             rp_pool_set_collect(
-                &self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved or len(self.borrowers) > 0)
+                &self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved or self.n_borrowers > 0)
 
     cdef void watch_one(self) noexcept:
         self.watched += 1
@@ -1415,7 +1418,7 @@ cdef class Client:
         self.let_know(chunk, False)
         chunk.batch.end_of(chunk)
 
-    cdef void take_part(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind) noexcept:
+    cdef void take_part(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept:
         """Takes in results of a chunk. Nothing in *r is believed."""
         cdef rp_tray tray
         cdef const uint8_t *at = r.inline_bytes
@@ -1429,7 +1432,7 @@ cdef class Client:
             if r.items > chunk.n or (kind == KIND_LAST and r.items != chunk.n):
                 raise RuntimeError(f"worker {w} sent the results of {r.items} items, not of {chunk.n}")
             if r.items:
-                value = self.payload(w, r, KIND_PART)
+                value = self.payload(w, r, KIND_PART, loan)
                 if r.bytes < sizeof(rp_tray):
                     raise RuntimeError(f"worker {w} sent results of an impossible size")
                 if r.offset:
@@ -1451,8 +1454,10 @@ cdef class Client:
         except Exception as error:
             if not isinstance(error, MemoryError):
                 self.distrust(w)
+            self.free_loan(loan)
             self.conclude(chunk, FORM_ERROR, error)
         else:
+            self.free_loan(loan)
             if last is not None and last is not chunk:
                 self.part(chunk, last, n - 1, value)
                 form = FORM_ERROR  # it was cancelled, for only that ends one item of many
@@ -1487,7 +1492,7 @@ cdef class Client:
         if at != NULL:
             memcpy(&tray, at, sizeof(rp_tray))
             used = rp_pool_tray_used(<const rp_tray *>at)
-            if (tray.first == chunk.base and used >= sizeof(rp_tray)
+            if (tray.first == chunk.base and used >= sizeof(rp_tray) and (used <= self.loans[w].bytes or not lent)
                     and rp_pool_block(&self.pool, arena, offset, used) != NULL):
                 results = PyBytes_FromStringAndSize(<char *>at, used)
                 at = <const uint8_t *>PyBytes_AS_STRING(results)
@@ -1576,7 +1581,7 @@ cdef class Client:
             memcpy(&result, r, sizeof(rp_result))
             rp_ring_release(ring)
             self.take(w, &result)
-            if self.borrowers:  # it may have been a loan, or the end of a request
+            if self.n_borrowers:  # it may have been a loan, or the end of a request
                 self.serve_borrowers_soon()
             n += 1
         return n
@@ -1589,27 +1594,29 @@ cdef class Client:
         cdef int form
         cdef int collects
         cdef uint32_t kind = r.kind & KIND_MASK
-        if self.n_loans and self.loans[w].bytes and self.loans[w].offset != r.offset:
-            self.end_loan(w)
+        cdef Loan loan
+        loan.bytes = 0
+        if self.n_loans:
+            loan = self.take_loan(w, r.offset)
         if kind == KIND_START_ERROR and rp_pool_worker_state(&self.pool, w) >= RP_STARTED:
             kind = KIND_MASK  # it comes too late to be one
         if found == NULL and kind != KIND_START_ERROR:
             self.strays += 1
             self.distrust(w)
-            if self.n_loans and self.loans[w].bytes:
-                self.end_loan(w)
+            if loan.bytes:
+                self.free_loan(&loan)
             elif r.offset:
                 self.return_block(w, r.offset)
             return
         if found != NULL and type(<object>found) is Chunk and (kind == KIND_PART or kind == KIND_LAST):
             chunk = <Chunk>found  # a reference: the table may hold the last other one
-            self.take_part(w, chunk, r, kind)
+            self.take_part(w, chunk, r, kind, &loan)
             return
         # While the result is in these hands alone, nobody else can come by it: no garbage is collected now, with a
         # __del__ that waits for just this one.
         collects = hold_gc()
         try:
-            value = self.payload(w, r, kind)
+            value = self.payload(w, r, kind, &loan)
             if kind == KIND_VALUE:
                 form = FORM_COMPACT if type(value) is Payload else FORM_RESULT
             else:
@@ -1619,6 +1626,7 @@ cdef class Client:
             form = FORM_ERROR
             if not isinstance(error, MemoryError):
                 self.distrust(w)
+        self.free_loan(&loan)
         if kind != KIND_START_ERROR:
             future = <FutureBase>found
             self.conclude(future, form, value)
@@ -1639,8 +1647,9 @@ cdef class Client:
         PyByteArray_AS_STRING(self.wild)[w] = 1
         self.alarm()
 
-    cdef object payload(self, uint32_t w, rp_result *r, uint32_t kind):
-        """What a result holds: its value if that was in the slot and compact, else bytes or a Payload."""
+    cdef object payload(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
+        """What a result holds: its value if that was in the slot and compact, else bytes or a Payload. This takes the loan over,
+        if the result lies there."""
         cdef Payload payload
         cdef const unsigned char *p
         if r.offset == 0:
@@ -1657,7 +1666,7 @@ cdef class Client:
             payload = Payload()
             payload.client = self
             payload.n = r.bytes
-            block = self.take_loan(w, r.bytes) if self.loans[w].bytes else self.new_block(w, r.offset, r.bytes)
+            block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
             p = (<Block>block).at()
             if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == SPREAD:
                 payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
@@ -1674,15 +1683,13 @@ cdef class Client:
             raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
         return self.block_in(self.pool.arena_of[w], offset, n)
 
-    cdef Block take_loan(self, uint32_t w, uint64_t n):
-        """The loan that worker w has is the block of a result of n bytes, and of what these lead to."""
+    cdef Block lent_block(self, uint32_t w, uint64_t n, Loan *loan):
+        """A loan becomes the block of a result of n bytes, and of what these lead to."""
         cdef Block block
-        if n > self.loans[w].bytes:
+        if n > loan.bytes:
             raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
-        block = self.block_in(self.overflow, self.loans[w].offset, self.loans[w].bytes)
-        self.loans[w].bytes = 0
-        self.n_loans -= 1
-        self.serve_borrowers_soon()
+        block = self.block_in(self.overflow, loan.offset, loan.bytes)
+        loan.bytes = 0
         return block
 
     cdef Block block_in(self, uint32_t arena, uint64_t offset, uint64_t n):
@@ -1806,19 +1813,43 @@ cdef class Client:
 
     # ---- loans: see pool.h ----
 
-    cdef void end_loan(self, uint32_t w) noexcept:
-        """Worker w has none any more."""
-        if self.loans[w].bytes:
+    cdef Loan take_loan(self, uint32_t w, uint64_t offset) noexcept:
+        """Worker w's loan ends, with a result at this offset. It is freed if it lies elsewhere, and else is the caller's."""
+        cdef Loan loan = self.loans[w]
+        if loan.bytes:
             self.loans[w].bytes = 0
             self.n_loans -= 1
-            if self.open and not self.retired:
-                rp_pool_end_loan(&self.pool, self.loans[w].offset)
-                self.serve_borrowers_soon()
+            if loan.offset != offset:
+                self.free_loan(&loan)
+        return loan
+
+    cdef void free_loan(self, Loan *loan) noexcept:
+        if loan.bytes and self.open and not self.retired:
+            rp_pool_end_loan(&self.pool, loan.offset)
+            self.serve_borrowers_soon()
+        loan.bytes = 0
 
     cdef void serve_borrowers_soon(self) noexcept:
         """There may be room now, or some can be made."""
-        if self.borrowers:
+        if self.n_borrowers and self.open and not self.retired:
             rp_pool_kick_service(&self.pool)
+
+    cdef void add_borrower(self, uint32_t w) noexcept:
+        cdef uint32_t i
+        for i in range(self.n_borrowers):
+            if self.borrowers[i] == w:  # for a request that it has given up
+                return
+        self.borrowers[self.n_borrowers] = w
+        self.n_borrowers += 1
+        self.update_collect()
+
+    cdef void drop_borrower(self) noexcept:
+        """The first, who has his answer."""
+        cdef uint32_t i
+        self.n_borrowers -= 1
+        for i in range(self.n_borrowers):
+            self.borrowers[i] = self.borrowers[i + 1]
+        self.update_collect()
 
     cdef serve_borrowers(self):
         """Lends to those that wait for a loan, one after the other, or refuses. Results that nobody has read make room. If
@@ -1827,37 +1858,41 @@ cdef class Client:
         cdef Payload unread
         cdef uint32_t w
         cdef int err
-        while self.borrowers and self.open and not self.retired:
+        while self.n_borrowers and self.open and not self.retired:
             w = self.borrowers[0]
             request = rp_pool_loan_wanted(&self.pool, w, &bytes)
-            if request:
-                # All that it published before it asked, lest that be taken for the end of what it is to get now.
-                self.drain_worker(w)
-                if not self.borrowers or self.borrowers[0] != w or not self.open or self.retired:
-                    continue  # user code has run
-                if rp_pool_loan_wanted(&self.pool, w, &bytes) != request:
+            if request == 0:
+                self.drop_borrower()
+                continue
+            # All that it published before it asked, lest that be taken for the end of what it is to get now.
+            self.drain_worker(w)
+            if not self.n_borrowers or self.borrowers[0] != w or not self.open or self.retired:
+                continue  # user code has run
+            if rp_pool_loan_wanted(&self.pool, w, &bytes) != request:
+                self.serve_borrowers_soon()  # another look, but not here and now, should it change all the time
+                return
+            self.take_loan(w, 0)
+            err = rp_pool_lend(&self.pool, w, request, bytes, &self.loans[w].offset)
+            if err == 0:
+                self.loans[w].bytes = bytes
+                self.loans[w].request = request
+                self.n_loans += 1
+                self.drop_borrower()
+                continue
+            if err == -ENOMEM:
+                unread = self.oldest_in_overflow()
+                if unread is not None:
+                    try:
+                        unread.bytes()
+                    except MemoryError:
+                        return
                     continue
-                self.end_loan(w)
-                err = rp_pool_lend(&self.pool, w, request, bytes, &self.loans[w].offset)
-                if err == 0:
-                    self.loans[w].bytes = bytes
-                    self.loans[w].request = request
-                    self.n_loans += 1
-                else:
-                    unread = self.oldest_in_overflow() if err == -ENOMEM else None
-                    if unread is not None:
-                        try:
-                            unread.bytes()
-                        except MemoryError:
-                            return
+                if self.n_loans:
+                    if self.end_past_loans():
                         continue
-                    if err == -ENOMEM and self.n_loans:
-                        if not self.end_past_loans():
-                            return
-                        continue
-                    rp_pool_refuse_loan(&self.pool, w, request)
-            self.borrowers.pop(0)
-        self.update_collect()
+                    return
+            rp_pool_grant(&self.pool, w, request)
+            self.drop_borrower()
 
     cdef bint end_past_loans(self) noexcept:
         """Ends the loans of workers that have no use for them, so that nobody waits for such. Were there any?"""
@@ -1867,10 +1902,10 @@ cdef class Client:
         for w in range(self.pool.n_workers):
             request = self.loans[w].request
             if self.loans[w].bytes and rp_pool_is_past_loan(&self.pool, w, request):
+                some = True
                 self.drain_worker(w)  # the result that lies there may have been published
                 if self.loans[w].bytes and self.loans[w].request == request:
-                    self.end_loan(w)
-                some = True
+                    self.take_loan(w, 0)
                 if not self.open or self.retired:
                     break
         return some
@@ -2058,6 +2093,8 @@ cdef class Client:
             rp_pool_begin_service(pool)
             self.attend()
             self.tell_news()
+            if not self.open:  # user code has forked, and this is the child
+                return
             if self.closing and self.outstanding + self.queued + self.unfed == 0 and not self.news:
                 self.stop()
                 return
@@ -2067,7 +2104,7 @@ cdef class Client:
     cdef attend(self):
         """Takes in results, moves tasks up, and gives workers the memory that they wait for."""
         cdef uint32_t w
-        cdef uint64_t bytes
+        cdef uint64_t request, bytes
         self.drain()
         if self.open:
             self.sweep_if_released()
@@ -2076,12 +2113,11 @@ cdef class Client:
             if not self.open or self.retired:
                 return
             self.flush_returns(w)
-            if not rp_pool_wants_memory(&self.pool, w):
+            request = rp_pool_wants_memory(&self.pool, w, &bytes)
+            if request == 0:
                 continue
-            if rp_pool_loan_wanted(&self.pool, w, &bytes):
-                if w not in self.borrowers:
-                    self.borrowers.append(w)
-                    self.update_collect()
+            if bytes:
+                self.add_borrower(w)
             else:
                 self.drain_worker(w)  # all that it published before it asked: some of its blocks may be there
                 try:
@@ -2092,9 +2128,8 @@ cdef class Client:
                 if self.open and not self.retired:
                     self.flush_returns(w)
                     if copied and not self.unreturned[w]:
-                        rp_pool_grant(&self.pool, w)
-        if self.borrowers:
-            self.serve_borrowers()
+                        rp_pool_grant(&self.pool, w, request)
+        self.serve_borrowers()
 
     def tell_news(self):
         """Tells those who watch futures that are done. Raises nothing."""
@@ -2328,7 +2363,7 @@ cdef class Client:
         if found != NULL and type(<object>found) is Chunk:
             self.lose(w, <FutureBase>found, lost)
         self.leave_arena(w)
-        self.end_loan(w)
+        self.take_loan(w, 0)
         self.serve_borrowers_soon()  # it may have been the first of them
         self.unreturned[w].clear()
         n = rp_pool_recover(&self.pool, w, ids)

@@ -326,7 +326,7 @@ cdef class Worker:
         self.tray_ns = looked = rp_os_now_ns()
         while rp_pool_claim_item(&self.pool, &item):
             if self.tray == NULL:
-                self.new_tray(TRAY_BYTES)
+                self.new_tray(TRAY_BYTES, False)  # no loan: the item may take long
             head = 0
             if failure is None:
                 if end - at >= 8:
@@ -397,6 +397,8 @@ cdef class Worker:
                 self.add_record(task.task_id, kind, data)
                 data = None
             done += 1
+            if done < n and self.is_loan(self.tray_offset):
+                self.send_tray(task.task_id, KIND_PART)  # at once: others may wait for it
             if done == look and done < n:
                 now = rp_os_now_ns()
                 look += 1 if done < 16 or now - looked > PART_NS // 16 else 16  # seldom while items are short
@@ -432,11 +434,13 @@ cdef class Worker:
             self.send_tray(task_id, KIND_PART)
             if self.tray != NULL and self.tray_used + n <= self.tray_bytes:
                 return True
-        return self.new_tray(max(<uint64_t>TRAY_BYTES, sizeof(rp_tray) + n))
+        return self.new_tray(max(<uint64_t>TRAY_BYTES, sizeof(rp_tray) + n), True)
 
-    cdef bint new_tray(self, uint64_t n) except -1:
+    cdef bint new_tray(self, uint64_t n, bint borrows) except -1:
         self.free_tray()
-        self.tray_offset = self.block(n)
+        self.tray_offset = self.own_block(n)
+        if self.tray_offset == 0 and borrows:
+            self.tray_offset = self.borrow(n)
         if self.tray_offset == 0:
             return False
         self.tray_bytes = n
@@ -461,6 +465,9 @@ cdef class Worker:
     cdef void free(self, uint64_t offset) noexcept:
         cdef uint64_t n
         rp_arena_free(&self.pool.arena, offset, &n)  # refuses a loan, which ends by itself
+
+    cdef bint is_loan(self, uint64_t offset) noexcept:
+        return rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, 0) != NULL
 
     cdef object send_tray(self, uint64_t task_id, uint32_t kind):
         """Publishes the results in the tray, which is empty then."""
@@ -487,8 +494,8 @@ cdef class Worker:
                 slot.offset = self.tray_offset
                 self.tray_offset = 0  # it is the parent's
         rp_pool_publish_result(&self.pool, kind == KIND_LAST)
-        if rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), self.tray_offset, 0) != NULL:
-            self.tray_offset = 0  # a loan, which has ended
+        if self.is_loan(self.tray_offset):
+            self.tray_offset = 0  # it has ended
         self.begin_tray(self.tray_first + self.tray_items)
         self.tray_ns = now
 
@@ -731,8 +738,12 @@ cdef class Worker:
                 return offset
 
     cdef uint64_t block(self, uint64_t n) except? 0:
-        """A block of this worker's arena, waiting for the parent to give some back if need be; or, if there never is one, a
-        loan; 0 if there is none either."""
+        """A block of this worker's arena, or a loan; 0 if there is none to be had."""
+        cdef uint64_t offset = self.own_block(n)
+        return offset if offset else self.borrow(n)
+
+    cdef uint64_t own_block(self, uint64_t n) except? 0:
+        """A block of this worker's arena, waiting for the parent to give some back if need be; 0 if there never is one."""
         cdef uint64_t offset
         cdef int err
         while True:
@@ -740,7 +751,7 @@ cdef class Worker:
             if err == 0:
                 return offset
             if not self.wait_memory(err):
-                return self.borrow(n)
+                return 0
 
     cdef uint64_t borrow(self, uint64_t n) except? 0:
         """A block of the overflow, until the next result or request: see "Loans" in pool.h. 0 if there is none to be had."""
@@ -748,6 +759,7 @@ cdef class Worker:
         cdef int err = -EAGAIN
         if n > self.pool.sizes.overflow_quota:
             return 0
+        rp_pool_stop_clock(&self.pool)  # it is not the task that takes the time
         rp_pool_ask_loan(&self.pool, n)
         try:
             while err == -EAGAIN or err == -EINTR:
@@ -772,6 +784,7 @@ cdef class Worker:
         used = self.pool.arena.used_blocks
         if err != -ENOMEM or used == 0:
             return False
+        rp_pool_stop_clock(&self.pool)  # it is not the task that takes the time
         with nogil:
             rc = rp_pool_wait_memory(&self.pool)
         PyErr_CheckSignals()

@@ -327,8 +327,9 @@ static inline void return_kept(struct books *b, uint32_t w)
 
 static inline void serve_memory(struct books *b)
 {
+    uint64_t bytes;
     for (uint32_t w = 0; w < b->pool.n_workers; w++)
-        if (!b->keep || rp_pool_wants_memory(&b->pool, w))
+        if (!b->keep || rp_pool_wants_memory(&b->pool, w, &bytes))
             return_kept(b, w);
 }
 

@@ -183,12 +183,14 @@ static void releases_are_seen_once_each(void)
 static void *grants_what_is_asked(void *pool)
 {
     struct rp_pool *p = pool;
-    while (!rp_pool_wants_memory(p, 0)) {
+    uint64_t request, bytes;
+    while ((request = rp_pool_wants_memory(p, 0, &bytes)) == 0) {
         rp_pool_begin_service(p);
         (void)rp_pool_wait_service(p);
     }
-    CHECK(!rp_pool_wants_memory(p, 0)); /* once a request */
-    rp_pool_grant(p, 0);
+    CHECK_EQ(bytes, 0);
+    CHECK(!rp_pool_wants_memory(p, 0, &bytes)); /* once a request */
+    rp_pool_grant(p, 0, request);
     return NULL;
 }
 
@@ -203,12 +205,17 @@ static void a_loan_is_asked_for_lent_and_ended(void)
     request = rp_pool_loan_wanted(&p, 0, &bytes);
     CHECK(request != 0);
     CHECK_EQ(bytes, 1000);
-    CHECK(rp_pool_wants_memory(&p, 0)); /* so the collector looks */
-    CHECK(!rp_pool_wants_memory(&p, 0));
+    CHECK_EQ(rp_pool_wants_memory(&p, 0, &bytes), request); /* so the collector looks */
+    CHECK_EQ(bytes, 1000);
+    CHECK(!rp_pool_wants_memory(&p, 0, &bytes));
+    CHECK(rp_pool_is_past_loan(&p, 0, request)); /* it has no task */
+    rp_store_release(&w.entries[0].current, 77u);
+    CHECK(!rp_pool_is_past_loan(&p, 0, request));
     CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), 0);
     CHECK_EQ(rp_pool_await_loan(&w, &b), 0);
     CHECK_EQ(a, b);
     CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
+    CHECK(!rp_pool_is_past_loan(&p, 0, request));
     CHECK(rp_pool_own_block(&w, a, 1000) == rp_pool_block(&w, RP_OVERFLOW(1), a, 1000));
     CHECK(rp_pool_own_block(&w, a, 1000) != NULL);
     CHECK(rp_pool_block(&w, w.own, a, 1) == NULL);
@@ -216,6 +223,7 @@ static void a_loan_is_asked_for_lent_and_ended(void)
 
     /* One that is given up is not taken for an answer to the next. */
     rp_pool_ask_loan(&w, 2000);
+    CHECK(rp_pool_is_past_loan(&p, 0, request));
     request = rp_pool_loan_wanted(&p, 0, &bytes);
     rp_pool_give_up_loan(&w);
     CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
@@ -227,13 +235,14 @@ static void a_loan_is_asked_for_lent_and_ended(void)
     CHECK_EQ(rp_pool_await_loan(&w, &a), 0);
     CHECK_EQ(a, c);
     CHECK(b != c);
+    CHECK(!rp_pool_wants_memory(&p, 0, &bytes)); /* an answer is given once, whoever has found the request */
 
     /* None to be had, now or ever. */
     rp_pool_ask_loan(&w, ARENA_BYTES);
     request = rp_pool_loan_wanted(&p, 0, &bytes);
     CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), -ENOMEM);
     CHECK_EQ(rp_pool_lend(&p, 0, request, ARENA_BYTES + 1, &a), -E2BIG);
-    rp_pool_refuse_loan(&p, 0, request);
+    rp_pool_grant(&p, 0, request);
     CHECK_EQ(rp_pool_await_loan(&w, &a), -ENOMEM);
     CHECK_EQ(a, 0);
     rp_pool_end_loan(&p, c);
@@ -245,7 +254,8 @@ static void a_loan_is_asked_for_lent_and_ended(void)
     request = rp_pool_loan_wanted(&p, 0, &bytes);
     CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), 0);
     rp_pool_destroy(&w);
-    CHECK_EQ(rp_pool_recover(&p, 0, ids), 0);
+    CHECK_EQ(rp_pool_recover(&p, 0, ids), 1);
+    CHECK_EQ(ids[0], 77);
     CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
     CHECK_EQ(rp_load_seq_cst(&p.entries[0].lent), 0);
     rp_pool_destroy(&p);
@@ -369,12 +379,13 @@ static void *submitter(void *unused)
 static void *collector(void *unused)
 {
     bool over = false;
+    uint64_t bytes;
     while (!over) {
         rp_pool_begin_service(&crew.books.pool);
         pthread_mutex_lock(&crew.lock);
         look_after();
         for (uint32_t w = 0; w < crew.books.pool.n_workers; w++)
-            if (rp_pool_wants_memory(&crew.books.pool, w))
+            if (rp_pool_wants_memory(&crew.books.pool, w, &bytes))
                 return_kept(&crew.books, w);
         over = crew.over;
         pthread_mutex_unlock(&crew.lock);

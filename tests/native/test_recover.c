@@ -266,10 +266,10 @@ static void dead_while_it_waited_for_memory(void)
     CHECK_EQ(rp_pool_alloc(&dead, 1, &pos), -ENOMEM);
     rp_store_seq_cst(&dead.entries[DEAD].wants_memory, 1u); /* rp_pool_wait_memory, up to its sleep */
     rp_bell_announce(&dead.entries[DEAD].bell);
-    CHECK(rp_pool_wants_memory(&books.pool, DEAD));
+    CHECK(rp_pool_wants_memory(&books.pool, DEAD, &pos));
     CHECK_EQ(rp_pool_return_block(&books.pool, DEAD, offset), 0); /* too late: it is dead */
     CHECK_EQ(find_corpse(), 1);
-    CHECK(!rp_pool_wants_memory(&books.pool, DEAD));
+    CHECK(!rp_pool_wants_memory(&books.pool, DEAD, &pos));
     close_scene(false, 1); /* the successor does not find the return */
 }
 
