@@ -94,9 +94,11 @@ static uint64_t fingerprint(uint32_t n, struct rp_sizes sizes)
 
 static uint64_t quota_of(const struct rp_pool *p, uint32_t arena)
 {
-    uint64_t quota = arena == 0                         ? p->sizes.parent_quota
-                     : arena == RP_OVERFLOW(p->n_workers) ? p->sizes.overflow_quota
-                                                          : p->sizes.worker_quota;
+    uint64_t quota = p->sizes.worker_quota;
+    if (arena == 0)
+        quota = p->sizes.parent_quota;
+    else if (arena == RP_OVERFLOW(p->n_workers))
+        quota = p->sizes.overflow_quota;
     return quota < p->sizes.arena_bytes ? quota : p->sizes.arena_bytes;
 }
 
@@ -1019,6 +1021,8 @@ uint64_t rp_pool_wants_memory(struct rp_pool *p, uint32_t w, uint64_t *loan_byte
 
 void rp_pool_grant(struct rp_pool *p, uint32_t w, uint64_t request)
 {
+    if (rp_load_seq_cst(&p->entries[w].wants_memory) != request)
+        return; /* it has been given up; a later one may have had its answer, which this must not hide */
     rp_store_relaxed(&p->served[w], request);
     rp_store_seq_cst(&p->entries[w].granted, request); /* announce / publish */
     (void)rp_bell_ring(&p->entries[w].bell);

@@ -406,7 +406,8 @@ bool rp_pool_is_to_purge(const struct rp_pool *p, uint32_t w, uint64_t *task_id)
 void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes);
 
 /* The collector: the number of worker w's request for memory, and of how large a loan, 0 if for a block of its own arena; each
- * number once, then 0. Then, when all that is not held has been given back, or there is no loan to be had: says so. */
+ * number once, then 0. Then, when all that is not held has been given back, or there is no loan to be had: says so, unless the
+ * request has been given up. */
 uint64_t rp_pool_wants_memory(struct rp_pool *p, uint32_t w, uint64_t *loan_bytes);
 void rp_pool_grant(struct rp_pool *p, uint32_t w, uint64_t request);
 

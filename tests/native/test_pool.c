@@ -249,6 +249,15 @@ static void a_loan_is_asked_for_lent_and_ended(void)
     rp_pool_end_loan(&p, b);
     CHECK_EQ(p.overflow.used_blocks, 1);
 
+    /* What comes late for one that has been given up hides no later answer. */
+    rp_pool_ask_loan(&w, ARENA_BYTES);
+    request = rp_pool_wants_memory(&p, 0, &bytes);
+    rp_pool_give_up_loan(&w);
+    rp_pool_ask_loan(&w, ARENA_BYTES);
+    rp_pool_grant(&p, 0, request + 1);
+    rp_pool_grant(&p, 0, request);
+    CHECK_EQ(rp_pool_await_loan(&w, &a), -ENOMEM);
+
     /* A dead worker waits for nothing, and its successor takes no answer for its own. */
     rp_pool_ask_loan(&w, 4000);
     request = rp_pool_loan_wanted(&p, 0, &bytes);
