@@ -1049,8 +1049,10 @@ int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes
 
 bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request)
 {
-    uint64_t now = rp_load_seq_cst(&p->entries[w].wants_memory);
-    return (now && now != request) || rp_load_acquire(&p->entries[w].current) == 0;
+    const struct rp_worker_entry *e = &p->entries[w];
+    uint64_t now = rp_load_seq_cst(&e->wants_memory);
+    bool idle = rp_load_acquire(&e->current) == 0 && rp_load_acquire(&e->state) >= RP_STARTED; /* before, its initializer may fail */
+    return (now && now != request) || idle;
 }
 
 void rp_pool_end_loan(struct rp_pool *p, uint64_t offset)

@@ -417,7 +417,7 @@ uint64_t rp_pool_loan_wanted(const struct rp_pool *p, uint32_t w, uint64_t *byte
 int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset);
 void rp_pool_end_loan(struct rp_pool *p, uint64_t offset);
 
-/* Can worker w have no use for the loan that was its answer to this request? It has asked anew, or has no task in hand. */
+/* Has worker w no use for the loan that was its answer to this request? It has asked anew, or has no task in hand. */
 bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request);
 
 void rp_pool_stop(struct rp_pool *p);
