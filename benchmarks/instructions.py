@@ -32,7 +32,7 @@ import ringpool.future  # noqa: F401 (it tells the core what a future is)
 from ringpool import _core
 
 SHORT, LONG = 100, 500  # tasks: fewer than a ring holds
-SIZES = (1 << 30, 1 << 28, 1 << 28)  # bytes: of address space, of arguments, of results
+SIZES = (1 << 30, 1 << 28, 1 << 28, 1 << 28)  # bytes: of address space, of arguments, of results, of loans
 # What a user calls, or a worker does, and the name of its C function.
 PARTS = {
     "submit": r"__pyx_pw_8ringpool_5_core_6Client_\d+submit",
