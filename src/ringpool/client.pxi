@@ -1626,7 +1626,8 @@ cdef class Client:
             form = FORM_ERROR
             if not isinstance(error, MemoryError):
                 self.distrust(w)
-        self.free_loan(&loan)
+        if loan.bytes:
+            self.free_loan(&loan)
         if kind != KIND_START_ERROR:
             future = <FutureBase>found
             self.conclude(future, form, value)
