@@ -406,7 +406,7 @@ def test_a_fork_in_the_midst_of_it_goes_its_own_way(tmp_path):
         assert code in (0, 7), code  # 0: it was the collector's thread that forked
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "runs")],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script), str(tmp_path / "runs")],
         capture_output=True,
         text=True,
         timeout=60,
