@@ -150,24 +150,21 @@ def fill_or_die(n: int) -> bytearray:
     return filled(n, n)
 
 
-def touch_and_make(path: str, n: int) -> bytes:
-    with open(path + ".new", "w") as file:
-        file.write(str(os.getpid()))
-    os.rename(path + ".new", path)
+def note_and_make(path: str, n: int) -> bytes:
+    Path(path).write_text(str(os.getpid()))
     return bytes(n)
 
 
 def make_growing(path: str, n: int) -> list[bytearray]:
-    """Grows after its task has returned it, when the file says so."""
+    """Grows after its task has returned it, when the file is there, and says so in another."""
     data = bytearray(n)
 
     def grow() -> None:
-        await_file(path + ".grow")
+        await_file(path)
         data.extend(bytes(1000))
         Path(path + ".grown").touch()
 
     threading.Thread(target=grow).start()
-    Path(path).touch()
     return [data]
 
 

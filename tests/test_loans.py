@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import tasks_views as tasks
-from waiting import await_file, kill_one, wait_until
+from waiting import await_borrowers, await_file, collector_held_up, kill_one, wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 
@@ -201,26 +201,16 @@ def test_a_result_of_a_chunk_that_lies_in_a_loan_when_its_worker_dies_is_not_los
         no_blocks(executor)
 
 
-def test_a_task_that_is_ended_while_it_waits_for_a_loan_leaves_it_to_others(tmp_path):
-    """The collector is held up, so that nobody is lent anything."""
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold(_) -> None:
-        held.set()
-        go_on.wait(LIMIT)
-
+def test_a_task_that_is_ended_while_it_waits_for_a_loan_leaves_it_to_others():
     with pool() as executor:
-        executor.submit(abs, -1).add_done_callback(hold)
-        assert held.wait(LIMIT)
-        for i in range(3):
-            waiting = executor.options(name="waits").submit(tasks.touch_and_make, str(tmp_path / str(i)), N)
-            await_file(tmp_path / str(i))
-            time.sleep(0.02)  # mostly, it asks for its loan meanwhile
-            assert waiting.cancel(running=True)
-            wait_until(waiting.done, "the end of the task")
-            with pytest.raises(CancelledError):
-                waiting.result(0)
-        go_on.set()
+        with collector_held_up(executor):
+            for _ in range(3):
+                waiting = executor.submit(bytes, N)
+                await_borrowers(executor, 1)
+                assert waiting.cancel(running=True)
+                wait_until(waiting.done, "the end of the task")
+                with pytest.raises(CancelledError):
+                    waiting.result(0)
         futures = [executor.submit(tasks.filled, N, i) for i in range(6)]
         for i, future in enumerate(futures):
             assert future.result(LIMIT) == tasks.filled(N, i)
@@ -230,28 +220,16 @@ def test_a_task_that_is_ended_while_it_waits_for_a_loan_leaves_it_to_others(tmp_
 
 def test_nobody_waits_for_the_loan_of_a_worker_that_has_no_use_for_it_and_asks_for_another(tmp_path):
     """A value that changes while its worker waits for a loan has to be written in another way."""
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold(_) -> None:
-        held.set()
-        go_on.wait(LIMIT)
-
     with pool() as executor:
         for i in range(3):
-            held.clear()
-            go_on.clear()
-            executor.submit(abs, -1).add_done_callback(hold)
-            assert held.wait(LIMIT)
-            paths = [str(tmp_path / f"{i}.{k}") for k in range(2)]
-            futures = [executor.submit(tasks.make_growing, path, 5 * MIB) for path in paths]
-            for path in paths:
-                await_file(path)
-            time.sleep(0.02)  # mostly, both ask for their loans meanwhile
-            for path in paths:
-                os.rename(path, path + ".grow")
-            for path in paths:
-                await_file(path + ".grown")
-            go_on.set()
+            paths = [tmp_path / f"{i}.{k}" for k in range(2)]
+            with collector_held_up(executor):
+                futures = [executor.submit(tasks.make_growing, str(path), 5 * MIB) for path in paths]
+                await_borrowers(executor, 2)
+                for path in paths:
+                    path.touch()
+                for path in paths:
+                    await_file(f"{path}.grown")
             for future in futures:
                 (data,) = future.result(LIMIT)
                 assert len(data) == 5 * MIB + 1000
@@ -260,23 +238,13 @@ def test_nobody_waits_for_the_loan_of_a_worker_that_has_no_use_for_it_and_asks_f
 
 
 def test_a_worker_that_is_killed_while_it_waits_for_a_loan_leaves_it_to_others(tmp_path):
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold(_) -> None:
-        held.set()
-        go_on.wait(LIMIT)
-
     with pool() as executor:
-        executor.submit(abs, -1).add_done_callback(hold)
-        assert held.wait(LIMIT)
-        waiting = [executor.submit(tasks.touch_and_make, str(tmp_path / str(i)), N) for i in range(2)]
-        for i in range(2):
-            await_file(tmp_path / str(i))
-        time.sleep(0.02)
-        os.kill(int((tmp_path / "0").read_text()), signal.SIGKILL)
-        with pytest.raises(WorkerDied):
-            waiting[0].result(LIMIT)
-        go_on.set()
+        with collector_held_up(executor):
+            waiting = [executor.submit(tasks.note_and_make, str(tmp_path / str(i)), N) for i in range(2)]
+            await_borrowers(executor, 2)
+            os.kill(int((tmp_path / "0").read_text()), signal.SIGKILL)
+            wait_until(waiting[0].done, "the burial")
+        assert type(waiting[0].exception()) is WorkerDied
         assert len(waiting[1].result(LIMIT)) == N
         assert executor.submit(tasks.filled, N, 1).result(LIMIT) == tasks.filled(N, 1)
         waiting.clear()
@@ -338,28 +306,22 @@ def test_an_item_whose_result_lies_in_a_loan_holds_up_nobody_while_the_next_one_
 
 
 def test_the_wait_for_a_loan_does_not_count_as_time_of_the_task():
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold(_) -> None:
-        held.set()
-        go_on.wait(LIMIT)
-
     with pool() as executor:
-        executor.submit(abs, -1).add_done_callback(hold)
-        assert held.wait(LIMIT)
-        timed = executor.options(timeout=0.2).submit(bytes, N)
-        time.sleep(0.5)
-        go_on.set()
+        with collector_held_up(executor):
+            timed = executor.options(timeout=0.2).submit(bytes, N)
+            await_borrowers(executor, 1)
+            time.sleep(0.5)  # the limit passes
         assert len(timed.result(LIMIT)) == N
 
 
-def test_a_fork_in_the_midst_of_it_goes_its_own_way(tmp_path):
+def test_a_fork_in_the_midst_of_it_goes_its_own_way():
     """Where results are taken in, user code may run; here it forks, while a worker waits for a loan."""
     script = """
-        import os, signal, sys, threading, time
+        import os
+        import signal
         from multiprocessing import get_context
-        import tasks_views as tasks
         from ringpool import ProcessPoolExecutor, supervisor
+        from waiting import await_borrowers, collector_held_up, wait_until
 
         MIB = 1 << 20
         supervisor._sizes = lambda *_: (32 * MIB, MIB, MIB, 8 * MIB)
@@ -382,16 +344,10 @@ def test_a_fork_in_the_midst_of_it_goes_its_own_way(tmp_path):
             def __call__(self):
                 return 1
 
-        path = sys.argv[1]
-        held, go_on = threading.Event(), threading.Event()
         with ProcessPoolExecutor(3, get_context("fork")) as executor:
-            executor.submit(abs, -1).add_done_callback(lambda _: (held.set(), go_on.wait(20)))
-            held.wait(20)
-            waiting = executor.submit(tasks.touch_and_make, path, 3 * MIB)
-            while not os.path.exists(path):
-                time.sleep(0.001)
-            time.sleep(0.02)
-            go_on.set()
+            with collector_held_up(executor):
+                waiting = executor.submit(bytes, 3 * MIB)
+                await_borrowers(executor, 1)
             future = executor.submit(Forks())
             try:
                 assert future.result(20) == 1
@@ -400,13 +356,12 @@ def test_a_fork_in_the_midst_of_it_goes_its_own_way(tmp_path):
             if os.getpid() != parent:
                 os._exit(7)
             assert len(waiting.result(20)) == 3 * MIB
-            while not child:
-                time.sleep(0.001)
+            wait_until(lambda: child, "the fork")
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         assert code in (0, 7), code  # 0: it was the collector's thread that forked
     """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script), str(tmp_path / "runs")],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from words import Words
 
 from ringpool import ProcessPoolExecutor
 
@@ -35,3 +39,28 @@ def kill_one(executor: ProcessPoolExecutor, chance: random.Random) -> None:
 def await_file(path: str | os.PathLike[str]) -> None:
     """Returns when the file is there. A task that runs until its test says so, on a machine of any speed."""
     wait_until(lambda: os.path.exists(path), f"the file {path}")
+
+
+@contextlib.contextmanager
+def collector_held_up(executor: ProcessPoolExecutor) -> Iterator[None]:
+    """Nobody gives a worker memory that it asks for meanwhile, unless a thread waits for a result for a second."""
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        held.set()
+        go_on.wait(60)
+
+    executor.submit(abs, -1).add_done_callback(hold)
+    assert held.wait(60)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def await_borrowers(executor: ProcessPoolExecutor, n: int) -> None:
+    """Returns when n workers wait for a loan."""
+    with Words(executor._client) as words:
+        wait_until(
+            lambda: sum(words.worker(w)["loan_bytes"] > 0 for w in range(words.n_workers)) == n, "requests for loans"
+        )
