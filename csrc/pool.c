@@ -235,7 +235,7 @@ uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset,
     return p->segment.base + offset;
 }
 
-uint8_t *rp_pool_own_block(const struct rp_pool *p, uint64_t offset, uint64_t bytes)
+uint8_t *rp_pool_writable(const struct rp_pool *p, uint64_t offset, uint64_t bytes)
 {
     uint8_t *at = rp_pool_block(p, p->own, offset, bytes);
     return at ? at : rp_pool_block(p, RP_OVERFLOW(p->n_workers), offset, bytes);

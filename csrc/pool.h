@@ -259,7 +259,7 @@ void rp_pool_destroy(struct rp_pool *p);
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
 
 /* The same, of this process's own arena or the overflow: where it may write. */
-uint8_t *rp_pool_own_block(const struct rp_pool *p, uint64_t offset, uint64_t bytes);
+uint8_t *rp_pool_writable(const struct rp_pool *p, uint64_t offset, uint64_t bytes);
 
 /* May the receiver hold this block, and not only copy what is in it? Those within the first bytes of an arena, half as many
  * as its owner's quota, and no others: however much is held for however long, half the quota is to be had when what is not

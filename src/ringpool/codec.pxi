@@ -732,7 +732,7 @@ cdef class Parcel:
 
     cdef void fill(self, rp_pool *pool) noexcept:
         """Writes into the blocks."""
-        cdef unsigned char *p = rp_pool_own_block(pool, self.block, self.block_bytes)
+        cdef unsigned char *p = rp_pool_writable(pool, self.block, self.block_bytes)
         cdef uint64_t n = PyBytes_GET_SIZE(self.pickle)
         cdef uint64_t entry[3]
         cdef uint32_t k
@@ -748,7 +748,7 @@ cdef class Parcel:
             entry[1] = self.at[k]
             entry[2] = 0
             memcpy(p + 16 + 24 * k, entry, 24)
-            memcpy(rp_pool_own_block(pool, self.at[k], n), self.buffers[k].buf, n)
+            memcpy(rp_pool_writable(pool, self.at[k], n), self.buffers[k].buf, n)
 
     cdef bytes join(self):
         data = PyBytes_FromStringAndSize(NULL, self.bytes)

@@ -118,7 +118,7 @@ cdef extern from "pool.h" nogil:
     int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes, uint32_t index)
     void rp_pool_destroy(rp_pool *p)
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
-    uint8_t *rp_pool_own_block(const rp_pool *p, uint64_t offset, uint64_t bytes)
+    uint8_t *rp_pool_writable(const rp_pool *p, uint64_t offset, uint64_t bytes)
     bint rp_pool_may_hold(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     bint rp_pool_crowded(const rp_pool *p)
 

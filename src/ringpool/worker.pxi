@@ -247,7 +247,7 @@ cdef class Worker:
             offset = self.block(n) if n >= 0 else 0
             if offset:
                 RP_STEP(b"worker: block")
-                if put(rp_pool_own_block(&self.pool, offset, n), n, value) == n:
+                if put(rp_pool_writable(&self.pool, offset, n), n, value) == n:
                     RP_STEP(b"worker: block filled")
                     value = None
                     self.task_id = 0
@@ -672,9 +672,8 @@ cdef class Worker:
             PyErr_CheckSignals()
 
     cdef object no_room(self, uint64_t n):
-        cdef uint64_t most = max(self.pool.arena.quota, self.pool.sizes.overflow_quota)
-        if n > most:
-            text = f"more than the {most} bytes of shared memory that this pool has for a result"
+        if not self.could_fit(n):
+            text = f"more than the {self.most()} bytes of shared memory that this pool has for a result"
         else:
             text = (f"and of the {self.pool.arena.quota} bytes of shared memory that this pool has for the results of a worker, "
                     f"and the {self.pool.sizes.overflow_quota} for larger ones of all, not so many are left: arrays of earlier "
@@ -688,8 +687,12 @@ cdef class Worker:
             rp_pool_stop_clock(&self.pool)
         self.send_bytes(task.task_id, KIND_ERROR, encode_error(self.no_room(n), ""))
 
+    cdef uint64_t most(self) noexcept:
+        """Bytes that a result may take if nothing else does."""
+        return max(self.pool.arena.quota, self.pool.sizes.overflow_quota)
+
     cdef bint could_fit(self, uint64_t n) noexcept:
-        return n <= self.pool.arena.quota or n <= self.pool.sizes.overflow_quota
+        return n <= self.most()
 
     cdef object send_bytes(self, uint64_t task_id, uint32_t kind, bytes data):
         cdef uint64_t n = len(data), offset = 0
@@ -699,7 +702,7 @@ cdef class Worker:
             if offset == 0:
                 return self.send_bytes(task_id, KIND_ERROR, encode_error(self.no_room(n), ""))
             RP_STEP(b"worker: block")
-            memcpy(rp_pool_own_block(&self.pool, offset, n), PyBytes_AS_STRING(data), n)
+            memcpy(rp_pool_writable(&self.pool, offset, n), PyBytes_AS_STRING(data), n)
             RP_STEP(b"worker: block filled")
             return self.send_block(task_id, kind, offset, n)
         slot = self.reserve()

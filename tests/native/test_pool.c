@@ -218,8 +218,8 @@ static void a_loan_is_asked_for_lent_and_ended(void)
     CHECK_EQ(a, b);
     CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
     CHECK(!rp_pool_is_past_loan(&p, 0, request));
-    CHECK(rp_pool_own_block(&w, a, 1000) == rp_pool_block(&w, RP_OVERFLOW(1), a, 1000));
-    CHECK(rp_pool_own_block(&w, a, 1000) != NULL);
+    CHECK(rp_pool_writable(&w, a, 1000) == rp_pool_block(&w, RP_OVERFLOW(1), a, 1000));
+    CHECK(rp_pool_writable(&w, a, 1000) != NULL);
     CHECK(rp_pool_block(&w, w.own, a, 1) == NULL);
     CHECK_EQ(p.overflow.used_blocks, 1);
 
