@@ -789,6 +789,11 @@ cdef class Client:
             rp_pool_set_collect(
                 &self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved or self.n_borrowers > 0)
 
+    cdef void set_starved(self, bint starved) noexcept:
+        if self.starved != starved:
+            self.starved = starved
+            self.update_collect()
+
     cdef void watch_one(self) noexcept:
         self.watched += 1
         self.update_collect()
@@ -1029,14 +1034,14 @@ cdef class Client:
         cdef object data = future.value
         cdef uint64_t n = PyBytes_GET_SIZE(data)
         if slot == NULL:
+            self.set_starved(False)  # memory is not what is wanting
             rp_pool_set_backlog(&self.pool, True)
             return False
         slot.offset = 0
         if n > RP_SLOT_INLINE:
             if rp_arena_alloc(&self.pool.arena, n, &future.block):
-                self.starved = True
+                self.set_starved(True)
                 rp_pool_set_backlog(&self.pool, False)  # room on the board is not what is wanting
-                self.update_collect()
                 return False
             slot.offset = future.block
             memcpy(rp_pool_block(&self.pool, 0, future.block, n), PyBytes_AS_STRING(data), n)
@@ -1054,7 +1059,7 @@ cdef class Client:
         """Moves queued tasks to the board while there is room."""
         cdef FutureBase future
         cdef Py_ssize_t n
-        cdef bint swept = False
+        cdef bint soon
         while True:
             future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
             if not self.queue or not self.open:
@@ -1065,25 +1070,25 @@ cdef class Client:
             if future.state == PENDING and not self.place(future):
                 if not self.starved or self.outstanding:
                     return
-                if not swept:
-                    swept = True
-                    if self.sweep_if_released():
-                        continue
-                if self.letting_go():
-                    return  # the collector will be rung
-                # Nothing is under way that could give memory back.
-                n = len(future.value)
-                self.queue.popleft()
-                # To make the exception may run user code, which may settle the future: fail() looks again.
-                self.fail(future, MemoryError(
-                    f"the arguments take {n} bytes, and of the {self.pool.arena.quota} bytes of shared memory that this "
-                    "pool has for arguments not so many are to be had (see shared_memory_limit)"))
-                continue
+                # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
+                # Asked before the sweep, which finds what is let go of in between.
+                soon = self.letting_go()
+                self.sweep(NOBODY)
+                if not self.open or not self.queue or self.queue[0] is not future:
+                    continue  # what was swept has run user code
+                if future.state == PENDING and not self.place(future):
+                    if not self.starved or self.outstanding or soon:
+                        return  # the collector will be rung
+                    n = len(future.value)
+                    self.queue.popleft()
+                    # To make the exception may run user code, which may settle the future: fail() looks again.
+                    self.fail(future, MemoryError(
+                        f"the arguments take {n} bytes, and of the {self.pool.arena.quota} bytes of shared memory that this "
+                        "pool has for arguments not so many are to be had (see shared_memory_limit)"))
+                    continue
             self.queue.popleft()
         if self.open:
-            if self.starved:
-                self.starved = False
-                self.update_collect()
+            self.set_starved(False)
             rp_pool_set_backlog(&self.pool, False)
 
     cdef FunctionEntry look_up(self, object fn):
