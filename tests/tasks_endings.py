@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from waiting import await_file
+
 
 def nothing() -> None:
     pass
@@ -30,6 +32,12 @@ def touch_and_sleep(path: str, seconds: float = 60.0) -> float:
     return seconds
 
 
+def touch_and_await(running: str, gate: str, finished: str) -> None:
+    Path(running).touch()
+    await_file(gate)
+    Path(finished).touch()
+
+
 def compute(seconds: float) -> float:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -39,10 +47,10 @@ def compute(seconds: float) -> float:
 
 def sit_in_c(path: str) -> None:
     """Holds the GIL for good: one call of C code that no signal ends."""
-    Path(path).touch()
     libc = ctypes.PyDLL(None)  # calls with the GIL held
     blocked = (ctypes.c_ulong * 16)(*[0xFFFFFFFFFFFFFFFF] * 16)
     libc.sigprocmask(0, blocked, None)  # SIG_BLOCK: so that nothing interrupts the sleep
+    Path(path).touch()
     libc.sleep(60)
 
 
@@ -75,13 +83,14 @@ def lose_a_signal(running: str, cleaned: str) -> None:
 def swallow(path: str) -> str:
     """Goes on whatever is raised once the file is there."""
     end = time.monotonic() + 60
-    while time.monotonic() < end:
+    while True:
         try:
             Path(path).touch()
-            time.sleep(1)
+            while time.monotonic() < end:
+                time.sleep(1)
+            return "never"
         except Exception:
             continue
-    return "never"
 
 
 def catch(path: str) -> str:
@@ -112,6 +121,16 @@ def die_n_times(path: str, n: int, value: object = None, **more: object) -> obje
     return value, more
 
 
+def die_at_first(path: str, gate: str) -> str:
+    """Kills its worker, the first time, when it may."""
+    if os.path.exists(path):
+        return "alive"
+    Path(path).touch()
+    await_file(gate)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
 def fail_and_count(path: str) -> None:
     with open(path, "a") as file:
         file.write("x")
@@ -135,15 +154,18 @@ def own_handler(path: str) -> None:
 
 
 class SlowToPickle:
-    """Takes a second to pickle, each time."""
+    """Takes a minute to pickle, each time."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     def __reduce__(self):
-        time.sleep(1.0)
+        touch_and_sleep(self.path)
         return int, (7,)
 
 
-def slow_to_pickle() -> SlowToPickle:
-    return SlowToPickle()
+def slow_to_pickle(path: str) -> SlowToPickle:
+    return SlowToPickle(path)
 
 
 def clean_up_in_a_pool_of_its_own(path: str, cleaned: str) -> None:

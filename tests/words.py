@@ -1,4 +1,5 @@
-"""The shared words of a pool, read from outside: for a test that waits for one, and for the report of one that hangs.
+"""The shared words of a pool, seen from outside: for a test that waits for one, or makes a task older than it is, and for
+the report of one that hangs.
 
 The places follow the map and the structures in csrc/pool.h; test_storm.py checks them against a pool that runs.
 """
@@ -29,7 +30,7 @@ class Words:
         self.n_workers = client.n_places
         entries_end = ENTRIES + -(-self.n_workers * ENTRY_BYTES // PAGE) * PAGE
         self.rings = entries_end
-        self.map = mmap.mmap(client.memfd, entries_end + self.n_workers * RING_BYTES, prot=mmap.PROT_READ)
+        self.map = mmap.mmap(client.memfd, entries_end + self.n_workers * RING_BYTES)
 
     def __enter__(self) -> Words:
         return self
@@ -80,6 +81,13 @@ class Words:
             "results read": self.word(self.rings + w * RING_BYTES),
             "results written": max(self.word(self.rings + w * RING_BYTES + LINE + i * 128) for i in range(1024)),
         }
+
+    def age(self, w: int, seconds: float) -> None:
+        """The task with a time limit that a worker runs began so much earlier than it did."""
+        at = ENTRIES + w * ENTRY_BYTES + LINE + 8
+        started_ns = self.word(at)
+        assert started_ns, "the worker runs no task that has a time limit"
+        struct.pack_into("<Q", self.map, at, max(started_ns - int(seconds * 1e9), 1))
 
     def board(self) -> dict[str, int]:
         """How many slots are in which state, and who has claimed which."""

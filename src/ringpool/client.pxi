@@ -2264,14 +2264,17 @@ cdef class Client:
         self.alarm()
         return True
 
-    def enforce(self):
+    def enforce(self, uint64_t now):
         """Begins to end the tasks that have overrun their time, and moves on the ending of all that are to end.
+
+        Args:
+            now: A time, in nanoseconds of the monotonic clock, at which no worker was dead that is not buried.
 
         Returns:
             A list of (worker, kill), the workers that are to be signalled: to be killed, or to be interrupted in their
             tasks. And the seconds after which this is to be called again, None if not before the alarm.
         """
-        cdef uint64_t now = rp_os_now_ns(), due = RP_NEVER, started, task_id
+        cdef uint64_t due = RP_NEVER, started, task_id
         cdef FutureBase future
         cdef Ending ending
         cdef PyObject *found

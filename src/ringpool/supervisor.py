@@ -373,6 +373,7 @@ class Supervisor:
     def _watch_workers(self) -> None:
         """Returns when the pool has stopped and the last worker is buried."""
         self._replace()  # more workers may have been asked for since the first were started
+        seconds: float | None = 0.0
         while self._places or not self.client.stopped:
             places = list(self._places.values())
             watched: list[int] = [self._wake]
@@ -380,22 +381,26 @@ class Supervisor:
                 watched.append(place.process.sentinel)
                 if place.pidfd is not None:
                     watched.append(place.pidfd)
-            ready = set(connection.wait(watched, self._enforce()))
+            connection.wait(watched, seconds)
+            # Before the look: so who is found alive has not died in time for what is judged overdue by then.
+            now_ns = time.monotonic_ns()
+            ready = set(connection.wait(watched, 0))
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             for place in places:
                 if place.process.sentinel in ready or place.pidfd in ready:
                     self._bury(place)
             self._replace()
+            seconds = self._enforce(now_ns)
 
-    def _enforce(self) -> float | None:
-        """Ends what is to end now. Returns after how many seconds there may be more to do; None if not before an
+    def _enforce(self, now_ns: int) -> float | None:
+        """Ends what is to end by now. Returns after how many seconds there may be more to do; None if not before an
         alarm."""
-        now = time.monotonic()
+        now = now_ns / 1e9
         if now >= self._abort_at:
             self._abort_at = math.inf
             self.abort(GRACE_S)
-        due, seconds = self.client.enforce()
+        due, seconds = self.client.enforce(now_ns)
         for index, kill in due:
             place = self._places.get(index)
             if place is not None:
@@ -404,7 +409,7 @@ class Supervisor:
             self._kill_at = math.inf
             for place in self._places.values():
                 place.signal(signal.SIGKILL)
-        next_s = min(self._abort_at, self._kill_at) - now
+        next_s = min(self._abort_at, self._kill_at) - time.monotonic()
         if seconds is not None:
             next_s = min(next_s, seconds)
         return None if next_s == math.inf else min(max(next_s, 0.0), LONGEST_S)
