@@ -58,13 +58,18 @@ def kill_self(number=signal.SIGKILL):
     time.sleep(60)
 
 
-def take_and_kill_self(size, seconds, give_back=False):
-    """Has `size` bytes in use for so long, and perhaps no more, then is killed."""
+def take_and_kill_self(size, give_back=False):
+    """Has `size` bytes in use, and perhaps no more, then is killed."""
     taken = b"x" * size
-    time.sleep(seconds)
     if give_back:
         del taken
     kill_self()
+
+
+def take_and_sleep(size):
+    taken = b"x" * size
+    time.sleep(60)
+    return len(taken)
 
 
 def take(size):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import tasks_died as tasks
+from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, _core, machine, supervisor
 
@@ -275,7 +276,7 @@ FEW = 100 << 20  # more than a worker needs for itself
 
 @pytest.mark.parametrize("give_back", [False, True])
 def test_the_peak_of_a_forks_memory_is_exact_however_soon_it_dies(give_back):
-    error = death_of(tasks.take_and_kill_self, MANY, 0, give_back)
+    error = death_of(tasks.take_and_kill_self, MANY, give_back)
     assert MANY <= error.peak_rss < MANY + FEW + machine.peak_rss()
     assert f" (peak memory: {error.peak_rss / 2**20:.0f} MiB)" in str(error)
 
@@ -284,7 +285,7 @@ def test_the_peak_of_memory_of_a_child_larger_than_its_parent_is_exact_under_spa
     script = f"""
 import test_died, tasks_died
 if __name__ == "__main__":
-    print(test_died.death_of(tasks_died.take_and_kill_self, {MANY}, 0, method="spawn").peak_rss)
+    print(test_died.death_of(tasks_died.take_and_kill_self, {MANY}, method="spawn").peak_rss)
 """
     # A parent of its own: this one may have been larger, in another test. It would pass that on by an exec, so there is
     # a shell in between.
@@ -294,17 +295,20 @@ if __name__ == "__main__":
 
 
 def test_the_peak_of_memory_of_what_is_no_child_is_at_most_some_seconds_old():
-    error = death_of(tasks.take_and_kill_self, MANY, 2.5, True, method="forkserver")
+    with ProcessPoolExecutor(1, get_context("forkserver")) as executor:
+        pid = executor.submit(os.getpid).result(LIMIT)
+        future = executor.submit(tasks.take_and_sleep, MANY)
+        wait_until(lambda: executor._client.worker_peak_rss(0) >= MANY, "a look of the worker's guard")
+        os.kill(pid, signal.SIGKILL)
+        error = future.exception(LIMIT)
     assert MANY <= error.peak_rss < MANY + FEW
 
 
 def test_the_peak_of_memory_is_noted_when_a_worker_gets_up_too():
     with ProcessPoolExecutor(1, get_context("forkserver")) as executor:
         assert executor.submit(tasks.take, MANY).result(LIMIT) == MANY
-        deadline = time.monotonic() + LIMIT
-        while executor._client.worker_peak_rss(0) < MANY:  # its guard looks once more, and then no more
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        # Its guard looks once more, and then no more.
+        wait_until(lambda: executor._client.worker_peak_rss(0) >= MANY, "a look of the worker's guard")
         assert executor.submit(tasks.kill_self).exception(LIMIT).peak_rss >= MANY
         assert executor.submit(tasks.kill_self).exception(LIMIT).peak_rss < FEW  # of another worker
 

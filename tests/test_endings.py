@@ -345,7 +345,9 @@ def test_asyncio_ends_the_task_that_it_cancels_if_the_pool_was_told_so(cancel_ru
 
         async def main():
             loop = asyncio.get_running_loop()
-            task = asyncio.ensure_future(loop.run_in_executor(executor, tasks.touch_and_await, str(path), str(gate), str(finished)))
+            task = asyncio.ensure_future(
+                loop.run_in_executor(executor, tasks.touch_and_await, str(path), str(gate), str(finished))
+            )
             while not path.exists():
                 await asyncio.sleep(0.01)
             task.cancel()

@@ -89,12 +89,17 @@ def test_the_bar_of_a_map_that_is_dropped_is_closed(monkeypatch):
 
 
 def test_what_progress_raises_the_iterator_raises_even_if_it_is_stop_iteration():
+    reading = threading.Event()
+
     def stop(done, total):
-        if done:
+        if done and reading.is_set():
             raise StopIteration
 
-    with pool() as executor, pytest.raises(RuntimeError, match="StopIteration"):
-        list(executor.map(tasks.sleep_if, range(100), [0.005] * 100, progress=stop))
+    with pool() as executor:
+        results = executor.map(tasks.sleep_if, range(100), [0.005] * 100, progress=stop)
+        reading.set()
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(results)
 
 
 def test_the_shortest_of_several_iterables_says_how_many():
@@ -131,8 +136,9 @@ def test_true_draws_a_bar(capsys):
         assert len(list(executor.map(tasks.square, iter(range(300)), progress=True))) == 300
         assert "300/300" in capsys.readouterr().err
         with pytest.raises(LookupError):
-            list(executor.map(functools.partial(tasks.fail_on, 3), range(5), progress=True, chunksize=1))
-        assert "5/5" not in capsys.readouterr().err
+            # The last ones are not read.
+            list(executor.map(functools.partial(tasks.fail_on, 3), range(10), progress=True, buffersize=1))
+        assert "10/10" not in capsys.readouterr().err
 
 
 def test_without_tqdm_the_error_says_what_to_install(monkeypatch):
@@ -149,13 +155,16 @@ def test_what_is_no_function_is_refused():
 
 
 def test_what_the_function_raises_ends_the_map(tmp_path):
+    reading = threading.Event()
+
     def stop(done, total):
-        if done:
+        if done and reading.is_set():
             raise LookupError(done)
 
     with pool(1) as executor:
         fn = functools.partial(tasks.note, str(tmp_path))
         results = executor.map(fn, range(100_000), progress=stop, chunksize=1, buffersize=100)
+        reading.set()
         with pytest.raises(LookupError):
             list(results)
         with pytest.raises(StopIteration):

@@ -37,8 +37,8 @@ def kill_one(executor: ProcessPoolExecutor, chance: random.Random) -> None:
 
 
 def make_overdue(executor: ProcessPoolExecutor, worker: int = 0) -> None:
-    """The task with a time limit that a worker runs has run for an hour. So a limit can be long, and yet be over at a point
-    that the task has reached, on a machine of any speed."""
+    """The task with a time limit that a worker runs has run for an hour. So a limit can be long, and yet be over at a
+    point that the task has reached, on a machine of any speed."""
     with Words(executor._client) as words:
         words.age(worker, 3600)
     executor._client.alarm()
