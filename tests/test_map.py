@@ -232,7 +232,9 @@ def test_workers_killed_at_random_cost_no_result(seed):
         stop = threading.Event()
 
         def kill():
-            while not stop.wait(rng.uniform(0.005, 0.03)):
+            for _ in range(150):  # for ever, they would outrun a machine that starts workers slowly
+                if stop.wait(rng.uniform(0.005, 0.03)):
+                    break
                 for pid in ready(executor)[:1]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -559,9 +561,10 @@ def test_workers_that_are_killed_fail_the_map():
     executor.shutdown()
 
 
-def test_in_a_forked_child_the_results_are_refused():
+def test_in_a_forked_child_the_results_are_refused(tmp_path):
+    gate = tmp_path / "gate"
     with pool(1) as executor:
-        results = executor.map(time.sleep, [0.2, 0.2], timeout=WAIT_S)
+        results = executor.map(tasks.wait_for, [str(gate)] * 2, timeout=WAIT_S)
         pid = os.fork()
         if pid == 0:
             try:
@@ -571,6 +574,7 @@ def test_in_a_forked_child_the_results_are_refused():
             finally:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        gate.touch()
         assert list(results) == [None, None]
 
 

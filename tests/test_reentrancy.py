@@ -297,15 +297,17 @@ def test_others_get_their_results_while_the_leader_is_held_up(tmp_path):
 # ---- what a destructor sees ----
 
 
-def test_a_future_is_whole_when_what_it_called_is_dropped():
+def test_a_future_is_whole_when_what_it_called_is_dropped(tmp_path):
     seen = []
     with pool() as executor:
+        executor.submit(tasks.await_file, str(tmp_path / "release"))
 
         def dropped():
             (future,) = futures
             seen.append((future.done(), future.cancel(), future.running(), future.result(WAIT_S), future.exception(0)))
 
         futures = [executor.submit(tasks.Squares(dropped), 3)]
+        (tmp_path / "release").touch()
         assert futures[0].result(WAIT_S) == 9
         wait_until(lambda: seen, "the destructor")
         assert executor._client.pending == 0
@@ -617,7 +619,7 @@ def test_an_executor_in_a_cycle_ends_when_the_garbage_is_collected():
 # ---- the end of the interpreter ----
 
 START = """
-import multiprocessing, os, sys, threading, time
+import multiprocessing, os, sys, tempfile, threading, time
 import ringpool, tasks_reentrancy as tasks
 from pathlib import Path
 executor = ringpool.ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
@@ -692,7 +694,14 @@ ENDS = {
                 executor.submit(tasks.square, 3)
             except RuntimeError as error:
                 print(error)
-        executor.submit(time.sleep, 0.2).add_done_callback(again)
+        folder = tempfile.TemporaryDirectory()
+        gate = Path(folder.name) / "gate"
+        executor.submit(tasks.await_file, str(gate)).add_done_callback(again)
+        def open_gate():
+            while not executor._client.closed:
+                time.sleep(0.001)
+            gate.touch()
+        threading.Thread(target=open_gate).start()
         """,
         0,
         "cannot schedule new futures after interpreter shutdown\\n",

@@ -174,15 +174,23 @@ def test_any_call_that_has_not_begun_can_be_cancelled_and_never_runs(order, at_g
 @pytest.mark.parametrize("seed", range(2))
 def test_cancels_while_they_run_leave_each_run_once_or_cancelled(seed, chunksize, tmp_path):
     rng = random.Random(seed)
+    gate, folder = tmp_path / "gate", tmp_path / "runs"
+    folder.mkdir()
     with pool() as executor:
+        for _ in range(2):  # both workers are busy, until something is cancelled
+            executor.submit(tasks.wait_for, str(gate))
         futures = executor.submit_many(
-            functools.partial(tasks.note, str(tmp_path)), zip(range(3000)), chunksize=chunksize
+            functools.partial(tasks.note, str(folder)), zip(range(3000)), chunksize=chunksize
         )
         chosen = rng.sample(range(3000), 1000)
-        cancelled = {i for i in chosen if futures[i].cancel()}
+        cancelled = set()
+        for i in chosen:
+            if futures[i].cancel():
+                cancelled.add(i)
+                gate.touch()
         outcomes = [outcome(future) for future in futures]
     assert outcomes == [concurrent.futures.CancelledError if i in cancelled else i for i in range(3000)]
-    assert runs(tmp_path) == {i: 1 for i in range(3000) if i not in cancelled}
+    assert runs(folder) == {i: 1 for i in range(3000) if i not in cancelled}
     assert cancelled
 
 
@@ -225,7 +233,7 @@ def test_a_call_that_has_run_for_long_is_ended_though_others_lie_behind_it(n, tm
 
 def test_a_limit_of_time_holds_for_each_call():
     with pool() as executor:
-        view = executor.options(timeout=0.2, grace=10)
+        view = executor.options(timeout=2, grace=10)
         futures = view.submit_many(tasks.sleep_if, [(i, 30 if i % 10 == 3 else 0) for i in range(30)])
         want = [ringpool.TaskTimeout if i % 10 == 3 else i for i in range(30)]
         assert [outcome(future) for future in futures] == want

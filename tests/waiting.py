@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,14 +27,15 @@ def wait_until(condition: Callable[[], object], what: str = "what was waited for
 def kill_one(executor: ProcessPoolExecutor, chance: random.Random) -> None:
     """Kills a worker, and waits until all are ready: three in a row that are killed before that break the pool."""
     victim = chance.choice(executor._supervisor.processes)
-    os.kill(victim.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it has left by itself
+        os.kill(victim.pid, signal.SIGKILL)
     n = executor._client.n_workers
-    wait_until(
-        lambda: (
-            victim not in executor._supervisor.processes and all(executor._client.worker_started(w) for w in range(n))
-        ),
-        "a worker in the place of one that was killed",
-    )
+
+    def replaced() -> bool:
+        living = executor._supervisor.processes
+        return victim not in living and len(living) == n and all(executor._client.worker_started(w) for w in range(n))
+
+    wait_until(replaced, "a worker in the place of one that was killed")
 
 
 def make_overdue(executor: ProcessPoolExecutor, worker: int = 0) -> None:
@@ -58,8 +60,12 @@ def collector_held_up(executor: ProcessPoolExecutor) -> Iterator[None]:
         held.set()
         go_on.wait(60)
 
-    executor.submit(abs, -1).add_done_callback(hold)
-    assert held.wait(60)
+    with tempfile.TemporaryDirectory() as folder:
+        gate = os.path.join(folder, "gate")
+        # It cannot be done before it has the callback, which would then be called here.
+        executor.submit(await_file, gate).add_done_callback(hold)
+        open(gate, "w").close()
+        assert held.wait(60)
     try:
         yield
     finally:
