@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import pickle
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from multiprocessing import get_context
@@ -266,6 +268,31 @@ if __name__ == "__main__":
 """
     told = subprocess.check_output([sys.executable, "-c", script], text=True, cwd=Path(__file__).parent)
     assert told.split() == ["9", "True", "True"]
+
+
+# ---- the code ----
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_exit_code_is_right_while_other_threads_ask_for_it_too(method):
+    """As multiprocessing does, whenever a process is started."""
+    over = threading.Event()
+
+    def ask():
+        while not over.is_set():
+            multiprocessing.active_children()
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    with ProcessPoolExecutor(1, get_context(method)) as executor:
+        for each in threads:
+            each.start()
+        try:
+            codes = [executor.submit(os._exit, 3).exception(LIMIT).exitcode for _ in range(30)]
+        finally:
+            over.set()
+            for each in threads:
+                each.join()
+    assert codes == [3] * 30
 
 
 # ---- the peak of memory ----

@@ -35,7 +35,7 @@ import time
 import weakref
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from dataclasses import dataclass, field
-from multiprocessing import connection, context, forkserver, process, resource_tracker
+from multiprocessing import connection, context, forkserver, popen_fork, process, resource_tracker
 from typing import Any
 
 from ringpool import _core, machine, worker, zygote
@@ -620,7 +620,27 @@ class Supervisor:
                 started.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _have_polled_in_turn(started._popen)  # type: ignore[attr-defined]
         return started
+
+
+def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
+    """Only one thread at a time asks how a process has ended. multiprocessing asks for all that it knows, whenever some
+    thread starts another or lists them: of two threads that ask at once, one learns nothing, or that it was 255."""
+    # Nothing here holds popen, which closes a descriptor when it goes.
+    poll, this, lock = type(popen).poll, weakref.ref(popen), threading.Lock()
+
+    def polled_in_turn(flag: int = os.WNOHANG) -> int | None:
+        popen = this()
+        assert popen is not None
+        if not lock.acquire(blocking=flag != os.WNOHANG):  # not where a forked child could find it held for ever
+            return popen.returncode
+        try:
+            return poll(popen, flag)
+        finally:
+            lock.release()
+
+    popen.poll = polled_in_turn  # type: ignore[method-assign]
 
 
 def _stack_of(place: _Place, exitcode: int | None) -> str | None:
