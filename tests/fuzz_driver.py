@@ -15,7 +15,6 @@ import gc
 import json
 import os
 import random
-import signal
 import sys
 import time
 import traceback
@@ -87,9 +86,8 @@ def a_round(executor: ProcessPoolExecutor, seed: int) -> collections.Counter[str
         if futures and chance.random() < 0.1:
             del futures[chance.randrange(len(futures))]
     # Which of the workers it is, only the wild one knows, and it need not have said so.
-    for pid in processes:
-        if processes[pid].is_alive():
-            os.kill(pid, signal.SIGKILL)
+    for process in processes.values():
+        process.kill()
     del wild
     return collections.Counter(outcome(future) for future in futures)
 

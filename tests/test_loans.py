@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from concurrent.futures import CancelledError, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 import tasks_views as tasks
 from waiting import await_borrowers, await_file, collector_held_up, kill_one, wait_until
+from words import Words
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 
@@ -309,10 +309,11 @@ def test_an_item_whose_result_lies_in_a_loan_holds_up_nobody_while_the_next_one_
 
 def test_the_wait_for_a_loan_does_not_count_as_time_of_the_task():
     with pool() as executor:
-        with collector_held_up(executor):
-            timed = executor.options(timeout=0.2).submit(bytes, N)
+        with collector_held_up(executor), Words(executor._client) as words:
+            timed = executor.options(timeout=LIMIT).submit(bytes, N)
             await_borrowers(executor, 1)
-            time.sleep(0.5)  # the limit passes
+            (worker,) = [words.worker(w) for w in range(words.n_workers) if words.worker(w)["loan_bytes"]]
+            assert worker["started_ns"] == 0  # the clock has stopped
         assert len(timed.result(LIMIT)) == N
 
 

@@ -291,6 +291,7 @@ def test_a_future_is_whole_when_its_shared_object_goes(tmp_path):
                 assert futures[0].cancel()
                 gate.touch()
                 waiting.result(LIMIT)
+            wait_until(lambda what=what: what in (each[0] for each in seen), "the end of the object")
     assert seen == [("done", True, False, None), ("cancelled", True, True, None)]
 
 
@@ -340,6 +341,26 @@ def test_the_memory_of_an_object_whose_handle_is_gone_is_there_for_the_next(what
             elif what == "long bytes":
                 assert executor.submit(len, bytes(size)).result(LIMIT) == size
             assert future.result(LIMIT) == (True, crc(filled(size, i)))
+
+
+def test_the_memory_of_arguments_that_nobody_needs_any_more_is_there_for_an_object(arenas_of):
+    """Though nobody has looked whether their task is answered."""
+    arenas_of(4 * MIB)
+    interval = sys.getswitchinterval()
+    with pool(1) as executor, Words(executor._client) as words:
+        executor.submit(len, b"").result(LIMIT)
+        for i in range(10):
+            future = executor.submit(len, bytes(3 * MIB))
+            try:
+                sys.setswitchinterval(LIMIT)  # the collector is not to look either
+                deadline = time.monotonic() + LIMIT
+                while words.worker(0)["results written"] < i + 2:
+                    assert time.monotonic() < deadline
+                shared = executor.share(Buffers(filled(5 * MIB // 2, i)))
+            finally:
+                sys.setswitchinterval(interval)
+            assert future.result(LIMIT) == 3 * MIB
+            del shared
 
 
 def test_an_object_that_a_task_keeps_does_not_hold_up_those_for_which_it_leaves_no_room(arenas_of):

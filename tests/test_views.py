@@ -567,6 +567,15 @@ def test_threads_fork_at_once_with_results():
 # ---- all at once ----
 
 
+def test_arguments_that_are_kept_leave_half_of_the_memory_whatever_they_came_with(arenas_of):
+    """With the buffers of an argument its pickle stays, in which there may be far more."""
+    arenas_of(4 * MIB)
+    with pool(1) as executor:
+        for i in range(20):
+            executor.submit(tasks.keep, [tasks.make(16 << 10, seed=i), ["x" * 400_000]]).result(LIMIT)
+        assert executor.submit(len, bytes(2 * MIB - 4096)).result(LIMIT) == 2 * MIB - 4096
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.deadline(120)
 def test_at_random(small_arenas, seed):

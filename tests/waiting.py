@@ -25,7 +25,9 @@ def wait_until(condition: Callable[[], object], what: str = "what was waited for
 
 
 def kill_one(executor: ProcessPoolExecutor, chance: random.Random) -> None:
-    """Kills a worker, and waits until all are ready: three in a row that are killed before that break the pool."""
+    """Kills a worker, when there are any, and waits until all are ready: three in a row that are killed before that
+    break the pool."""
+    wait_until(lambda: executor._supervisor.processes, "the first worker")
     victim = chance.choice(executor._supervisor.processes)
     with contextlib.suppress(ProcessLookupError):  # it has left by itself
         os.kill(victim.pid, signal.SIGKILL)

@@ -43,6 +43,7 @@ cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of en
 cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
 
 cdef uint64_t LET_GO_NS = 100000  # between two looks whether workers have let go of shared objects; arbitrary
+cdef uint64_t LET_GO_MAX_NS = 30000000000  # what they have not by then is kept by a __del__ that does not end; arbitrary
 
 # 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
 # covers the instant between the last look and the sleep.
@@ -631,6 +632,7 @@ cdef class Client:
                 raise MemoryError(
                     f"the shared object takes {parcel.bytes} bytes, and of the {self.pool.arena.quota} bytes of shared "
                     "memory that this pool has for arguments not so many are left (see shared_memory_limit)")
+            self.drain()  # what is answered needs its arguments no more
             last = not self.letting_go()  # asked before the sweep
             if not last:
                 with nogil:
@@ -673,11 +675,11 @@ cdef class Client:
 
     cdef bint letting_go(self) noexcept:
         """Is there a shared object whose handles are gone, and a worker that will let go of it as soon as it looks, since it
-        runs nothing? But no worker is believed to for longer than a second."""
+        runs nothing? But no worker is believed to for longer than LET_GO_MAX_NS."""
         cdef PyObject *p = self.held
         cdef uint64_t task_id, at
         cdef uint32_t w
-        if p == NULL or not self.open or rp_os_now_ns() - self.purged_ns > <uint64_t>SIGNAL_NS:
+        if p == NULL or not self.open or rp_os_now_ns() - self.purged_ns > LET_GO_MAX_NS:
             return False
         while p != NULL:
             if (<Parcel>p).before:

@@ -567,14 +567,18 @@ cdef class Worker:
         cdef unsigned char *at
         cdef ArgumentView view
         cdef list buffers = []
+        cdef bint can_stay
         if n == 0 or look8(p) != SPREAD:
             return loads_at(p, n)
+        # The head, with the pickle, stays as long as any of the buffers does.
+        at = rp_pool_block(&self.pool, 0, self.pool.arenas, 0)
+        can_stay = _forks == 0 and rp_pool_may_hold(&self.pool, 0, self.pool.arenas + (p - at), n)
         count = read_head(<unsigned char *>p, n, entries, &pickle_at)
         for k in range(count):
             at = rp_pool_block(&self.pool, 0, entries[k].offset, entries[k].size)
             if at == NULL:
                 raise RuntimeError("a task names memory that is not its parent's")
-            if _forks or not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
+            if not can_stay or not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
                 buffers.append(own_copy(at, entries[k].size, entries[k].readonly))
                 continue
             view = ArgumentView()
