@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import shared_memory
+from pathlib import Path
 from typing import Any
 
 from ringpool.bench import contenders
 from ringpool.bench.contenders import Contender, Pool
+
+STARTED = "RINGPOOL_TEST_STARTED"  # in the environment: where `hanging` writes what it has started
 
 
 def opened(workers: int, start_method: str) -> Iterator[Pool]:
@@ -42,9 +46,12 @@ def ending(workers: int, start_method: str) -> Iterator[Pool]:
 
 
 def hanging(workers: int, start_method: str) -> Iterator[Pool]:
-    """With a process in a session of its own, and a block of memory that has a name."""
-    shared_memory.SharedMemory(create=True, size=1)
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    """With a process in a session of its own, and a block of memory that has a name. Writes both down."""
+    block = shared_memory.SharedMemory(create=True, size=1)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    started = os.environ[STARTED]
+    Path(started + ".new").write_text(f"{child.pid} {block.name}")
+    os.rename(started + ".new", started)
     time.sleep(600)
     yield
 

@@ -603,13 +603,14 @@ def run_at_start(workload: Workload, method: str, case: Case, folder: Path) -> d
     trap = ("", case.after, case.point, 1, "", 0.0)
     pool = Pool(workload, method, folder, trap)
     rounds = 0
+    deadline = time.monotonic() + LIMIT
     with pool.executor:
         pool.executor._supervisor.begin(pool.executor)
         pool.await_(lambda: workload.at_start > 1 or any(folder.glob("trap.*")), "the trap")
         while not pool.victim_is_gone():
             workload.round(pool)
             rounds += 1
-            assert rounds < 1000, f"the worker does not come to {case}"
+            assert time.monotonic() < deadline, f"the worker does not come to {case}"
         assert pool.was_killed(), f"the worker has left without coming to {case}"
         died, done = pool.died, pool.done
         if workload.max_tasks is None:

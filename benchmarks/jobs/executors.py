@@ -3,7 +3,7 @@
 A job needs one thing of an executor: `map(fn, items)`, the results in the order of the items. Each executor does that
 as its defaults have it. Those which send items one by one unless they are told otherwise (stdlib, loky, pebble) get
 the `chunksize` that `multiprocessing.Pool.map` takes by default: four chunks for each worker. ringpool, mp.Pool, mpire
-and joblib choose their chunks themselves.
+and joblib choose their chunks themselves; dask and ray know none.
 
 Who copies a job needs none of this: put `ringpool.ProcessPoolExecutor()` in the place of `open_pool(...)`.
 """
@@ -59,6 +59,12 @@ def _package(name: str) -> Any:
         sys.exit(f"This executor is of the package {name}, which is not installed: pip install {name}")
 
 
+def _refuse(method: str | None, name: str) -> None:
+    """Raise SystemExit if a start method is asked of an executor that takes none."""
+    if method:
+        sys.exit(f"{name} starts its workers in its own way: leave out --start-method.")
+
+
 def _ringpool(workers: int, method: str | None) -> Opened:
     context = multiprocessing.get_context(method)
     with _package("ringpool").ProcessPoolExecutor(workers, context) as executor:
@@ -94,8 +100,7 @@ def _loky(workers: int, method: str | None) -> Opened:
 
 def _joblib(workers: int, method: str | None) -> Opened:
     joblib = _package("joblib")
-    if method:
-        sys.exit("joblib starts its workers in its own way: leave out --start-method.")
+    _refuse(method, "joblib")
     with joblib.Parallel(n_jobs=workers) as parallel:
         yield Pool(lambda fn, items: parallel(joblib.delayed(fn)(item) for item in items))
 
@@ -114,6 +119,29 @@ def _pebble(workers: int, method: str | None) -> Opened:
         yield Pool(lambda fn, items: pool.map(fn, items, chunksize=_chunk(items, workers)).result())
 
 
+def _dask(workers: int, method: str | None) -> Opened:
+    distributed = _package("distributed")
+    _refuse(method, "dask")
+    with (
+        distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        # Not pure: it would take equal items for one.
+        yield Pool(lambda fn, items: client.gather(client.map(fn, items, pure=False)))
+
+
+def _ray(workers: int, method: str | None) -> Opened:
+    ray = _package("ray")
+    _refuse(method, "ray")
+    ray.init(num_cpus=workers, include_dashboard=False, logging_level="error")
+    try:
+        # It takes no functions that are built in, so it gets one of ours that calls them.
+        apply = ray.remote(lambda fn, item: fn(item))
+        yield Pool(lambda fn, items: ray.get([apply.remote(fn, item) for item in items]))
+    finally:
+        ray.shutdown()
+
+
 EXECUTORS: dict[str, Callable[[int, str | None], Opened]] = {
     "ringpool": _ringpool,
     "stdlib": _stdlib,
@@ -124,6 +152,8 @@ EXECUTORS: dict[str, Callable[[int, str | None], Opened]] = {
     "joblib": _joblib,
     "mpire": _mpire,
     "pebble": _pebble,
+    "dask": _dask,
+    "ray": _ray,
 }
 
 
@@ -133,7 +163,7 @@ def open_pool(name: str, workers: int, start_method: str | None = None) -> conte
     Args:
         name: One of `EXECUTORS`. "serial" is `map` in this process.
         workers: Processes, or threads.
-        start_method: "fork", "forkserver" or "spawn"; None for the default: Python's, or that of loky and joblib.
+        start_method: "fork", "forkserver" or "spawn"; None for the default: Python's, or the executor's own.
 
     Returns:
         A context manager that gives the `Pool`.

@@ -63,31 +63,34 @@ def take(case: str, setting: Setting, limit_s: float) -> Outcome:
         order.write_text(json.dumps({"case": case, "setting": asdict(setting), "limit_s": limit_s}))
         mark = uuid.uuid4().hex
         path = os.pathsep.join(part for part in sys.path if part)
-        with words.open("wb") as errors:
-            # By -c, so that there is no main module which workers would import anew.
-            child = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import answer; answer({str(order)!r}, {str(answer)!r})"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path, _MARK: mark},
-            )
+        child = None
         try:
+            with words.open("wb") as errors:
+                # By -c, so that there is no main module which workers would import anew.
+                child = subprocess.Popen(
+                    [sys.executable, "-c", f"from {__name__} import answer; answer({str(order)!r}, {str(answer)!r})"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    start_new_session=True,
+                    env={**os.environ, "PYTHONPATH": path, _MARK: mark},
+                )
             status = child.wait(limit_s)
         except subprocess.TimeoutExpired:
             return Outcome("late", f"TimeoutError: not done after {limit_s:g} s")
         finally:
-            _kill_all(child.pid, mark)
-            child.wait()
+            # It may have begun though its start was interrupted.
+            _kill_all(None if child is None else child.pid, mark)
+            if child is not None:
+                child.wait()
         if answer.exists():
             return Outcome(**json.loads(answer.read_text()))
         last = words.read_text(errors="replace").strip().rpartition("\n")[2]
         return Outcome("failed", f"the interpreter ended with status {status}: {last:.300}")
 
 
-def _kill_all(session: int, mark: str) -> None:
-    """Kill all processes of a session, and those which have left it and carry its mark in their environment.
+def _kill_all(session: int | None, mark: str) -> None:
+    """Kill all processes of a session, if it is known, and those which carry its mark in their environment.
 
     The resource trackers of multiprocessing and of loky end by themselves when all others are gone, and remove what
     those have left in /dev/shm. They are killed only if they do not.
