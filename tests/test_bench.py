@@ -321,6 +321,22 @@ def test_what_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path, monkey
     wait_until(lambda: not Path("/dev/shm", block).exists(), "no memory left of it")
 
 
+def test_what_has_begun_though_its_start_was_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            begun.append(self)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure.take("burst", setting_of(odd.HANGING), LIMIT)
+    assert begun[0].wait(LIMIT) == -signal.SIGKILL
+
+
 def test_what_a_library_cannot_do_is_said() -> None:
     outcome = measure.take("asyncio", setting_of(CONTENDERS["mp.Pool"]), LIMIT)
     assert outcome.kind == "cannot" and "asyncio cannot await" in outcome.message
