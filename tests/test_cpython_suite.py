@@ -114,6 +114,7 @@ def check_group(group, start_method, spec, report_path, *, walltime):
     assert len(passed) >= GROUPS[group][1], f"only these passed: {passed}"
 
 
+@pytest.mark.deadline(DEADLINE_S + GRACE_S + 30)
 @pytest.mark.parametrize(("group", "start_method"), CASES)
 def test_cpython_tests_of_a_group_pass_with_our_executor(group, start_method, tmp_path, request):
     walltime = bool(request.config.getoption("--run-slow", default=False))
@@ -121,6 +122,7 @@ def test_cpython_tests_of_a_group_pass_with_our_executor(group, start_method, tm
 
 
 @pytest.mark.slow
+@pytest.mark.deadline(DEADLINE_S + GRACE_S + 30)
 @pytest.mark.parametrize("group", GROUPS)
 def test_cpython_tests_of_a_group_pass_with_the_standard_executor(group, tmp_path):
     # If this fails, the fault is in the harness or in the machine, and not in ringpool.

@@ -30,7 +30,7 @@ def package(tmp_path_factory) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(tree)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment["RINGPOOL_CRASH_POINTS"] = "1"
-    done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, timeout=800)
+    done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = out.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -71,7 +71,7 @@ def kill_at_every_point(package: Path, workload: str, method: str, nth: int) -> 
     print(f"{workload}: {len(deaths)} deaths, {lost} tasks lost, {sum(death['done'] for death in deaths)} done")
 
 
-@pytest.mark.deadline(900)
+@pytest.mark.deadline(300)
 def test_every_point_is_in_a_workload_that_kills_there(package):
     (points,) = drive(package, "list")
     assert len(points) > 50
@@ -79,13 +79,13 @@ def test_every_point_is_in_a_workload_that_kills_there(package):
     assert set(points) == killed | set(crash_driver.PARENT)
 
 
-@pytest.mark.deadline(900)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("workload", crash_driver.WORKLOADS)
 def test_a_worker_killed_at_a_point_costs_its_own_task_at_most_and_nothing_is_lost(package, workload):
     kill_at_every_point(package, workload, "fork", 1)
 
 
-@pytest.mark.deadline(900)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("workload", [n for n, w in crash_driver.WORKLOADS.items() if not (w.at_start or w.hold)])
 def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload):
     held = drive(package, workload, "--hold")
@@ -94,7 +94,7 @@ def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload)
 
 
 @pytest.mark.slow
-@pytest.mark.deadline(900)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("nth", [1, 2, 5, 30])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("workload", crash_driver.WORKLOADS)

@@ -99,6 +99,7 @@ def test_at_fork_handlers_run_once_in_the_parent_and_once_in_each_worker():
             seen[pid] = forks
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda pid=pid: pid not in pids(executor), "the burial")
+        wait_until(lambda: ready(executor, 3), "all successors")
     assert len(seen) == 5
     once_in_child = {**before, "before": before["before"] + 1, "after_in_child": before["after_in_child"] + 1}
     assert all(forks == once_in_child for forks in seen.values())
@@ -487,7 +488,7 @@ def run(script: str, tmp_path: Path) -> subprocess.CompletedProcess:
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=50,
         cwd=tmp_path,
     )
 

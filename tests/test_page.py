@@ -211,6 +211,7 @@ def console(ended: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in ended.stderr.splitlines() if ":CONSOLE" in line]
 
 
+@pytest.mark.deadline(LIMIT + 30)
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (500, "dark")])
 def test_a_browser_draws_every_chart_without_an_error(width, scheme, tmp_path):
@@ -236,6 +237,7 @@ def test_a_browser_draws_every_chart_without_an_error(width, scheme, tmp_path):
     assert not seen["wide"], "the page scrolls sideways"
 
 
+@pytest.mark.deadline(LIMIT + 30)
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_browser_would_tell_of_an_error(tmp_path: Path):
     """What the test above looks for is there when something is wrong."""

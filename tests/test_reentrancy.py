@@ -622,6 +622,7 @@ START = """
 import multiprocessing, os, sys, tempfile, threading, time
 import ringpool, tasks_reentrancy as tasks
 from pathlib import Path
+from waiting import wait_until
 executor = ringpool.ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
 """
 
@@ -698,8 +699,7 @@ ENDS = {
         gate = Path(folder.name) / "gate"
         executor.submit(tasks.await_file, str(gate)).add_done_callback(again)
         def open_gate():
-            while not executor._client.closed:
-                time.sleep(0.001)
+            wait_until(lambda: executor._client.closed)
             gate.touch()
         threading.Thread(target=open_gate).start()
         """,
