@@ -1,4 +1,4 @@
-"""After every test: no child process, no thread of ours, no descriptor, nothing in /dev/shm is left.
+"""After every test: no child process, no thread of ours, no descriptor is left.
 
 Also a deadline for each test, after which all stacks are printed and the run ends, and the option --run-slow.
 """
@@ -43,6 +43,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --run-slow"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keeps what exists by now out of all later collections, which then look at what the tests have made."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -90,8 +96,6 @@ def _state() -> dict[str, set[str]]:
         "child processes": {str(pid) for pid in _children()},
         "threads": {t.name for t in threading.enumerate() if t.name.startswith("ringpool")},
         "descriptors": {f"{fd} -> {to}" for fd, to in _descriptors().items()},
-        # Not the semaphores of multiprocessing: any program on the machine may make one at any time. ringpool has none.
-        "/dev/shm": {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")},
     }
 
 

@@ -46,11 +46,11 @@ def ending(workers: int, start_method: str) -> Iterator[Pool]:
 
 
 def hanging(workers: int, start_method: str) -> Iterator[Pool]:
-    """With a process in a session of its own, and a block of memory that has a name. Writes down who that is."""
-    shared_memory.SharedMemory(create=True, size=1)
+    """With a process in a session of its own, and a block of memory that has a name. Writes down pid and name."""
+    block = shared_memory.SharedMemory(create=True, size=1)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     started = os.environ[STARTED]
-    Path(started + ".new").write_text(str(child.pid))
+    Path(started + ".new").write_text(f"{child.pid} {block.name}")
     os.rename(started + ".new", started)
     time.sleep(600)
     yield

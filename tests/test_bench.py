@@ -316,8 +316,8 @@ def test_what_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path, monkey
     monkeypatch.setattr(subprocess.Popen, "wait", wait)
     outcome = measure.take("burst", setting_of(odd.HANGING), 60.0)
     assert outcome == Outcome("late", "TimeoutError: not done after 60 s")
-    # The fixture of all tests sees what is left in /dev/shm.
-    wait_until(lambda: not _command_line(started.read_text()), "nothing left of it")
+    pid, block = started.read_text().split()
+    wait_until(lambda: not _command_line(pid) and not Path("/dev/shm", block).exists(), "nothing left of it")
 
 
 def test_what_has_begun_though_its_start_was_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -668,7 +668,7 @@ def test_fingerprints_end_for_functions_that_refer_to_each_other():
         frozenset({1}),
         type("Local", (), {}),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_function_that_refers_to_what_may_change_in_place_has_no_fingerprint(value):
     def default(x=value):
