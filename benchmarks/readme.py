@@ -47,6 +47,8 @@ ROWS = [
     ("start", "forkserver shutdown", "shutdown"),
     ("start", "fork first result", "first result, with `fork`"),
     ("start", "fork shutdown", "shutdown, with `fork`"),
+    ("cold start", "forkserver program", "a program of one task, from its start to its end"),
+    ("cold start", "fork program", "the same, with `fork`"),
     ("cpu", "a task", "CPU a task, all processes together"),
     ("cpu", "idle", "CPU of an idle pool"),
     ("memory", "a queued task", "memory of a queued task"),

@@ -400,9 +400,14 @@ int rp_os_zygote_make(int fd, const void *order, uint32_t order_bytes)
     return n == (ssize_t)sizeof pid ? pid : -EPIPE;
 }
 
-void rp_os_zygote_end(int fd, int pid)
+void rp_os_zygote_dismiss(int fd)
 {
     shutdown(fd, SHUT_RDWR); /* closing alone would do nothing while a forked child has a copy */
+}
+
+void rp_os_zygote_end(int fd, int pid)
+{
+    rp_os_zygote_dismiss(fd);
     close(fd);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;

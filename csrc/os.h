@@ -83,6 +83,7 @@ void rp_os_guard_poke(void);
  *   rp_os_zygote() = its pid    -->    waits
  *   rp_os_zygote_make(order)    -->    copies itself                  -->    rp_os_zygote() = 0, with the order
  *                = the pid      <--    waits
+ *   rp_os_zygote_dismiss()      -->    ends
  *   rp_os_zygote_end()          -->    is no more
  *
  * It ends with this process too, however that ends: `parent` is a pidfd of this process. (The end of the socket would
@@ -94,6 +95,8 @@ int rp_os_zygote(int parent, int *fd, void *order);
 /* The pid of a new process. -EPIPE: the zygote has died; otherwise what clone() says. One call at a time; does not
  * return early for signals, since an answer nobody takes would be the next caller's. */
 int rp_os_zygote_make(int fd, const void *order, uint32_t order_bytes);
+/* Tells the zygote to end, and waits for nothing. rp_os_zygote_end is still to follow. */
+void rp_os_zygote_dismiss(int fd);
 void rp_os_zygote_end(int fd, int pid);
 
 #endif

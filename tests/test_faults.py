@@ -575,6 +575,62 @@ BLOCKS = {
 }
 
 
+AT_EXIT = """
+import os
+import sys
+import threading
+from multiprocessing import get_context
+
+from waiting import await_file
+
+from ringpool import ProcessPoolExecutor
+
+
+def fail(path):
+    await_file(path)
+    raise ValueError("no")
+
+
+def die(path):
+    await_file(path)
+    os._exit(3)
+
+
+def tell(future):
+    error = future.exception()
+    print([kind.__name__ for kind in type(error).__mro__[:3]], type(error.__cause__).__name__, flush=True)
+
+
+if __name__ == "__main__":
+    executor = ProcessPoolExecutor(1, get_context(sys.argv[1]))
+    for task in (fail, die):
+        executor.submit(task, sys.argv[2]).add_done_callback(tell)
+    assert "concurrent.futures.process" not in sys.modules
+    threading._register_atexit(open, sys.argv[2], "w")  # called before those that were registered earlier
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_errors_are_told_at_the_interpreters_end_too(method, tmp_path):
+    """When what the stdlib's executor needs for them can be imported no more."""
+    program = tmp_path / "program.py"
+    program.write_text(AT_EXIT)
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, program, method, tmp_path / "gate"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "['ValueError', 'Exception', 'BaseException'] _RemoteTraceback",
+        "['WorkerDied', 'BrokenProcessPool', 'BrokenExecutor'] _RemoteTraceback",
+    ]
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_control_c_ends_the_parent_with_its_traceback_alone(block, method, tmp_path):

@@ -121,6 +121,7 @@ def test_hundreds_of_successors_while_threads_are_busy(deaths):
 
     with pool(2) as executor:
         executor.submit(pow, 2, 5).result(LIMIT)
+        wait_until(lambda: ready(executor, 2), "both workers")
         before, descriptors = dict(tasks.forks), len(os.listdir("/proc/self/fd"))
         with threads(work, work):
             try:

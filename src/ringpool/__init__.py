@@ -39,9 +39,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    value: object = getattr(importlib.import_module(f"ringpool.{_HOMES[name]}"), name)
+    value: object = getattr(__import__(f"ringpool.{_HOMES[name]}", fromlist=[name]), name)
     globals()[name] = value
     return value
 

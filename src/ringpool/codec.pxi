@@ -1066,7 +1066,7 @@ def encode_error(exc, text=None):
 
 def decode_error(data):
     """The exception of a result, with the remote traceback as its __cause__."""
-    from concurrent.futures.process import _RemoteTraceback
+    from ringpool.errors import _RemoteTraceback
 
     pickled, text, shown = pickle.loads(data)
     cause = _RemoteTraceback(f'\n"""\n{text}"""')  # as the stdlib frames it

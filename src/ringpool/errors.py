@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 import signal
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+
+try:
+    from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+except RuntimeError:
+    # The interpreter is ending, and that module, which has to be told of it, cannot be imported any more: by no part of
+    # the program, so none can name these classes.
+    from concurrent.futures import BrokenExecutor
+
+    class BrokenProcessPool(BrokenExecutor):  # type: ignore[no-redef]
+        pass
+
+    class _RemoteTraceback(Exception):  # type: ignore[no-redef]
+        def __init__(self, tb: str) -> None:
+            self.tb = tb
+
+        def __str__(self) -> str:
+            return self.tb
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class WorkerDied(BrokenProcessPool):

@@ -31,20 +31,23 @@ import signal
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import BaseContext
-from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from concurrent.futures import BrokenExecutor, Executor
 
 from ringpool import _core, machine
-from ringpool._core import Shared
 from ringpool.future import Future
-from ringpool.progress import Meter, Progress
 from ringpool.supervisor import ABORT_GRACE_S, GRACE_S, Supervisor
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing takes as long to import as all modules of this package
+    from multiprocessing.context import BaseContext
+    from types import TracebackType
+    from typing import Any, Literal, ParamSpec, TypeVar
+
+    from ringpool._core import Shared
+    from ringpool.progress import Meter, Progress
+
+    _P = ParamSpec("_P")
+    _T = TypeVar("_T")
 
 _MAX_WORKERS = 1024
 _ENDLESS = 1 << 62  # items: more than anybody has, and few enough for the core
@@ -157,7 +160,7 @@ class ProcessPoolExecutor(Executor):
         self._begin()
         try:
             future = self._client.submit(fn, args, kwargs, options)
-        except BrokenProcessPool as error:  # the first workers have failed already; in the stdlib they start after this
+        except BrokenExecutor as error:  # the first workers have failed already; in the stdlib they start after this
             future = Future()
             future.set_exception(error)
             return future
@@ -343,7 +346,11 @@ class ProcessPoolExecutor(Executor):
                 raise ValueError("buffersize must be None or > 0")
         chunksize = self._chunksize(chunksize)
         deadline = None if timeout is None else timeout + time.monotonic()
-        meter = None if progress is None or progress is False else Meter(progress, _length(iterables))
+        meter = None
+        if progress is not None and progress is not False:
+            from ringpool.progress import Meter
+
+            meter = Meter(progress, _length(iterables))
         items = zip(*iterables, strict=False)
         if options is None and self._sees_every_task():
             chunks = self._max_workers * 4 if buffersize == "auto" else buffersize

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-from typing import TypeVar
 
 from ringpool import _core
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+else:
+    _T = object  # what stands in brackets means nothing at run time
 
 
 class Future(_core.FutureBase, concurrent.futures.Future[_T]):

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 from collections.abc import Iterator
-from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_SELF = Path("/proc/self/cgroup")
-_VMSTAT = Path("/proc/vmstat")
+# Strings: to import pathlib takes longer than all that is done here.
+_CGROUPS = "/sys/fs/cgroup"
+_SELF = "/proc/self/cgroup"
+_VMSTAT = "/proc/vmstat"
 _UNKNOWN_MEMORY = 4 << 30  # arbitrary
 
 
@@ -37,7 +36,7 @@ def usable_memory() -> int:
         memory = _UNKNOWN_MEMORY
     for folder in _own_cgroups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
-            words = _read(folder / name)
+            words = _read(f"{folder}/{name}")
             if words and words[0].isascii() and words[0].isdigit():
                 memory = min(memory, int(words[0]))
     return memory
@@ -48,7 +47,7 @@ def oom_kills() -> int | None:
     was that ran out; of the whole machine, where the group has no such count. It only grows. None if nobody counts."""
     for folder in _own_cgroups("memory"):  # the innermost is the first, and the one that a child of ours belongs to
         for name in ("memory.events", "memory.oom_control"):  # version 2, version 1
-            kills = _counter(folder / name, "oom_kill")
+            kills = _counter(f"{folder}/{name}", "oom_kill")
             if kills is not None:
                 return kills
     return _counter(_VMSTAT, "oom_kill")
@@ -58,16 +57,20 @@ def peak_rss() -> int:
     """The most memory, in bytes, that this process has had in use, and at least what it passes on by an exec to what it
     starts as a child's. (It may be what this one's own exec has passed on. Not VmHWM: the kernel sums it up more
     exactly, so it may be a little less than what is passed on.)"""
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def address_space() -> int | None:
     """Bytes of address space that this process may use at most (RLIMIT_AS), or None if there is no limit."""
+    import resource
+
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-def _own_cgroups(controller: str) -> Iterator[Path]:
+def _own_cgroups(controller: str) -> Iterator[str]:
     """The folders of this process's control group and all above it, under either version of the interface.
 
     In a container the path of /proc/self/cgroup may be the host's, with the group itself mounted at the root; so the
@@ -79,23 +82,21 @@ def _own_cgroups(controller: str) -> Iterator[Path]:
         if not (colon and second):
             continue
         if controllers == "":
-            root = _CGROUPS
+            root = f"{_CGROUPS}"
         elif controller in controllers.split(","):
-            root = _CGROUPS / controller
+            root = f"{_CGROUPS}/{controller}"
         else:
             continue
-        folder = root / path.lstrip("/")
-        while folder != root:
-            yield folder
-            folder = folder.parent
-        yield root
+        names = [name for name in path.split("/") if name]
+        for n in range(len(names), -1, -1):
+            yield "/".join((root, *names[:n]))
 
 
-def _cpu_quota(folder: Path) -> float | None:
-    words = _read(folder / "cpu.max")  # version 2: "quota period" or "max period"
+def _cpu_quota(folder: str) -> float | None:
+    words = _read(f"{folder}/cpu.max")  # version 2: "quota period" or "max period"
     if len(words) == 2:
         return _ratio(*words)
-    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")  # version 1
+    quota, period = _read(f"{folder}/cpu.cfs_quota_us"), _read(f"{folder}/cpu.cfs_period_us")  # version 1
     return _ratio(quota[0], period[0]) if quota and period else None
 
 
@@ -107,7 +108,7 @@ def _ratio(quota: str, period: str) -> float | None:
     return parts[0] / parts[1] if parts[0] >= 0 and parts[1] > 0 else None
 
 
-def _counter(path: Path, name: str) -> int | None:
+def _counter(path: str, name: str) -> int | None:
     for line in _read_lines(path):
         words = line.split()
         if len(words) == 2 and words[0] == name and words[1].isascii() and words[1].isdigit():
@@ -115,13 +116,14 @@ def _counter(path: Path, name: str) -> int | None:
     return None
 
 
-def _read(path: Path) -> list[str]:
+def _read(path: str) -> list[str]:
     lines = _read_lines(path)
     return lines[0].split() if lines else []
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: str) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
     except (OSError, ValueError):
         return []

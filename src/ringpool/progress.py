@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, TypeAlias
 
-Progress: TypeAlias = bool | Callable[[int, int | None], object] | None
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    Progress: TypeAlias = bool | Callable[[int, int | None], object] | None
 
 _EVERY_S = 0.1  # as often as tqdm draws
 

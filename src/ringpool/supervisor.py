@@ -28,18 +28,26 @@ import functools
 import math
 import os
 import re
+import select
 import signal
 import sys
 import threading
 import time
 import weakref
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
-from dataclasses import dataclass, field
-from multiprocessing import connection, context, forkserver, popen_fork, process, resource_tracker
-from typing import Any
+from multiprocessing import process
 
-from ringpool import _core, machine, worker, zygote
-from ringpool.errors import WorkerDied, how_it_ended
+from ringpool import _core, machine, worker
+
+# A program pays for these imports before its first task. What one start method alone needs is imported when it starts a
+# worker; what a death needs, at the first one. (concurrent.futures.process takes half as long as all of the rest.)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from multiprocessing import context, popen_fork
+    from typing import Any
+
+    from ringpool import zygote
+    from ringpool.errors import BrokenProcessPool
 
 # Deaths before being ready, one after the other, that break a pool: a machine short of memory may lose one or two, a
 # broken program loses all.
@@ -53,6 +61,10 @@ GRACE_S = 1.0  # from the exception raised in a task to the end of its worker, b
 
 # After a Ctrl-C: how long running tasks have to clean up. The program should be back at the prompt within two seconds.
 ABORT_GRACE_S = 0.5
+
+# With fork: how long the first worker is alone, unless a second task comes sooner. So the others do not start in its
+# way, and not at all in a program that has one task. Longer than such a program takes to end the pool; arbitrary.
+ALONE_S = 0.005
 
 LONGEST_S = 3600.0  # of a sleep: poll(2) counts milliseconds in an int
 
@@ -70,28 +82,52 @@ STACK_BYTES = 64 << 10
 # Of these faulthandler writes. After another end, what it wrote is of a process that the worker had forked.
 FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 
-_BELOW_MAIN = re.compile(r'(  File "[^"\n]*ringpool/worker\.py", line \d+ in main\n)(?:  .*\n?)+')
+_BELOW_MAIN = r'(  File "[^"\n]*ringpool/worker\.py", line \d+ in main\n)(?:  .*\n?)+'
 
 _made: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools of this process, for its forked children to forget
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
 _exiting = False
 
 
-@dataclass
 class _Place:
-    index: int
-    process: process.BaseProcess
-    pidfd: int | None
-    stack: int | None  # a memfd that the worker's faulthandler writes to
-    oom_kills: int | None  # that the kernel had counted when it started
-    inherited: int  # of the peak memory that its wait status tells, what may be this process's: an exec passes it on
-    ticket: int  # of this start
-    predecessor: _Place | None = None  # whose tasks it takes over when that one has left
-    successor: _Place | None = None
-    ready: bool = False  # as far as _has_new_starts has looked
-    killed: bool = False  # by us, with what it was running
-    closed: bool = False
-    lock: threading.RLock = field(default_factory=threading.RLock)  # of the descriptors
+    """A worker process, and what is known of it.
+
+    Args:
+        index: Which place of the pool it has.
+        process: The process, started.
+        pidfd: Of the process; None if it has died already.
+        stack: A memfd that the worker's faulthandler writes to; None for nowhere.
+        oom_kills: How many the kernel had counted when it started; None if it does not count.
+        inherited: Of the peak memory that its wait status tells, the bytes that may be this process's: an exec passes
+            it on.
+        ticket: Of this start.
+        predecessor: The worker whose tasks it takes over when that one has left; None if it takes tasks at once.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        process: process.BaseProcess,
+        pidfd: int | None,
+        stack: int | None,
+        oom_kills: int | None,
+        inherited: int,
+        ticket: int,
+        predecessor: _Place | None,
+    ) -> None:
+        self.index = index
+        self.process = process
+        self.pidfd = pidfd
+        self.stack = stack
+        self.oom_kills = oom_kills
+        self.inherited = inherited
+        self.ticket = ticket
+        self.predecessor = predecessor
+        self.successor: _Place | None = None
+        self.ready = False  # as far as _has_new_starts has looked
+        self.killed = False  # by us, with what it was running
+        self.closed = False
+        self.lock = threading.RLock()  # of the descriptors
 
     def signal(self, signum: int) -> None:
         """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that are
@@ -210,11 +246,11 @@ class Supervisor:
                 failure = None
 
     def _begin(self, owner: Any) -> None:
-        """With fork, all workers: a fork is cheap, and it should come before there are threads. Otherwise one; the
-        others as tasks ask for them, as the stdlib does. Needs the lock."""
+        """Starts one worker, which takes the first task. The supervisor thread starts the others: as tasks ask for
+        them, as the stdlib does, and with fork, which is cheap, all of them soon. Needs the lock."""
         self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
         method = self._context.get_start_method()
-        self.client.wanted = max(self.client.wanted, self._n_workers if method == "fork" else 1)
+        self.client.wanted = max(self.client.wanted, 1)
         if method == "forkserver":
             _preload()
         try:
@@ -372,19 +408,24 @@ class Supervisor:
 
     def _watch_workers(self) -> None:
         """Returns when the pool has stopped and the last worker is buried."""
-        self._replace()  # more workers may have been asked for since the first were started
+        if self._context.get_start_method() == "fork":
+            _readable([self._wake], ALONE_S)
+            self.client.wanted = self._n_workers
+        self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
         while self._places or not self.client.stopped:
+            if self.client.stopped and self._zygote is not None:
+                self._zygote.dismiss()  # it ends while the workers do
             places = list(self._places.values())
             watched: list[int] = [self._wake]
             for place in places:
                 watched.append(place.process.sentinel)
                 if place.pidfd is not None:
                     watched.append(place.pidfd)
-            connection.wait(watched, seconds)
+            _readable(watched, seconds)
             # Before the look: so who is found alive has not died in time for what is judged overdue by then.
             now_ns = time.monotonic_ns()
-            ready = set(connection.wait(watched, 0))
+            ready = _readable(watched, 0)
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             for place in places:
@@ -441,6 +482,8 @@ class Supervisor:
         place.close()
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
+        from ringpool.errors import BrokenProcessPool, WorkerDied, _RemoteTraceback, how_it_ended
+
         started, retired = client.worker_started(place.index), client.worker_retired(place.index)
         if started or self._has_new_starts():
             self._start_failures = 0
@@ -486,6 +529,7 @@ class Supervisor:
 
     def _break_off(self, why: str, cause: BaseException) -> None:
         """The pool is broken: all that is pending fails, and nothing is taken any more."""
+        from ringpool.errors import BrokenProcessPool
 
         try:
             text = str(cause)
@@ -605,14 +649,20 @@ class Supervisor:
             main.__file__ = self._main_file
         method = self._context.get_start_method()
         if method == "fork":
+            from ringpool import zygote
+
             if self._zygote is None:
                 self._zygote = zygote.Zygote(started, orders, self._parent)
             started._Popen = functools.partial(self._zygote.popen, orders=orders)  # type: ignore[attr-defined]
         if method == "forkserver":
+            from multiprocessing import forkserver
+
             forkserver.ensure_running()  # before the mask, which it would hand on to processes that are not ours
             started.start()
         else:
             if method == "spawn":
+                from multiprocessing import resource_tracker
+
                 resource_tracker.ensure_running()  # before the mask, which it would take off
             # The new process inherits the mask, and takes it off when its handler is there.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -622,6 +672,14 @@ class Supervisor:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _have_polled_in_turn(started._popen)  # type: ignore[attr-defined]
         return started
+
+
+def _readable(fds: Iterable[int], seconds: float | None) -> set[int]:
+    """Waits until one of the descriptors is readable, so many seconds at most, and returns those that are."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(None if seconds is None else math.ceil(seconds * 1000))}
 
 
 def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
@@ -651,7 +709,7 @@ def _stack_of(place: _Place, exitcode: int | None) -> str | None:
     # What stands before the last is of processes that the worker had forked.
     text = text[max(text.rfind("Fatal Python error"), 0) :]
     # What called worker.main is no affair of the task's; under fork, it is the program at its first submit.
-    return _BELOW_MAIN.sub(r"\1", text) or None
+    return re.sub(_BELOW_MAIN, r"\1", text) or None
 
 
 def _out_of_memory(place: _Place, exitcode: int | None) -> bool | None:
@@ -665,6 +723,8 @@ def _preload() -> None:
     """Has the fork server import, once for all its workers, ringpool and what multiprocessing needs to import the main
     module, unless it runs already or the user has said what it should import. A worker then starts in a sixth of the
     processor time."""
+    from multiprocessing import forkserver
+
     if getattr(forkserver._forkserver, "_preload_modules", None) == ["__main__"]:
         forkserver.set_forkserver_preload(["__main__", "ringpool.executor", "pkgutil"])
 

@@ -59,6 +59,11 @@ cdef class Zygote:
             raise OSError(-pid, os.strerror(-pid))
         return pid
 
+    def dismiss(self):
+        """Has the zygote end; close() is still to follow."""
+        if self.fd >= 0 and self.maker == getpid():
+            rp_os_zygote_dismiss(self.fd)
+
     def close(self):
         """Ends the zygote; the processes that it has made live on."""
         cdef int fd = self.fd, pid = self.pid

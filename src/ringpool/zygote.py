@@ -23,9 +23,12 @@ import signal
 import sys
 import warnings
 from multiprocessing import popen_fork, process, util
-from typing import NoReturn
 
 from ringpool import _core, worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class Zygote:
@@ -68,6 +71,10 @@ class Zygote:
             orders: What the worker is told. Its place, ticket and stack are its own; the rest is as for the first.
         """
         return _Popen(self._core, started, orders)
+
+    def dismiss(self) -> None:
+        """Has the zygote end, and does not wait for that. It makes no more processes; those it has made live on."""
+        self._core.dismiss()
 
     def close(self) -> None:
         """Ends the zygote. The workers live on."""

@@ -14,6 +14,8 @@ import multiprocessing
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -554,6 +556,32 @@ def _start(setting: Setting, found: Found) -> None:
         setting.check("start-up", answers, [7] * (repeats + 1))
         found.number(f"{method} first result", "ms", statistics.median(starts[1:]))
         found.number(f"{method} shutdown", "ms", statistics.median(stops[1:]))
+
+
+@case("cold start")
+def _cold_start(setting: Setting, found: Found) -> None:
+    """How long does a program take that makes a pool and runs one task, from its start to its end, by start method?
+
+    Each is a fresh interpreter, so the time includes the imports, the fork server, and the shutdown. The first program
+    of each start method is not counted: it may be the first to read a file.
+    """
+    contender = setting.contender
+    if not contender.program:
+        raise Cannot(f"{contender.name} has no program for a cold start")
+    methods = [setting.start_method] if contender.starts_itself else multiprocessing.get_all_start_methods()
+    with tempfile.TemporaryDirectory(prefix="ringpool-bench-") as folder:
+        program = Path(folder, "program.py")
+        for method in sorted(methods):
+            program.write_text(contender.program.format(workers=setting.workers, method=method))
+            times: list[float] = []
+            for _ in range(1 + setting.count(7, 3)):
+                with Path(folder, "answer").open("w+") as answer:  # not a pipe, which a fork server may hold open
+                    begin = time.perf_counter_ns()
+                    subprocess.run([sys.executable, program], stdout=answer, check=True)
+                    times.append((time.perf_counter_ns() - begin) / 1e6)
+                    answer.seek(0)
+                    setting.check("a program", answer.read().split(), ["49"])
+            found.number(f"{method} program", "ms", statistics.median(times[1:]))
 
 
 @case("memory")

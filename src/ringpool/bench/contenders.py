@@ -84,6 +84,8 @@ class Contender:
         starts_itself: Whether it starts workers in its own way, whatever `--start-method` says.
         after_a_kill: Why nobody can wait for what comes after a worker's death; "" where one can.
         threads: Whether its workers are threads of the calling process.
+        program: A whole program that opens the pool, prints the square of 7 as a task returns it, and ends; with
+            {workers} and {method} where these belong. "" where there is none.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Contender:
     starts_itself: bool = False
     after_a_kill: str = ""
     threads: bool = False
+    program: str = ""
 
     def open(self, workers: int, start_method: str) -> contextlib.AbstractContextManager[Pool]:
         """Start a pool, which may not have all its workers yet; it is shut down at the end of the block."""
@@ -128,6 +131,28 @@ def _of_futures(executor: Any) -> Pool:
         unordered=unordered,
         awaitable=asyncio.wrap_future,
     )
+
+
+def _program(imports: str, pool: str, call: str) -> str:
+    """Return the text of a program for `Contender.program`, of its import, the pool and the call."""
+    return f"""\
+import multiprocessing
+{imports}
+
+
+def square(number):
+    return number * number
+
+
+if __name__ == "__main__":
+    with {pool} as pool:
+        print({call})
+"""
+
+
+def _futures_program(module: str) -> str:
+    executor = 'ProcessPoolExecutor({workers}, multiprocessing.get_context("{method}"))'
+    return _program(f"from {module} import ProcessPoolExecutor", executor, "pool.submit(square, 7).result()")
 
 
 def ringpool(workers: int, start_method: str) -> Opened:
@@ -313,15 +338,26 @@ def ray(workers: int, start_method: str) -> Opened:
 CONTENDERS: dict[str, Contender] = {
     contender.name: contender
     for contender in (
-        Contender("ringpool", "ringpool", f"{__name__}:ringpool"),
-        Contender("stdlib", "", f"{__name__}:stdlib"),
+        Contender("ringpool", "ringpool", f"{__name__}:ringpool", program=_futures_program("ringpool")),
+        Contender("stdlib", "", f"{__name__}:stdlib", program=_futures_program("concurrent.futures")),
         Contender(
             "mp.Pool",
             "",
             f"{__name__}:mp_pool",
             after_a_kill="the result of a task whose worker is killed never comes from mp.Pool",
+            program=_program("", 'multiprocessing.get_context("{method}").Pool({workers})', "pool.apply(square, (7,))"),
         ),
-        Contender("loky", "loky", f"{__name__}:loky", starts_itself=True),
+        Contender(
+            "loky",
+            "loky",
+            f"{__name__}:loky",
+            starts_itself=True,
+            program=_program(
+                "from loky import ProcessPoolExecutor",
+                "ProcessPoolExecutor({workers})",
+                "pool.submit(square, 7).result()",
+            ),
+        ),
         Contender(
             "mpire",
             "mpire",
