@@ -49,7 +49,7 @@ def meet(folder, n, places, trap):
     Returns:
         Its place and its pid.
     """
-    mine = int(current_process().name.rpartition("-")[2])
+    mine = int(current_process().name.rpartition("-")[2]) - 1
     Path(folder, str(mine)).touch()
     for other in range(n):
         await_file(os.path.join(folder, str(other)))

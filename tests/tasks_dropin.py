@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 
@@ -29,6 +30,13 @@ def greet(connection):
     """Sends a word through a Connection or a socket, and closes it."""
     with connection:
         (connection.send_bytes if hasattr(connection, "send_bytes") else connection.sendall)(b"hello")
+
+
+def number_in_name():
+    """The number of the worker, as programs take it from its name."""
+    name = multiprocessing.current_process().name
+    assert "Process-" in name
+    return int(name.split("-")[1])
 
 
 def apply(fn, *args):

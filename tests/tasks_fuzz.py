@@ -29,7 +29,7 @@ class Memory:
             if "/memfd:ringpool" in line
         )
         self.base = start
-        w = int(re.findall(r"\d+", current_process().name)[-1])
+        w = int(re.findall(r"\d+", current_process().name)[-1]) - 1
         rings = ENTRIES + -(-n_workers * ENTRY_BYTES // PAGE) * PAGE
         self.entry = start + ENTRIES + w * ENTRY_BYTES
         self.ring = start + rings + w * RING_BYTES + LINE

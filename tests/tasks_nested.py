@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,25 @@ def note_and_wait(path: str) -> None:
     part.rename(path)
     while True:
         time.sleep(60)
+
+
+def names_of_workers(n: int) -> list[str]:
+    """Of a pool of n workers, each of which waits until the others have come."""
+    with ringpool.ProcessPoolExecutor(n, context("fork")) as executor, tempfile.TemporaryDirectory() as folder:
+        futures = [executor.submit(name_of_worker, folder, n) for _ in range(n)]
+        return sorted(future.result(WAIT_S) for future in futures)
+
+
+def numbers_and_names(n: int) -> tuple[str, list[str]]:
+    """The number in the name of this process, and the names of its pool's workers."""
+    return multiprocessing.current_process().name.rpartition("-")[2], names_of_workers(n)
+
+
+def name_of_worker(folder: str, n: int) -> str:
+    Path(folder, str(os.getpid())).touch()
+    while len(os.listdir(folder)) < n:
+        time.sleep(0.005)
+    return multiprocessing.current_process().name
 
 
 def fail_in_nested() -> None:

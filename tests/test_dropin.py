@@ -77,6 +77,23 @@ def test_a_script_that_ends_at_once_completes_tasks_of_its_own_functions(module,
     assert (ended.stdout, ended.stderr, ended.returncode) == ("[0, 1, 4, 9, 16, 25]\n", "", 0)
 
 
+# ---- the names of workers ----
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_name_of_a_worker_has_a_number_as_programs_parse_it(executor_class, method):
+    with executor_class(2, multiprocessing.get_context(method)) as executor:
+        assert ask(executor, tasks.number_in_name) >= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_number_is_an_index_that_a_successor_takes_over(method):
+    with ringpool.ProcessPoolExecutor(1, multiprocessing.get_context(method)) as executor:
+        for _ in range(3):
+            assert ask(executor, tasks.number_in_name) == 1
+            assert isinstance(executor.submit(os._exit, 1).exception(LIMIT), ringpool.WorkerDied)
+
+
 # ---- what a task does to its function stays with the task ----
 
 COUNT = 0

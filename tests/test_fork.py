@@ -147,7 +147,7 @@ def test_a_worker_and_its_successor_are_who_they_should_be():
             pid = who.pop("pid")
             assert who == {
                 "parent": os.getpid(),
-                "name": "ringpool-worker-0",
+                "name": "RingpoolProcess-1",
                 "parent process": os.getpid(),
                 "parent is alive": True,
                 "children": [],
@@ -159,7 +159,7 @@ def test_a_worker_and_its_successor_are_who_they_should_be():
                 "stdin": "",
             }
             wait_until(lambda: ready(executor, 1), "the supervisor")  # the worker may be faster than who has made it
-            assert [(p.pid, p.name, p.exitcode) for p in active_children()] == [(pid, "ringpool-worker-0", None)]
+            assert [(p.pid, p.name, p.exitcode) for p in active_children()] == [(pid, "RingpoolProcess-1", None)]
             process = active_children()[0]
             lose_worker(executor, 5)
             assert process.exitcode == 5

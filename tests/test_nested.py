@@ -5,6 +5,7 @@ What is waited for is bounded: by the deadline of each wait, and by that of the 
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import multiprocessing
 import os
@@ -54,6 +55,22 @@ def test_two_workers_nest_at_once_again_and_again(method):
 def test_pools_nest_four_deep():
     with pool() as executor:
         assert executor.submit(tasks.squares_at_depth, 4, 5).result(WAIT_S) == [0, 1, 4, 9, 16]
+
+
+def test_the_name_of_a_nested_worker_begins_with_the_number_of_the_worker_above():
+    assert tasks.names_of_workers(2) == ["RingpoolProcess-1", "RingpoolProcess-2"]
+    with pool() as executor:
+        for _ in range(2):  # also in a successor
+            names = executor.submit(tasks.names_of_workers, 2).result(WAIT_S)
+            assert names == ["RingpoolProcess-1:1", "RingpoolProcess-1:2"]
+            assert executor.submit(os._exit, 3).exception(WAIT_S)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_name_of_a_worker_in_a_child_of_multiprocessing_begins_with_the_number_of_the_child(method):
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context(method)) as children:
+        numbers, names = children.submit(tasks.numbers_and_names, 1).result(WAIT_S)
+    assert names == [f"RingpoolProcess-{numbers}:1"]
 
 
 def test_a_death_in_a_nested_pool_is_its_tasks_affair_alone():

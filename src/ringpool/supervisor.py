@@ -79,6 +79,8 @@ ROOMY = 4  # so much more of that than memory: blocks are found, however those i
 # Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
 STACK_BYTES = 64 << 10
 
+NAME = "RingpoolProcess-"
+
 # Of these faulthandler writes. After another end, what it wrote is of a process that the worker had forked.
 FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 
@@ -640,7 +642,7 @@ class Supervisor:
             max_memory=self._max_memory,
         )
         started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
-            target=worker.main, args=(orders,), name=worker.Name(f"ringpool-worker-{index}")
+            target=worker.main, args=(orders,), name=worker.Name(_name(index))
         )
         # Python deletes __main__.__file__ after a script's last line, and multiprocessing tells a new process by it
         # where the script's functions are: a pool left open would lose its tasks.
@@ -680,6 +682,19 @@ def _readable(fds: Iterable[int], seconds: float | None) -> set[int]:
     for fd in fds:
         poll.register(fd, select.POLLIN)
     return {fd for fd, _ in poll.poll(None if seconds is None else math.ceil(seconds * 1000))}
+
+
+def _name(index: int) -> str:
+    """The name of the process in a place: its number from 1, after the number of the process that starts it.
+
+    In the stdlib it is the count of processes, which `Process._identity` has here too. Programs take the number for
+    that of a GPU, of a port or of a line on the screen: a worker that replaces another must not go beyond the last, nor
+    share one with a living worker.
+    """
+    outer = process.current_process()
+    numbers = ":".join(map(str, outer._identity))
+    above = outer.name.removeprefix(NAME) if outer.name.startswith(NAME) else numbers
+    return f"{NAME}{above}:{index + 1}" if above else f"{NAME}{index + 1}"
 
 
 def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
