@@ -77,6 +77,103 @@ def test_a_script_that_ends_at_once_completes_tasks_of_its_own_functions(module,
     assert (ended.stdout, ended.stderr, ended.returncode) == ("[0, 1, 4, 9, 16, 25]\n", "", 0)
 
 
+# ---- the class, as libraries look at it ----
+
+STDLIB = concurrent.futures.ProcessPoolExecutor
+# The methods of the stdlib's class that ours do not override, with arguments: private ones, which ours never call.
+# In the first releases of 3.14, _force_shutdown needs nothing that our pools do not have, and does what it should.
+NOT_OVERRIDDEN = {
+    "_adjust_process_count": (),
+    "_force_shutdown": ("terminate",),
+    "_launch_processes": (),
+    "_spawn_process": (),
+    "_start_executor_manager_thread": (),
+}
+
+
+@pytest.fixture(params=["pool", "view"])
+def stand_in(request, executor):
+    return executor if request.param == "pool" else executor.options(name="x")
+
+
+def test_a_pool_is_an_instance_of_the_stdlibs_class(stand_in):
+    assert isinstance(stand_in, STDLIB) and issubclass(ringpool.ProcessPoolExecutor, STDLIB)
+
+
+def test_the_stdlibs_class_has_no_method_of_its_own_that_ours_inherit(stand_in):
+    of_classes = {"__module__", "__doc__", "__firstlineno__", "__static_attributes__"}
+    ours = {name for kind in type(stand_in).__mro__[: type(stand_in).__mro__.index(STDLIB)] for name in vars(kind)}
+    assert set(vars(STDLIB)) - of_classes - ours <= set(NOT_OVERRIDDEN)
+    assert set(vars(concurrent.futures.Executor)) & {"submit", "map", "shutdown", "__exit__"} <= ours
+    assert "__init__" in ours
+
+
+@pytest.mark.parametrize("name", [name for name in NOT_OVERRIDDEN if hasattr(STDLIB, name)])
+def test_a_private_method_of_the_stdlibs_class_is_an_error_that_does_nothing(stand_in, name):
+    ask(stand_in, tasks.nine)
+    before = set(multiprocessing.active_children()), set(vars(stand_in))
+    try:
+        getattr(stand_in, name)(*NOT_OVERRIDDEN[name])
+    except AttributeError as error:
+        assert "has no attribute" in str(error)
+        assert (set(multiprocessing.active_children()), set(vars(stand_in))) == before
+        assert ask(stand_in, tasks.nine) == 9
+    else:
+        assert name == "_force_shutdown" and stand_in._shutdown_thread
+
+
+def test_what_libraries_read_of_the_stdlibs_class_is_there(executor_class):
+    context = multiprocessing.get_context("forkserver")
+    with executor_class(3, context) as executor:
+        assert executor._max_workers == 3 and executor._mp_context is context
+        assert executor._processes == {} and not executor._broken and not executor._shutdown_thread
+        pid = ask(executor, os.getpid)
+        processes = executor._processes
+        assert processes[pid].pid == pid and processes[pid].is_alive()
+        assert not executor._broken and not executor._shutdown_thread
+    assert not executor._processes and not executor._broken and executor._shutdown_thread
+    assert not any(process.is_alive() for process in processes.values())
+
+
+def test_a_view_has_what_libraries_read_of_its_pool():
+    with ringpool.ProcessPoolExecutor(2) as executor:
+        view = executor.options(name="x")
+        ask(view, tasks.nine)
+        for name in ("_max_workers", "_mp_context", "_processes", "_broken", "_shutdown_thread"):
+            assert getattr(view, name) == getattr(executor, name)
+        assert view._max_workers == 2 and len(view._processes) == 2
+
+
+def test_a_broken_pool_says_so_to_libraries(executor_class):
+    options = {} if executor_class is STDLIB else {"on_worker_death": "break"}
+    with executor_class(1, **options) as executor:
+        with pytest.raises(BrokenProcessPool):
+            ask(executor, tasks.kill_self)
+        assert isinstance(executor._broken, str) and executor._shutdown_thread
+
+
+def test_a_program_may_end_the_workers_one_by_one(executor_class):
+    """As programs do that time out, with Pythons that have no terminate_workers."""
+    with executor_class(1) as executor:
+        future = executor.submit(time.sleep, 100)
+        processes = executor._processes
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes.values():
+            process.terminate()
+        assert future.cancelled() or isinstance(future.exception(LIMIT), BrokenProcessPool)
+
+
+def test_an_attribute_that_ours_have_not_is_an_attribute_error(stand_in):
+    with pytest.raises(AttributeError, match="_pending_work_items"):
+        stand_in._pending_work_items  # noqa: B018
+
+
+def test_the_stdlibs_exit_handler_knows_nothing_of_ours(executor):
+    known = len(concurrent.futures.process._threads_wakeups)
+    ask(executor, tasks.nine)
+    assert len(concurrent.futures.process._threads_wakeups) == known
+
+
 # ---- the names of workers ----
 
 

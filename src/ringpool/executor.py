@@ -23,6 +23,7 @@ encoded, in a queue of this process.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import functools
 import itertools
 import multiprocessing
@@ -31,7 +32,7 @@ import signal
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor
 
 from ringpool import _core, machine
 from ringpool.future import Future
@@ -40,6 +41,7 @@ from ringpool.supervisor import ABORT_GRACE_S, GRACE_S, Supervisor
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes as long to import as all modules of this package
     from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
     from types import TracebackType
     from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -53,7 +55,32 @@ _MAX_WORKERS = 1024
 _ENDLESS = 1 << 62  # items: more than anybody has, and few enough for the core
 
 
-class ProcessPoolExecutor(Executor):
+class _StandIn(concurrent.futures.ProcessPoolExecutor):
+    """What libraries look for in a pool of processes: that it is an instance of the stdlib's class, and the private
+    attributes of that class that they read most.
+
+    Nothing else of it is used. Each public method is overridden, and its constructor never runs: its other attributes
+    do not exist, so a call of one of its private methods ends with an AttributeError before it does anything.
+    """
+
+    _max_workers: int
+    _mp_context: BaseContext
+    _supervisor: Supervisor
+
+    @property
+    def _processes(self) -> dict[int, BaseProcess]:  # type: ignore[override]  # a variable there
+        return {process.pid: process for process in self._supervisor.processes if process.pid is not None}
+
+    @property
+    def _broken(self) -> str | Literal[False]:  # type: ignore[override]
+        return self._supervisor.broken or False
+
+    @property
+    def _shutdown_thread(self) -> bool:  # type: ignore[override]
+        return self._supervisor.client.closed
+
+
+class ProcessPoolExecutor(_StandIn):
     """A pool of worker processes that take tasks from shared memory.
 
     Stands in for `concurrent.futures.ProcessPoolExecutor`, whose documentation holds for every name that both have.
@@ -449,12 +476,15 @@ class ProcessPoolExecutor(Executor):
         self._supervisor.terminate(signal.SIGKILL)
 
 
-class View(Executor):
+class View(_StandIn):
     """A pool with options for the tasks that are submitted through it. Made by `ProcessPoolExecutor.options`."""
 
     def __init__(self, pool: ProcessPoolExecutor, options: _core.Options) -> None:
         self._pool = pool
         self._options = options
+        self._max_workers = pool._max_workers
+        self._mp_context = pool._mp_context
+        self._supervisor = pool._supervisor
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """As `ProcessPoolExecutor.submit`, with the options."""
@@ -490,6 +520,14 @@ class View(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> None:
         """Shuts the pool down. See `ProcessPoolExecutor.shutdown`."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures, timeout=timeout)
+
+    def terminate_workers(self) -> None:
+        """Shuts the pool down. See `ProcessPoolExecutor.terminate_workers`."""
+        self._pool.terminate_workers()
+
+    def kill_workers(self) -> None:
+        """Shuts the pool down. See `ProcessPoolExecutor.kill_workers`."""
+        self._pool.kill_workers()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

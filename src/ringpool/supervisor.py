@@ -194,6 +194,7 @@ class Supervisor:
         self._places: dict[int, _Place] = {}
         self._starts = 0
         self._start_failures = 0
+        self.broken: str | None = None  # why the pool is
         self._ending = False
         self._abort_at = math.inf  # what is pending then is cancelled, whether it runs or not
         self._kill_at = math.inf  # the workers that are there then are killed
@@ -538,11 +539,14 @@ class Supervisor:
         except BaseException:  # of the user's exception
             text = type(cause).__name__
 
+        said = f"the process pool is broken: {why}: {text}"
+
         def broken() -> BrokenProcessPool:
-            error = BrokenProcessPool(f"the process pool is broken: {why}: {text}")
+            error = BrokenProcessPool(said)
             error.__cause__ = cause
             return error
 
+        self.broken = said
         self._ending = True
         self.client.close(broken)
         self.client.fail_all(broken())
