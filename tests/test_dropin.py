@@ -136,7 +136,7 @@ def test_what_libraries_read_of_the_stdlibs_class_is_there(executor_class):
 
 
 def test_a_view_has_what_libraries_read_of_its_pool():
-    with ringpool.ProcessPoolExecutor(2) as executor:
+    with ringpool.ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as executor:
         view = executor.options(name="x")
         ask(view, tasks.nine)
         for name in ("_max_workers", "_mp_context", "_processes", "_broken", "_shutdown_thread"):

@@ -222,7 +222,7 @@ class ProcessPoolExecutor(_StandIn):
             return self._submit_early(fn, args, kwargs)
         return self._client.submit(fn, args, kwargs)
 
-    def share(self, obj: Any) -> Shared:
+    def share(self, obj: _T) -> _T:
         """Encodes an object once, for all tasks that use it.
 
         ``model = pool.share(model); pool.map(functools.partial(predict, model), records)``
@@ -236,7 +236,9 @@ class ProcessPoolExecutor(_StandIn):
             obj: Anything that could be an argument.
 
         Returns:
-            What stands for it. The memory is free when this is gone, with the tasks that have it among their arguments.
+            What stands for it: a `ringpool.Shared`. Type checkers take it for the object itself, as the tasks do. In
+            this process it has nothing of the object, only `nbytes`, the bytes that it takes. The memory is free when
+            it is gone, with the tasks that have it among their arguments.
 
         Raises:
             MemoryError: There is no room for it.
@@ -507,7 +509,7 @@ class View(_StandIn):
         chunks. (`timeout` here is how long to wait for results, as in the stdlib.)"""
         return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
 
-    def share(self, obj: Any) -> Shared:
+    def share(self, obj: _T) -> _T:
         """As `ProcessPoolExecutor.share`; the options have no part in it."""
         return self._pool.share(obj)
 
