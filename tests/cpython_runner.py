@@ -63,8 +63,8 @@ WORKERS_DIFFER = {
     # The pool signals the worker itself, and not by way of its `Process`.
     "test_force_shutdown_workers": "worker_process.terminate.assert_called()",
     # Workers after the first are started by a thread of the pool, so they may be there a little later.
-    "test_saturation [forkserver spawn]": "len(executor._processes)",
-    "test_processes_terminate [forkserver spawn]": "len(self.executor._processes)",
+    "test_saturation": "len(executor._processes)",
+    "test_processes_terminate": "len(self.executor._processes)",
     # The successor of a worker that nears its last task is there beside it.
     "test_max_tasks_per_child [forkserver spawn]": "len(executor._processes)",
 }

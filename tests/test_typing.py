@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 LIMIT = 200.0  # s; for what takes some ten seconds on an idle machine
 CHECKERS = ["mypy", "basedpyright"]
 
-# A line that ends with "wrong: a, b" must have errors of these kinds only, and at least one from each checker; kinds that
-# begin with "report" are pyright's. All other lines must have none.
+# A line that ends with "wrong: a, b" must have errors of these kinds only, and at least one from each checker; kinds
+# that begin with "report" are pyright's. All other lines must have none.
 PROGRAM = """
 import asyncio
 import concurrent.futures

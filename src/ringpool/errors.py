@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 try:
-    from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+    from concurrent.futures.process import BrokenProcessPool as BrokenProcessPool
+    from concurrent.futures.process import _RemoteTraceback as _RemoteTraceback
 except RuntimeError:
     # The interpreter is ending, and that module, which has to be told of it, cannot be imported any more: by no part of
     # the program, so none can name these classes.

@@ -29,6 +29,7 @@ import itertools
 import multiprocessing
 import operator
 import signal
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -45,23 +46,28 @@ if TYPE_CHECKING:  # typing takes as long to import as all modules of this packa
     from types import TracebackType
     from typing import Any, Literal, ParamSpec, TypeVar
 
-    from ringpool._core import Shared
     from ringpool.progress import Meter, Progress
 
+    _Executor = concurrent.futures.ProcessPoolExecutor
     _P = ParamSpec("_P")
     _T = TypeVar("_T")
+else:
+    _Executor = concurrent.futures.Executor
 
 _MAX_WORKERS = 1024
 _ENDLESS = 1 << 62  # items: more than anybody has, and few enough for the core
 
 
-class _StandIn(concurrent.futures.ProcessPoolExecutor):
+class _StandIn(_Executor):
     """What libraries look for in a pool of processes: that it is an instance of the stdlib's class, and the private
-    attributes of that class that they read most.
+    attributes of that class that they read most. It has all public methods of that class, and inherits none."""
 
-    Nothing else of it is used. Each public method is overridden, and its constructor never runs: its other attributes
-    do not exist, so a call of one of its private methods ends with an AttributeError before it does anything.
-    """
+    @property  # type: ignore[misc]  # a variable, by typeshed
+    def __class__(self) -> Any:
+        """`isinstance` asks the type, and then this. To inherit from the stdlib's class would mean to import its
+        module, here and in each worker, which takes as long as all of ours. A program that asks has imported it."""
+        stdlib = sys.modules.get("concurrent.futures.process")
+        return getattr(stdlib, "ProcessPoolExecutor", type(self))
 
     _max_workers: int
     _mp_context: BaseContext
