@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 
 # ---- at-fork handlers, counted ----
@@ -181,3 +182,22 @@ def initialize_and_fork(how):
 
 def initialized():
     return _initialized
+
+
+# ---- what multiprocessing tracks ----
+
+
+def make_block(text):
+    """Makes a SharedMemory for others to unlink. Its name, and the processes that this one has started so far."""
+    block = shared_memory.SharedMemory(create=True, size=len(text))
+    block.buf[:] = text
+    block.close()
+    return block.name, Path("/proc/thread-self/children").read_text().split()
+
+
+def tracks_in_fork():
+    """Whether what this process forks has a way to the tracker that this one has."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(resource_tracker._resource_tracker._fd is not None)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1

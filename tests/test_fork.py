@@ -689,6 +689,46 @@ def test_forks_among_threads_that_use_the_pool_do_no_harm(tmp_path):
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
+# ---- what multiprocessing tracks ----
+
+
+@pytest.mark.parametrize("before", ["", "resource_tracker.ensure_running()"], ids=["a new tracker", "an old one"])
+def test_shared_memory_that_a_task_makes_outlives_its_worker(tmp_path, before):
+    """A tracker that the worker had to start for itself would unlink it, and say so on the standard error."""
+    script = f"""
+        from multiprocessing import resource_tracker, shared_memory
+
+        {before}
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        with ProcessPoolExecutor(1, get_context("fork")) as executor:
+            made = [executor.submit(tasks.make_block, b"one").result(30)]
+            assert type(executor.submit(os._exit, 3).exception(30)) is WorkerDied
+            made.append(executor.submit(tasks.make_block, b"two").result(30))  # a successor
+        for name, started in made:
+            assert not started, started
+            block = shared_memory.SharedMemory(name)
+            print(bytes(block.buf[:3]))
+            block.close()
+            block.unlink()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {{signal.SIGTERM}}
+    """
+    ended = run(script, tmp_path)
+    assert (ended.stdout, ended.stderr) == ("b'one'\nb'two'\n", "")
+
+
+def test_what_a_task_forks_keeps_the_way_to_the_tracker_only_where_any_fork_does(tmp_path):
+    """Where the tracker is waited for at the end of the program, a copy would hold that up."""
+    script = """
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+        with ProcessPoolExecutor(1, get_context("fork")) as executor:
+            print(executor.submit(tasks.tracks_in_fork).result(30) == tasks.tracks_in_fork())
+    """
+    ended = run(script, tmp_path)
+    assert (ended.stdout, ended.stderr) == ("True\n", "")
+
+
 # ---- forks in tasks ----
 
 

@@ -17,18 +17,20 @@ The zygote keeps what a fork keeps as long as a worker would: copies of the desc
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pickle
 import signal
 import sys
 import warnings
-from multiprocessing import popen_fork, process, util
+from multiprocessing import popen_fork, process, resource_tracker, util
 
 from ringpool import _core, worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Iterator
+    from typing import Any, NoReturn
 
 
 class Zygote:
@@ -52,11 +54,13 @@ class Zygote:
                 stacklevel=2,
             )
         sys.audit("os.fork")
+        _start_tracker()
         util._flush_std_streams()  # type: ignore[attr-defined]
         # A forked child lets go of the pool's own descriptor, and that is what a worker is at first.
         memfd = os.dup(orders.memfd.fd)
         try:
-            self._core = _core.Zygote(parent)
+            with _workers_keep_the_tracker():
+                self._core = _core.Zygote(parent)
             if self._core.order is not None:
                 orders.memfd = worker.Descriptor(memfd)
                 _become(like, orders, self._core.order)  # does not return
@@ -111,6 +115,33 @@ class _Popen(popen_fork.Popen):
             os.kill(self.pid, signal.SIGKILL)
             self.sentinel = dead
         self.finalizer = util.Finalize(self, util.close_fds, (self.sentinel,))  # type: ignore[attr-defined]
+
+
+def _start_tracker() -> None:
+    """Starts multiprocessing's tracker of what must be unlinked (SharedMemory, locks), in this process, so that workers
+    inherit the way to it, as in the stdlib. One that a worker had to start would unlink what its tasks have made when the
+    worker ends."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        with contextlib.suppress(OSError):  # the pool is worth more
+            resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # up to 3.12, it unblocks SIGINT and SIGTERM
+
+
+@contextlib.contextmanager
+def _workers_keep_the_tracker() -> Iterator[None]:
+    """Tells the at-fork handler of `resource_tracker` in the workers that they are `multiprocessing`'s, as
+    `popen_fork.Popen._launch` does: else it closes their way to the tracker. (3.13.15, 3.14 and later.)"""
+    intent: Any = getattr(resource_tracker, "_fork_intent", None)  # of this thread
+    if intent is None:
+        yield
+        return
+    intent.preserve_fd = True
+    try:
+        yield
+    finally:  # in each worker, too: what tasks fork is not multiprocessing's
+        intent.preserve_fd = False
 
 
 def _stack(fd: int) -> worker.Descriptor | None:
