@@ -689,6 +689,69 @@ def test_forks_among_threads_that_use_the_pool_do_no_harm(tmp_path):
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
+# ---- where the zygote may not copy itself ----
+
+# Lets a filter refuse, in this process and its children, every clone with CLONE_PARENT.
+REFUSE_CLONE_PARENT = """
+        import ctypes, platform, struct
+
+        def instruction(code, true, false, k):
+            return struct.pack("HBBI", code, true, false, k)
+
+        LOAD, EQUAL, ANY_BIT, ANSWER = 0x20, 0x15, 0x45, 0x06
+        CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+        program = b"".join([
+            instruction(LOAD, 0, 0, 0),             # the number of the system call
+            instruction(EQUAL, 0, 3, CLONE),
+            instruction(LOAD, 0, 0, 16),            # the flags
+            instruction(ANY_BIT, 0, 1, 0x8000),     # CLONE_PARENT
+            instruction(ANSWER, 0, 0, 0x50000 | %d),
+            instruction(ANSWER, 0, 0, 0x7fff0000),  # allowed
+        ])
+        buffer = ctypes.create_string_buffer(program, len(program))
+        filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer)))
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, filter, 0, 0):  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+            print("no filter: errno", ctypes.get_errno())
+            sys.exit()
+"""
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOSYS], ids=["EPERM", "ENOSYS"])
+def test_where_the_zygote_may_not_copy_itself_the_process_forks_its_workers(tmp_path, refusal):
+    script = f"""
+        {REFUSE_CLONE_PARENT % refusal}
+        from multiprocessing import active_children, shared_memory
+
+        def handle(*_):
+            raise ValueError("a handler of the program's")
+
+        signal.signal(signal.SIGUSR1, handle)
+        with ProcessPoolExecutor(2, get_context("fork")) as executor:
+            assert list(executor.map(abs, range(-500, 0))) == [*range(500, 0, -1)]
+            for code in range(3, 6):
+                error = executor.submit(os._exit, code).exception(30)
+                assert type(error) is WorkerDied and error.exitcode == code, error
+                assert executor.submit(os.getppid).result(30) == os.getpid()
+            assert executor.submit(signal.raise_signal, signal.SIGUSR1).exception(30).exitcode == -signal.SIGUSR1
+            name, started = executor.submit(tasks.make_block, b"one").result(30)
+            assert not started
+            running = executor.submit(time.sleep, 100)
+            while not running.running():
+                time.sleep(0.01)
+            assert running.cancel(running=True)
+            assert executor.submit(pow, 2, 5).result(30) == 32
+        block = shared_memory.SharedMemory(name)
+        block.close()
+        block.unlink()
+        print("done", active_children())
+    """
+    ended = run(script, tmp_path)
+    if ended.stdout.startswith("no "):
+        pytest.skip(ended.stdout.strip())
+    assert (ended.stdout, ended.stderr) == ("done []\n", "")
+
+
 # ---- what multiprocessing tracks ----
 
 

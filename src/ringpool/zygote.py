@@ -12,12 +12,16 @@ So a successor is not forked from a process with threads, whatever they lock; it
 that it succeeds; and the handlers of `os.register_at_fork` run once in this process and once in each worker.
 
 The zygote keeps what a fork keeps as long as a worker would: copies of the descriptors, and of the memory as it was.
+
+Where the system refuses its way of copying itself (a seccomp filter that forbids CLONE_PARENT, a kernel that does not
+know it), this process forks the workers and their successors itself, as the stdlib does.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import pickle
 import signal
@@ -31,6 +35,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, NoReturn
+
+# How a system says that it does not allow, or know, a clone with CLONE_PARENT.
+_REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS})
 
 
 class Zygote:
@@ -46,6 +53,7 @@ class Zygote:
     """
 
     def __init__(self, like: process.BaseProcess, orders: worker.Orders, parent: int) -> None:
+        self._refused = False  # to copy itself
         if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) > 1:  # what os.fork says
             warnings.warn(
                 f"This process (pid={os.getpid()}) is multi-threaded, "
@@ -74,7 +82,14 @@ class Zygote:
             started: The process, as this one sees it.
             orders: What the worker is told. Its place, ticket and stack are its own; the rest is as for the first.
         """
-        return _Popen(self._core, started, orders)
+        if not self._refused:
+            try:
+                return _Popen(self._core, started, orders)
+            except OSError as error:
+                if error.errno not in _REFUSALS:
+                    raise
+                self._refused = True  # for good: nothing changes what the zygote may do
+        return _ForkPopen(started, orders)
 
     def dismiss(self) -> None:
         """Has the zygote end, and does not wait for that. It makes no more processes; those it has made live on."""
@@ -117,10 +132,29 @@ class _Popen(popen_fork.Popen):
         self.finalizer = util.Finalize(self, util.close_fds, (self.sentinel,))  # type: ignore[attr-defined]
 
 
+class _ForkPopen(popen_fork.Popen):
+    """A child that this process has forked itself."""
+
+    def __init__(self, started: process.BaseProcess, orders: worker.Orders) -> None:
+        self._orders = orders
+        super().__init__(started)
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        memfd = os.dup(self._orders.memfd.fd)  # as in Zygote
+        self._orders.memfd = worker.Descriptor(memfd)
+        # Until the worker has reset the handlers, which are this process's affairs.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            super()._launch(process_obj)  # type: ignore[misc]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(memfd)
+
+
 def _start_tracker() -> None:
     """Starts multiprocessing's tracker of what must be unlinked (SharedMemory, locks), in this process, so that workers
-    inherit the way to it, as in the stdlib. One that a worker had to start would unlink what its tasks have made when the
-    worker ends."""
+    inherit the way to it, as in the stdlib. One that a worker had to start would end with the worker, and unlink what
+    its tasks have made."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         with contextlib.suppress(OSError):  # the pool is worth more
