@@ -240,7 +240,7 @@ def test_the_zygote_of_another_pool_keeps_no_memory_of_one_that_has_ended():
 def test_the_zygote_ends_with_the_parent_although_a_forked_child_has_its_socket(tmp_path):
     script = """
         import os, signal, sys
-        from multiprocessing import get_context
+        from multiprocessing import get_context, resource_tracker
         from ringpool import ProcessPoolExecutor
         executor = ProcessPoolExecutor(1, get_context("fork"))
         executor.submit(pow, 2, 5).result()
@@ -248,6 +248,8 @@ def test_the_zygote_ends_with_the_parent_although_a_forked_child_has_its_socket(
         if child == 0:
             os.close(1)
             os.close(2)
+            if resource_tracker._resource_tracker._fd is not None:  # the tracker has a standard error, too
+                os.close(resource_tracker._resource_tracker._fd)
             signal.pause()
         print(executor._supervisor._zygote._core.pid, child, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
