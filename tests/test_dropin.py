@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import copyreg
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import pytest
 import tasks_dropin as tasks
-from waiting import wait_until
+from waiting import collector_held_up, wait_until
 
 import ringpool
 
@@ -298,6 +300,7 @@ def test_connections_travel_from_a_main_that_workers_cannot_import(module):
     code = f"""
     import multiprocessing, {module}
     import tasks_dropin as tasks
+from waiting import collector_held_up, wait_until
     here, there = multiprocessing.Pipe()
     with {module}.ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as executor:
         executor.submit(tasks.greet, there).result(30)
@@ -356,6 +359,42 @@ def test_the_remote_traceback_is_set_off_as_in_the_stdlib(executor_class):
     text = str(error.__cause__)
     assert text.startswith('\n"""\nTraceback (most recent call last):\n')
     assert text.endswith('\n"""')
+
+
+# ---- futures ----
+
+# What a future of ours has from the stdlib's class: a part of its result(), and what is of types alone.
+INHERITED = {"_Future__get_result", "__class_getitem__"}
+
+
+def test_no_method_of_the_stdlibs_future_sees_a_state_that_ours_does_not_have():
+    theirs, ours = concurrent.futures.Future, ringpool.Future
+    methods = {
+        name: method
+        for name, method in vars(theirs).items()
+        if inspect.isfunction(method) or isinstance(method, (classmethod, property))
+    }
+    assert {"result", "cancel", "_invoke_callbacks"} <= {*methods}
+    inherited = {name for name, method in methods.items() if inspect.getattr_static(ours, name) is method}
+    assert inherited == INHERITED
+
+
+@pytest.mark.parametrize("argument", [3, "a"], ids=["a result", "an exception"])
+def test_asyncio_takes_what_is_done_before_those_who_wait_are_told(executor, argument):
+    """A thread of the pool's tells them, when it comes to that."""
+
+    async def take():
+        return await asyncio.wait_for(asyncio.wrap_future(future), LIMIT)
+
+    with collector_held_up(executor):
+        future = executor.submit(tasks.square, argument)
+        concurrent.futures.wait([future], 0)
+        wait_until(future.done)
+        if argument == 3:
+            assert asyncio.run(take()) == 9
+        else:
+            with pytest.raises(TypeError):
+                asyncio.run(take())
 
 
 # ---- terminate_workers and kill_workers ----

@@ -315,6 +315,16 @@ cdef class FutureBase:
         self.decode()
         return self.value if self.form == FORM_ERROR else None
 
+    def _get_snapshot(self):
+        """What asyncio takes over, from 3.15 on: whether the future is done, whether cancelled, the result, the exception.
+        As done() says: `_state` may still hide the end of a task whose callbacks run already."""
+        if not self.done():
+            return False, False, None, None
+        if self.state != FINISHED:
+            return True, True, None, None
+        self.decode()
+        return (True, False, None, self.value) if self.form == FORM_ERROR else (True, False, self.value, None)
+
     cdef bint claimed(self):
         if self.item_of is not None:
             return self.client.item_begun(self)
