@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+from waiting import await_file
+
 # ---- objects that do something bad while they are pickled or unpickled ----
 
 
@@ -159,6 +161,12 @@ def fault(*_):
 
 def abort(*_):
     os.abort()
+
+
+def die_at(path):
+    """Dies when there is such a file."""
+    await_file(path)
+    kill_self()
 
 
 def fail(*_):

@@ -1307,6 +1307,22 @@ def test_submit_after_shutdown_is_refused(make_pool):
             pool.map(tasks.square, [2])
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"chunksize": 5}, *([{"buffersize": 3}] if sys.version_info >= (3, 14) else [])]
+)
+@pytest.mark.parametrize("used", [False, True], ids=["never used", "used"])
+def test_nothing_can_be_mapped_after_shutdown(make_pool, used, options):
+    pool = make_pool()
+    if used:
+        assert pool.submit(tasks.square, 2).result(WAIT_S) == 4
+    pool.shutdown()
+    with contextlib.closing(pool.map(tasks.square, [], **options)) as results:
+        assert list(results) == []
+    assert list(pool.map(tasks.square, range(3), (), **options)) == []
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
+        pool.map(tasks.square, iter([1, 2]), **options)
+
+
 def test_leaving_the_with_block_waits_for_all_tasks(make_pool):
     with make_pool(2) as pool:
         futures = [pool.submit(tasks.burn, 0.001) for _ in range(100)]

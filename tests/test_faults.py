@@ -18,6 +18,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -199,7 +200,7 @@ def test_a_bad_initializer_breaks_the_pool_and_is_named_as_the_cause(method, ini
             assert type(error.__cause__) is kind
             assert text in str(error.__cause__)
             assert text in str(error)
-        with pytest.raises(BrokenProcessPool, match="the process pool is broken") as raised:
+        with pytest.raises(BrokenProcessPool, match="the process pool is not usable anymore") as raised:
             executor.submit(pow, 2, 5)
         assert type(raised.value.__cause__) is kind
 
@@ -216,6 +217,30 @@ def test_the_cause_of_a_broken_pool_has_the_traceback_of_the_initializer():
         error = executor.submit(pow, 2, 5).exception(LIMIT)
     assert "in fail" in str(error.__cause__.__cause__)
     assert "LookupError: the initializer's own words" in str(error.__cause__.__cause__)
+
+
+def test_each_future_of_a_broken_pool_has_an_exception_of_its_own(tmp_path):
+    def error_of(future):
+        with pytest.raises(BrokenProcessPool) as raised:
+            future.result(LIMIT)
+        return raised.value
+
+    def depth(error):
+        return len(list(traceback.walk_tb(error.__traceback__)))
+
+    with pool(on_worker_death="break") as executor:
+        executor.submit(tasks.die_at, str(tmp_path / "go"))
+        futures = [executor.submit(pow, 2, 5) for _ in range(3)] + executor.submit_many(pow, [(2, 5)] * 4000)
+        results = [executor.map(abs, range(4000)) for _ in range(2)]
+        (tmp_path / "go").touch()
+        errors = [error_of(future) for future in futures]
+        for each in results:
+            with pytest.raises(BrokenProcessPool) as raised:
+                next(each)
+            errors.append(raised.value)
+    assert len({id(error) for error in errors}) == len(errors)
+    assert {depth(error) for error in errors[:-2]} == {depth(errors[0])}
+    assert [error_of(future) for future in futures] == errors[:-2]
 
 
 def test_a_pool_that_breaks_in_its_first_submit_tells_the_future(monkeypatch):

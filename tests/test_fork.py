@@ -280,7 +280,7 @@ def test_without_its_zygote_a_pool_works_as_long_as_it_has_workers():
         lose_worker(executor)
         assert executor.submit(pow, 2, 5).result(LIMIT) == 32
         lose_worker(executor)
-        with pytest.raises(BrokenProcessPool, match="no worker could be started") as caught:
+        with pytest.raises(BrokenProcessPool, match="No worker could be started") as caught:
             executor.submit(pow, 2, 5).result(LIMIT)
         assert isinstance(caught.value.__cause__, BrokenPipeError)
 

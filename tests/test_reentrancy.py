@@ -19,6 +19,7 @@ import sys
 import textwrap
 import threading
 import weakref
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,7 @@ def test_workers_may_be_ended_while_the_pool_begins(method, how, at_fork):
         getattr(executor, how)()
 
     executor, _ = begin_with(method, at_fork, end, n=2)
-    with pytest.raises(RuntimeError, match="after shutdown"):
+    with pytest.raises(BrokenProcessPool, match=how):
         executor.submit(tasks.square, 9)
     executor.shutdown()
     assert made[0].cancelled()
@@ -187,9 +188,11 @@ def test_a_beginning_that_fails_fails_the_tasks_that_others_have_submitted_meanw
 
     executor = pool("spawn", initializer=tasks.echo, initargs=(tasks.Calls(submit_and_fail),))
     for i in range(2):
-        with pytest.raises(ValueError, match="does not want to leave"):
+        with pytest.raises(ValueError, match="does not want to leave") as raised:
             executor.submit(tasks.square, 9)
-        assert isinstance(made[i].exception(WAIT_S), ValueError)
+        error = made[i].exception(WAIT_S)
+        assert type(error) is ValueError and str(error) == "does not want to leave"
+        assert error.__cause__ is raised.value  # each has one of its own
     assert called == made
     executor.shutdown()
 

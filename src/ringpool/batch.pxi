@@ -141,7 +141,7 @@ cdef class Batch:
     cdef bint unread       # nobody will read the results
     cdef uint64_t breath_ns # when other threads last had a chance while items were read
     cdef bint cut_short    # some will not be sent
-    cdef object failure    # why, if they have not been cancelled
+    cdef object failure    # makes the exception that says why, if they have not been cancelled
 
     cdef uint32_t chunksize  # 0: by what items take
     cdef uint32_t largest  # chunk of late: halved with each
@@ -517,14 +517,14 @@ cdef class Batch:
             self.last = before
         chunk.after = None
 
-    cdef void give_up(self, object error=None) noexcept:
-        """What has not been sent never will be: its futures are cancelled, or raise the error."""
+    cdef void give_up(self, object failure=None) noexcept:
+        """What has not been sent never will be: its futures are cancelled, or raise what `failure` makes."""
         cdef FutureBase future
         cdef Py_ssize_t i
         if self.unfed:
             self.unfed = 0
             self.cut_short = True
-            self.failure = error
+            self.failure = failure
             self.client.unfed -= 1
             if self.client.batches is not None and self in self.client.batches:  # None: both are garbage
                 self.client.batches.remove(self)
@@ -537,7 +537,7 @@ cdef class Batch:
             for i in range(self.fed, len(self.futures)):
                 future = <FutureBase>self.futures[i]
                 if future is not None and future.state == PENDING:
-                    self.client.settle_item(future, FORM_NONE if error is None else FORM_ERROR, error)
+                    self.client.settle_item(future, FORM_NONE if failure is None else FORM_MADE, failure)
             self.let_go(self.fed, len(self.futures))
 
     cdef void disregard(self) noexcept:
@@ -633,7 +633,11 @@ cdef class Results:
         self.deadline = deadline
         self.meter = meter
         try:
-            client.check()
+            if client.refusal is not None:  # as in the stdlib, which submits each item: nothing can be mapped by any pool
+                if next(items, None) is not None:
+                    client.check()
+                self.items = None
+                return
             self.failure = batch.load()
             if self.failure is None:
                 self.read(None)
@@ -753,6 +757,8 @@ cdef class Results:
                 self.index = chunk.index
             elif form == FORM_ERROR:
                 raise value
+            elif form == FORM_MADE:
+                raise value()
             elif form == FORM_OVERRUN:
                 raise (<Ending>value).exception()
             else:
@@ -792,7 +798,7 @@ cdef class Results:
                 raise MemoryError("no memory to send more items")
             return self.next_chunk()
         if self.batch.cut_short:
-            raise cancelled_error() if self.batch.failure is None else self.batch.failure
+            raise cancelled_error() if self.batch.failure is None else self.batch.failure()
         return None
 
     cdef wait(self, FutureBase future):

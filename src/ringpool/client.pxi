@@ -2221,10 +2221,10 @@ cdef class Client:
                         self.end_task(future, WHY_CANCELLED, nanoseconds(grace))
         future = None
 
-    cdef give_up_unfed(self, error=None):
+    cdef give_up_unfed(self, failure=None):
         """The items that have not been sent never will be."""
         while self.batches:
-            (<Batch>self.batches.pop()).give_up(error)
+            (<Batch>self.batches.pop()).give_up(failure)
 
     # ---- ending a task that runs ----
 
@@ -2479,14 +2479,19 @@ cdef class Client:
         if future.state == PENDING and future.client is self:
             self.finish(future, FORM_ERROR, error)
 
-    def fail_all(self, error):
-        """Ends every pending future with an exception."""
+    def fail_all(self, failure):
+        """Ends every pending future with an exception.
+
+        Args:
+            failure: Makes it, for each future that is asked for it: a traceback grows wherever its exception is raised.
+        """
         cdef uint32_t i
-        self.give_up_unfed(error)
+        self.give_up_unfed(failure)
         for i in range(self.table_size):
             if self.table[i].future != NULL:
                 future = <object>self.table[i].future  # perhaps nobody else holds it
-                self.fail(future, error)
+                if (<FutureBase>future).state == PENDING and (<FutureBase>future).client is self:
+                    self.finish(<FutureBase>future, FORM_MADE, failure)
 
     def describe(self, FutureBase future):
         """The name of a pending task, or else of what it calls."""

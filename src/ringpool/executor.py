@@ -193,9 +193,12 @@ class ProcessPoolExecutor(_StandIn):
         self._begin()
         try:
             future = self._client.submit(fn, args, kwargs, options)
-        except BrokenExecutor as error:  # the first workers have failed already; in the stdlib they start after this
+        except BrokenExecutor:
+            if self._supervisor.loss is None:  # kill_workers() or terminate_workers() has come between
+                raise
+            # The first workers have failed already; in the stdlib they start after this.
             future = Future()
-            future.set_exception(error)
+            future.set_exception(self._supervisor.loss())
             return future
         if not self._begun:  # whoever was at it may have failed, and that before this task came
             self._begun = self._supervisor.begin(self)
@@ -221,7 +224,7 @@ class ProcessPoolExecutor(_StandIn):
             The future of the call. If the call cannot be pickled, its exception is that error.
 
         Raises:
-            BrokenProcessPool: The pool is broken.
+            BrokenProcessPool: The pool is broken, or its workers have been ended.
             RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
         """
         if not self._begun:
@@ -390,7 +393,8 @@ class ProcessPoolExecutor(_StandIn):
         if options is None and self._sees_every_task():
             chunks = self._max_workers * 4 if buffersize == "auto" else buffersize
             return _map_by_submit(self, fn, items, chunksize or 1, chunks, deadline, meter)
-        if not self._begun:
+        begins = not self._begun and not self._client.closed  # a closed pool refuses the first item, if there is one
+        if begins:
             self._begin()
         results: Iterator[_T] = _core.Results(
             self._client,
@@ -404,7 +408,7 @@ class ProcessPoolExecutor(_StandIn):
             deadline,
             meter,
         )
-        if not self._begun:  # whoever was at it may have failed, and that before these tasks came
+        if begins and not self._begun:  # whoever was at it may have failed, and that before these tasks came
             self._begun = self._supervisor.begin(self)
         return results
 
@@ -470,7 +474,7 @@ class ProcessPoolExecutor(_StandIn):
     def terminate_workers(self) -> None:
         """Shuts the pool down, cancels what has not started, and ends the workers with SIGTERM.
 
-        The futures of tasks that were running raise WorkerDied.
+        The futures of tasks that were running raise WorkerDied. `submit` raises BrokenProcessPool from now on.
         """
         self._client.check_here()
         self._supervisor.terminate(signal.SIGTERM)
@@ -478,7 +482,7 @@ class ProcessPoolExecutor(_StandIn):
     def kill_workers(self) -> None:
         """Shuts the pool down, cancels what has not started, and ends the workers with SIGKILL.
 
-        The futures of tasks that were running raise WorkerDied.
+        The futures of tasks that were running raise WorkerDied. `submit` raises BrokenProcessPool from now on.
         """
         self._client.check_here()
         self._supervisor.terminate(signal.SIGKILL)

@@ -16,6 +16,7 @@ cdef enum:
     FORM_REPORT = 5   # value is the pickle of an encode_error()
     FORM_OVERRUN = 6  # value is the Ending of a task that took too long
     FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or a Payload
+    FORM_MADE = 8     # value makes the exception: of many futures that fail at once, each has its own
 
 cdef uint64_t POS_QUEUED = <uint64_t>-1
 
@@ -73,8 +74,8 @@ cdef class Ending:
             cause = decode_error(payload_bytes(self.value))
             if type(cause) is TaskTimeout:
                 cause = cause.__cause__
-        elif self.form == FORM_ERROR and not self.killed:
-            cause = self.value  # its worker died by itself
+        elif not self.killed:  # its worker died by itself
+            cause = self.value if self.form == FORM_ERROR else self.value() if self.form == FORM_MADE else None
         error = TaskTimeout.of(self.task, self.timeout_ns / 1e9, self.killed)
         error.__cause__ = cause
         return error
@@ -168,6 +169,9 @@ cdef class FutureBase:
                 form = FORM_ERROR
             elif form == FORM_OVERRUN:
                 value = (<Ending>source).exception()
+                form = FORM_ERROR
+            elif form == FORM_MADE:
+                value = source()
                 form = FORM_ERROR
             else:
                 value = (<Payload>source).value(form) if isinstance(source, Payload) else loads(source)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copy
 import functools
 import math
 import os
@@ -42,7 +43,7 @@ from ringpool import _core, machine, worker
 # worker; what a death needs, at the first one. (concurrent.futures.process takes half as long as all of the rest.)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from multiprocessing import context, popen_fork
     from typing import Any
 
@@ -85,6 +86,10 @@ NAME = "RingpoolProcess-"
 FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 
 _BELOW_MAIN = r'(  File "[^"\n]*ringpool/worker\.py", line \d+ in main\n)(?:  .*\n?)+'
+
+# How the stdlib begins to say that a pool is broken, to those who wait and to those who come later.
+_LOST = "A process in the process pool was terminated abruptly while the future was running or pending."
+_UNUSABLE = "A child process terminated abruptly, the process pool is not usable anymore"
 
 _made: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools of this process, for its forked children to forget
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
@@ -196,6 +201,7 @@ class Supervisor:
         self._start_failures = 0
         self.broken: str | None = None  # why the pool is
         self._ending = False
+        self.loss: Callable[[], BrokenProcessPool] | None = None  # of a broken pool: makes what its futures raise
         self._abort_at = math.inf  # what is pending then is cancelled, whether it runs or not
         self._kill_at = math.inf  # the workers that are there then are killed
         self._lock = threading.RLock()  # of the beginning. Nobody who holds it waits for anybody
@@ -244,7 +250,7 @@ class Supervisor:
         finally:
             self._lock.release()
             if failure is not None:  # after the release: whoever submits later finds that nobody is at it
-                self.client.fail_all(failure)
+                self.client.fail_all(functools.partial(_another, failure))
                 self.client.tell_news()
                 failure = None
 
@@ -288,7 +294,7 @@ class Supervisor:
         """Undoes a beginning that failed for good. Needs the lock."""
         self._ending = True
         self.client.close(_refuse)
-        self.client.fail_all(error)
+        self.client.fail_all(functools.partial(_another, error))
         self.client.stop()
         for place in self._places.values():
             place.process.kill()
@@ -317,7 +323,8 @@ class Supervisor:
         if self.client.inherited:
             return
         self._ending = True  # before the processes are listed: one that is being started ends itself
-        self.close()
+        how = "kill_workers" if signum == signal.SIGKILL else "terminate_workers"
+        self.client.close(functools.partial(_refuse_ended, how))
         self.client.cancel_all()
         for place in list(self._places.values()):
             place.signal(signum)
@@ -350,7 +357,7 @@ class Supervisor:
         if not self._begun:
             with self._lock:
                 if not self._begun:
-                    self.client.fail_all(_refuse())
+                    self.client.fail_all(_refuse)
                     self._let_go()
                     return
         if threading.current_thread() in self._threads:
@@ -405,7 +412,7 @@ class Supervisor:
 
     def _fail(self, error: BaseException) -> None:
         """One of the two threads has failed, most likely for want of memory. Nobody shall wait for it."""
-        self._break_off("one of its threads has failed", error)
+        self._break_off("A thread of the pool has failed", error)
         self.client.tell_news()
         self.client.stop()
 
@@ -463,7 +470,7 @@ class Supervisor:
             self._start_missing()
         except Exception as error:
             if all(self.client.worker_retired(index) for index in self._places):
-                self._break_off("no worker could be started", error)
+                self._break_off("No worker could be started", error)
         for place in self._places.values():
             if place.successor is not None:
                 self.client.dismiss(place.index, place.successor.index)
@@ -512,7 +519,7 @@ class Supervisor:
             return
         ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, starved)}"
         if client.start_error is not None:
-            self._break_off("the initializer of a worker raised an exception", client.start_error)
+            self._break_off("The initializer of a worker raised an exception", client.start_error)
         elif not started:
             self._start_failures += 1
             if self._start_failures >= START_TRIES:
@@ -521,7 +528,7 @@ class Supervisor:
                     BrokenProcessPool(f"{ended} before it was ready for tasks"),
                 )
         elif self._breaks:
-            self._break_off("a worker died", deaths[0] if deaths else BrokenProcessPool(ended))
+            self._break_off("A worker died", deaths[0] if deaths else BrokenProcessPool(ended))
 
     def _has_new_starts(self) -> bool:
         """Whether a living worker has become ready since the last call."""
@@ -539,17 +546,16 @@ class Supervisor:
         except BaseException:  # of the user's exception
             text = type(cause).__name__
 
-        said = f"the process pool is broken: {why}: {text}"
-
-        def broken() -> BrokenProcessPool:
-            error = BrokenProcessPool(said)
+        def broken(words: str) -> BrokenProcessPool:
+            error = BrokenProcessPool(f"{words} {why}: {text}")
             error.__cause__ = cause
             return error
 
-        self.broken = said
+        self.broken = f"{_UNUSABLE}. {why}: {text}"
         self._ending = True
-        self.client.close(broken)
-        self.client.fail_all(broken())
+        self.loss = functools.partial(broken, _LOST)
+        self.client.close(functools.partial(broken, f"{_UNUSABLE}."))
+        self.client.fail_all(self.loss)
         for each in self.processes:
             with contextlib.suppress(ProcessLookupError, ValueError):
                 each.terminate()
@@ -773,6 +779,24 @@ def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, 
 
 def _refuse() -> RuntimeError:
     return RuntimeError("cannot schedule new futures after shutdown")
+
+
+def _another(error: BaseException) -> BaseException:
+    """An exception like this one, for a future of its own."""
+    try:
+        again = copy.copy(error)
+    except Exception:  # of the user's class
+        return error
+    if type(again) is not type(error):
+        return error
+    again.__cause__ = error
+    return again
+
+
+def _refuse_ended(how: str) -> BrokenProcessPool:
+    from ringpool.errors import BrokenProcessPool
+
+    return BrokenProcessPool(f"{_UNUSABLE}: {how}() has ended its workers")
 
 
 def _refuse_at_exit() -> RuntimeError:
