@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from multiprocessing import forkserver
 
 
 class Reduced:
@@ -68,3 +69,8 @@ def touch_and_hang(path, ignore_sigterm=False):
     os.rename(path + ".part", path)
     while True:
         signal.pause()
+
+
+def on_error():
+    """What a fork server that this process starts makes of errors in what it preloads."""
+    return forkserver._forkserver._preload_on_error

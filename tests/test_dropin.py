@@ -316,6 +316,42 @@ def test_connections_travel_from_a_main_that_workers_cannot_import(module):
     assert (ended.stdout, ended.stderr) == ("b'hello'\n", "")
 
 
+# ---- the fork server ----
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="nobody can say so before 3.15")
+@pytest.mark.parametrize("module", ["concurrent.futures", "ringpool"])
+def test_what_the_user_says_of_errors_in_the_fork_server_is_kept(module, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(
+        textwrap.dedent(f"""
+        import multiprocessing, os, {module}
+        from multiprocessing import forkserver
+        import tasks_dropin as tasks
+
+        if __name__ == "__main__":
+            multiprocessing.set_forkserver_preload(["__main__"], on_error="fail")
+            with {module}.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+                print(executor.submit(tasks.on_error).result(30))
+            try:
+                with {module}.ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as executor:
+                    executor.submit(pow, 2, 5).result(30)
+            except Exception as error:
+                print(*error.__notes__)
+        else:
+            raise ValueError("does not want to be imported")
+        """)
+    )
+    ended = subprocess.run(
+        [sys.executable, str(path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert ended.stdout.startswith("fail\nForkserver process may have crashed during module preloading."), ended.stderr
+
+
 # ---- small print of the stdlib ----
 
 

@@ -549,6 +549,38 @@ def test_functions_and_classes_of_a_script_travel(method, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "8 13\n3 True\n", "")
 
 
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="Python has no lazy imports before 3.15")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_function_travels_with_what_it_imports_lazily(method, tmp_path):
+    script = """
+        import sys
+        from multiprocessing import get_context
+        from ringpool import ProcessPoolExecutor
+
+        lazy import colorsys
+        lazy import wsgiref.util
+        lazy from sched import Event
+        lazy import there_is_no_such_module
+
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(1, get_context(sys.argv[1])) as executor:
+                fn = lambda: (colorsys.ONE_THIRD * 3, wsgiref.util.guess_scheme({}), Event.__name__)
+                results = [executor.submit(fn).result(30)]
+                blocks = executor._client.blocks
+                results += [executor.submit(fn).result(30) for _ in range(3)]
+                print(*results, executor._client.blocks - blocks)
+                print(executor.submit(lambda: there_is_no_such_module.x).exception(30))
+    """
+    path = tmp_path / "a_script.py"
+    path.write_text(textwrap.dedent(script))
+    done = subprocess.run([sys.executable, path, method], capture_output=True, text=True, timeout=LIMIT)
+    assert done.stdout.splitlines() == [
+        " ".join(["(1.0, 'http', 'Event')"] * 4) + " 0",
+        "No module named 'there_is_no_such_module'",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # ---- memory ----
 
 

@@ -240,6 +240,64 @@ def test_where_there_is_no_core_the_import_error_names_the_platforms(error):
     assert cause == "ImportError"
 
 
+SUBINTERPRETERS = """
+import sys
+
+if sys.version_info >= (3, 13):
+    import _interpreters as interpreters
+else:
+    import _xxsubinterpreters as interpreters
+
+if sys.version_info >= (3, 13):
+    def make(isolated):
+        return interpreters.create("isolated" if isolated else "legacy")
+
+    def run(interpreter, code):
+        failure = interpreters.exec(interpreter, code)
+        if failure is not None:
+            raise ImportError(failure.msg)
+else:
+    def make(isolated):
+        return interpreters.create(isolated=isolated)
+
+    run = interpreters.run_string
+
+def attempt(what):
+    try:
+        what()
+    except Exception as error:
+        print("the import failed:", error)
+    else:
+        print("the import works")
+"""
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_an_import_in_a_subinterpreter_says_why_it_fails(isolated):
+    code = f"""
+        import ringpool
+
+        interpreter = make({isolated})
+        attempt(lambda: run(interpreter, "import ringpool"))
+        interpreters.destroy(interpreter)
+    """
+    said = python(SUBINTERPRETERS + textwrap.dedent(code))
+    assert said.startswith("the import failed:") and "Import it in the main interpreter alone" in said
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_an_import_after_one_in_a_subinterpreter_says_why_it_fails(isolated):
+    code = f"""
+        interpreter = make({isolated})
+        attempt(lambda: run(interpreter, "import ringpool"))
+        attempt(lambda: __import__("ringpool"))
+        interpreters.destroy(interpreter)
+    """
+    first, second = python(SUBINTERPRETERS + textwrap.dedent(code)).splitlines()
+    assert {first, second} > {"the import works"}  # one interpreter has it
+    assert "Import it in the main interpreter alone" in (second if first == "the import works" else first)
+
+
 @pytest.mark.parametrize("error", ["ModuleNotFoundError", "ImportError"])
 def test_an_import_error_of_something_else_is_not_taken_for_a_missing_core(error):
     code = f"""

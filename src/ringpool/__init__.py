@@ -9,6 +9,12 @@ import sys
 try:
     from ringpool import _core  # noqa: F401
 except ImportError as error:
+    # CPython says the one, Cython the other.
+    if "subinterpreters" in str(error) or "Interpreter change" in str(error):
+        raise ImportError(
+            "ringpool cannot be imported here: its compiled core serves one interpreter of a process, and this is a "
+            "subinterpreter, or a subinterpreter has imported it before. Import it in the main interpreter alone"
+        ) from error
     if error.name != "ringpool._core" and "_core" not in str(error):
         raise
     raise ImportError(

@@ -8,9 +8,10 @@ good only while nothing of that was rebound; `fingerprint` is how that is known.
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # typing is the largest import a new worker would have
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range})
 
 _MISSING = object()
+
+_LazyImport: Any = getattr(types, "LazyImportType", None)  # of Python 3.15: what `lazy import` binds until it is used
 
 
 def main_is_importable() -> bool:
@@ -59,6 +62,8 @@ def by_value_pickler() -> Any:
     multiprocessing knows besides, and `reducers`, a dict, before all."""
     import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
+    lazy = {_LazyImport: _reduce_lazy_import} if _LazyImport is not None else {}
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def __init__(self, file: Any, reducers: Mapping[type, Any], buffer_callback: Any) -> None:
             self.reducers = reducers
@@ -67,9 +72,14 @@ def by_value_pickler() -> Any:
         @property
         def dispatch_table(self) -> dict[Any, Any]:
             own = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-            return {**cloudpickle.Pickler.dispatch_table, **own, **self.reducers}
+            return {**lazy, **cloudpickle.Pickler.dispatch_table, **own, **self.reducers}
 
     return Pickler
+
+
+def _reduce_lazy_import(lazy: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Sends what it stands for, which is imported here now, and in the worker when the function is decoded."""
+    return operator.getitem, ((lazy.resolve(),), 0)
 
 
 def fingerprint(fn: types.FunctionType) -> list[Any] | None:
@@ -122,6 +132,11 @@ def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) ->
         return False
     values += [fn.__globals__.get(name, _MISSING) for name in names]
     for value in values:
+        if type(value) is _LazyImport:
+            try:
+                value = value.resolve()  # as it is sent
+            except Exception:  # which the pickler raises, too
+                return False
         if isinstance(value, types.ModuleType) and hasattr(value, "__path__"):
             # cloudpickle sends along the submodules that the code may mean, if they are imported by now
             parts += [sys.modules.get(f"{value.__name__}.{name}") for name in names]

@@ -266,6 +266,9 @@ class Supervisor:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._parent = os.pidfd_open(os.getpid())
             self._start_missing()
+            if self._zygote is not None and self._zygote.refused:
+                self.client.wanted = self._n_workers  # now: a fork should come before there are threads
+                self._start_missing()
         except Exception:
             if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
                 self._close_descriptors()
@@ -750,8 +753,10 @@ def _preload() -> None:
     processor time."""
     from multiprocessing import forkserver
 
-    if getattr(forkserver._forkserver, "_preload_modules", None) == ["__main__"]:
-        forkserver.set_forkserver_preload(["__main__", "ringpool.executor", "pkgutil"])
+    server: Any = forkserver._forkserver
+    if getattr(server, "_preload_modules", None) == ["__main__"]:
+        # set_forkserver_preload() would also reset, from 3.15 on, what the user has said of errors.
+        server._preload_modules = ["__main__", "ringpool.executor", "pkgutil"]
 
 
 def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, int, int, int]:

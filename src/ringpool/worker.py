@@ -127,9 +127,11 @@ def disown_forkserver() -> None:
     module = sys.modules.get("multiprocessing.forkserver")
     server: Any = getattr(module, "_forkserver", None)
     if getattr(server, "_forkserver_pid", None) is not None:
-        preload = server._preload_modules
+        kept = {
+            name: value for name, value in vars(server).items() if name.startswith("_preload")
+        }  # as the user has it
         type(server).__init__(server)
-        server._preload_modules = preload
+        vars(server).update(kept)
 
 
 def _reset_signals() -> None:

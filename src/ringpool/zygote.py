@@ -53,7 +53,7 @@ class Zygote:
     """
 
     def __init__(self, like: process.BaseProcess, orders: worker.Orders, parent: int) -> None:
-        self._refused = False  # to copy itself
+        self.refused = False  # to copy itself
         if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) > 1:  # what os.fork says
             warnings.warn(
                 f"This process (pid={os.getpid()}) is multi-threaded, "
@@ -82,13 +82,13 @@ class Zygote:
             started: The process, as this one sees it.
             orders: What the worker is told. Its place, ticket and stack are its own; the rest is as for the first.
         """
-        if not self._refused:
+        if not self.refused:
             try:
                 return _Popen(self._core, started, orders)
             except OSError as error:
                 if error.errno not in _REFUSALS:
                     raise
-                self._refused = True  # for good: nothing changes what the zygote may do
+                self.refused = True  # for good: nothing changes what the zygote may do
         return _ForkPopen(started, orders)
 
     def dismiss(self) -> None:
