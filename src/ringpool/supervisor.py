@@ -35,7 +35,7 @@ import sys
 import threading
 import time
 import weakref
-from multiprocessing import process
+from multiprocessing import process, util
 
 from ringpool import _core, machine, worker
 
@@ -72,6 +72,9 @@ LONGEST_S = 3600.0  # of a sleep: poll(2) counts milliseconds in an int
 # Of the memory that the program may use, what a pool takes at most if nobody says how much: the rest is for what its
 # tasks compute.
 SHARE = 0.5
+
+# Among multiprocessing's finalizers: before those of its own pools and managers, which a pending task may use.
+EXIT_PRIORITY = 100
 
 QUOTA_MIN = 1 << 19  # bytes of payloads that each process of a pool must have room for; arbitrary
 ARENA_MAX = 64 << 30  # bytes of address space for them; arbitrary
@@ -238,6 +241,8 @@ class Supervisor:
             # Between this look and the next line nothing is called, so no signal handler runs.
             if self._begun or (self.client.closed and not self.client.pending):
                 return True
+            if _exiting:
+                raise _refuse_at_exit()
             self.client.beginner = me
             try:
                 self._begin(owner)
@@ -257,6 +262,7 @@ class Supervisor:
     def _begin(self, owner: Any) -> None:
         """Starts one worker, which takes the first task. The supervisor thread starts the others: as tasks ask for
         them, as the stdlib does, and with fork, which is cheap, all of them soon. Needs the lock."""
+        _finalize_in_time()
         self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
         method = self._context.get_start_method()
         self.client.wanted = max(self.client.wanted, 1)
@@ -281,6 +287,8 @@ class Supervisor:
         self.client.alarm_fd = self._wake
         self.client.ask_for_workers()  # for tasks that came meanwhile
         _live.add(self)
+        if _exiting:  # since it began: _end_all may not have seen it
+            self.close()
         self._threads = [
             threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
             threading.Thread(target=self._watch, name="ringpool-supervisor", daemon=True),
@@ -812,9 +820,13 @@ def _end_all() -> None:
     """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it. If a
     Ctrl-C ends the program, what runs is not waited for; the stdlib's workers get the signal themselves."""
     global _exiting
+    interrupted = _exiting  # the first call was, or there would be no pool for this one to end
     _exiting = True
-    # What the interpreter has just printed. A session keeps it from long ago, and has a prompt.
+    # What the interpreter has just printed; a session keeps it from long ago, and has a prompt. Or what ends the target
+    # of a multiprocessing.Process (before 3.13; from then on it is printed and forgotten by now).
     if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
+        interrupted = True
+    if interrupted or isinstance(sys.exc_info()[1], KeyboardInterrupt):
         _abort_all()
     for each in list(_live):
         each.close()
@@ -832,10 +844,30 @@ def _abort_all() -> None:
 
 # The stdlib's executors end the same way: before threads are joined, which is before atexit.
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]
-atexit.register(_abort_all)  # and this before multiprocessing's own, which would wait for the workers
+atexit.register(_abort_all)  # and this before multiprocessing.util's, which is there by now and would wait for the workers
+
+
+# A child of multiprocessing waits for its own children before it comes to the hooks of threading (before 3.13), and
+# has none of atexit's. What it does before it waits are its finalizers.
+_finalizer: util.Finalize | None = None
+
+
+def _finalize_in_time() -> None:
+    """Has multiprocessing end the pools of this process before it waits for their workers. A child of multiprocessing
+    forgets what its parent has arranged, hence the look each time that a pool begins."""
+    global _finalizer
+    if _finalizer is None or not _finalizer.still_active():
+        _finalizer = util.Finalize(None, _end_all_at_exit, exitpriority=EXIT_PRIORITY)
+
+
+def _end_all_at_exit() -> None:
+    if util.is_exiting():  # else multiprocessing only cleans up, as test suites have it do
+        _end_all()
 
 
 def _forget_all() -> None:
+    global _exiting, _finalizer
+    _exiting, _finalizer = False, None
     _live.clear()
     for each in list(_made):
         each.forget()
