@@ -844,7 +844,9 @@ def _abort_all() -> None:
 
 # The stdlib's executors end the same way: before threads are joined, which is before atexit.
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]
-atexit.register(_abort_all)  # and this before multiprocessing.util's, which is there by now and would wait for the workers
+atexit.register(
+    _abort_all
+)  # before multiprocessing.util's, which was registered earlier and would wait for the workers
 
 
 # A child of multiprocessing waits for its own children before it comes to the hooks of threading (before 3.13), and
