@@ -111,12 +111,12 @@ MEMORYVIEWS: dict[str, Callable[[], memoryview]] = {
 
 def facts(view: memoryview) -> tuple[Any, ...]:
     """What must be the same at the receiver's."""
-    return type(view), view.format, view.itemsize, view.shape, view.readonly, view.tobytes()
+    return type(view), view.format, view.itemsize, view.shape, view.tobytes()
 
 
 def facts_of(view: memoryview) -> tuple[Any, ...]:
-    """The same, of an argument; then whether it is in C's order, and whether it is used where it lies."""
-    return *facts(view), view.c_contiguous, in_pool(address(view))
+    """The same, of an argument; then whether it is in C's order, read-only, and used where it lies."""
+    return *facts(view), view.c_contiguous, view.readonly, in_pool(address(view))
 
 
 def address(view: memoryview) -> int:
@@ -158,6 +158,51 @@ class Measured(np.ndarray):
 
 def fixed(made: np.ndarray) -> np.ndarray:
     made.flags.writeable = False
+    return made
+
+
+def of_an_image(size: int) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.new("RGB", (size, size)))
+
+
+def of_a_frame(n: int) -> np.ndarray:
+    import pandas as pd
+
+    return fixed(pd.DataFrame({"a": np.arange(n)})["a"].to_numpy())  # as it is without being told, from pandas 3 on
+
+
+# None can be written to where it is made.
+READ_ONLY: dict[str, Callable[[], np.ndarray]] = {
+    "small": lambda: fixed(np.arange(3)),
+    "compact": lambda: fixed(np.arange(4000)),
+    "large": lambda: fixed(np.arange(N)),
+    "small from a buffer": lambda: np.frombuffer(bytes(24)),
+    "large from a buffer": lambda: np.frombuffer(bytes(8 * N)),
+    "fortran": lambda: fixed(np.asfortranarray(np.arange(12).reshape(3, 4))),
+    "large fortran": lambda: fixed(np.asfortranarray(np.arange(N).reshape(100, -1))),
+    "permuted": lambda: fixed(np.arange(N).reshape(10, 20, -1).transpose(1, 2, 0)),
+    "strided": lambda: fixed(np.arange(6)[::2]),
+    "large strided": lambda: fixed(np.arange(2 * N)[::2]),
+    "repeated": lambda: np.broadcast_to(np.arange(N), (2, N)),
+    "records": lambda: fixed(fields(3)),
+    "large records": lambda: fixed(fields(N)),
+    "dates": lambda: fixed(days(3)),
+    "large dates": lambda: fixed(days()),
+    "text": lambda: fixed(np.array(["ab", "c"])),
+    "objects": lambda: fixed(np.array([{1}, {2}])),
+    "subclass": lambda: fixed(np.arange(N).view(Measured)),
+    "image": lambda: of_an_image(5),
+    "large image": lambda: of_an_image(200),
+    "frame": lambda: of_a_frame(3),
+    "large frame": lambda: of_a_frame(N),
+}
+
+
+def overwritten(made: np.ndarray) -> np.ndarray:
+    """The array, after each of its elements has been written to."""
+    made[...] = made
     return made
 
 

@@ -111,7 +111,7 @@ def size(value: object) -> int:
     if value is None or isinstance(value, bool):
         return 1
     if isinstance(value, np.ndarray):
-        return 4 + 8 * value.ndim + value.nbytes
+        return 3 + 8 * value.ndim + value.nbytes
     if isinstance(value, np.generic):
         return 2 + value.nbytes
     if isinstance(value, int | float):
@@ -131,7 +131,7 @@ def exact(value: object) -> object:
     """Something that is equal for two values only if they are alike in type, sign and bits, all the way down."""
     if isinstance(value, np.ndarray):
         assert value.flags.c_contiguous and value.flags.aligned
-        return np.ndarray, value.dtype.str, value.shape, value.tobytes(), value.flags.writeable
+        return np.ndarray, value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, np.generic):  # a pickle makes an int64 of a longlong
         return np.generic, value.dtype.str, value.tobytes()
     if isinstance(value, float):
@@ -353,8 +353,8 @@ SCRAPS += [
     b"\x02\x00",
     b"\x0a\x00",
     b"\x0a\x04",
-    b"\x0e\x00\x01\x00",
-    b"\x0e\x04\x02\x01",
+    b"\x0e\x00\x01",
+    b"\x0e\x04\x02",
     b"\x0f\x05",
 ]
 SCRAPS += [struct.pack("=q", n) for n in (0, 1, 2, 5, 0x10000, -1, 2**62, 2**63 - 1, -(2**63))]
@@ -482,14 +482,12 @@ def test_an_array_that_occurs_twice_is_not_and_comes_back_as_one():
 
 @pytest.mark.parametrize("dimensions", [[-1], [2**62], [2**62, 8], [3], [2**32, 2**32], [1, 3], [2**63 - 1, 2**63 - 1]])
 def test_an_array_with_dimensions_that_cannot_be_is_refused(dimensions):
-    head = struct.pack(f"=BBBB{len(dimensions)}q", 14, 4, len(dimensions), 0, *dimensions)
+    head = struct.pack(f"=BBB{len(dimensions)}q", 14, 4, len(dimensions), *dimensions)
     with pytest.raises(ValueError):
         decode_compact(head + b"ab")
 
 
-@pytest.mark.parametrize(
-    "head", [b"\x0e", b"\x0e\x00\x00", b"\x0e\x12\x00\x00", b"\x0e\x00\x21\x00", b"\x0f", b"\x0f\x12"]
-)
+@pytest.mark.parametrize("head", [b"\x0e", b"\x0e\x00", b"\x0e\x12\x00", b"\x0e\x00\x21", b"\x0f", b"\x0f\x12"])
 def test_an_array_with_a_type_or_so_many_dimensions_that_cannot_be_is_refused(head):
     with pytest.raises(ValueError):
         decode_compact(head)

@@ -215,7 +215,7 @@ def test_a_result_for_which_what_is_kept_leaves_no_room_fails_alone_and_says_so(
         made(executor, 3 * MIB)
 
 
-def test_read_only_buffers_stay_so_and_others_can_be_written_to():
+def test_buffers_that_a_reducer_of_ones_own_says_are_read_only_stay_so_and_others_can_be_written_to():
     value = Buffers(bytes(20_000), bytearray(20_000), bytes(10), bytearray(10))
     with pool() as executor:
         assert executor.submit(tasks.read_only, value).result(LIMIT) == [True, False, True, False]
@@ -243,7 +243,7 @@ def test_arrays_of_every_kind_are_what_they_were():
         ):
             for name, array in arrays.items():
                 assert again[name].dtype == array.dtype and np.array_equal(again[name], array), name
-                assert again[name].flags.writeable == array.flags.writeable, name
+                assert again[name].flags.writeable, name
                 assert again[name].flags.f_contiguous == array.flags.f_contiguous or name == "strided", name
                 assert again[name].flags.aligned
 

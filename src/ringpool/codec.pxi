@@ -16,7 +16,7 @@
 #   BYTEARRAY           u64 length, the bytes
 #   TUPLE, LIST         u8 length, that many values
 #   DICT                u8 length, that many times a key and a value
-#   ARRAY               u8 type, u8 dimensions, u8 read-only, u64 each of its dimensions, the elements in C's order
+#   ARRAY               u8 type, u8 dimensions, u64 each of its dimensions, the elements in C's order
 #   NUMBER              u8 type, the number. The type is a place in NUMBERS
 #   SHARED              u64 number, u64 offset and u64 length of where it lies: a shared object. In arguments only
 #
@@ -374,7 +374,7 @@ cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *see
         PyObject_GetBuffer(o, &view, PyBUF_STRIDES)
     except Exception:  # no memory
         return -1
-    used = 4 + 8 * view.ndim
+    used = 3 + 8 * view.ndim
     if view.ndim <= MAX_DIMENSIONS and view.len <= MAX_ARRAY and used + view.len <= room:
         if PyBuffer_IsContiguous(&view, b"C"):
             n = used + view.len
@@ -382,9 +382,8 @@ cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *see
                 p[0] = TAG_ARRAY
                 p[1] = <unsigned char>code
                 p[2] = <unsigned char>view.ndim
-                p[3] = view.readonly != 0
                 if view.ndim:
-                    memcpy(p + 4, view.shape, 8 * view.ndim)
+                    memcpy(p + 3, view.shape, 8 * view.ndim)
                 move(p + used, view.buf, view.len)
     PyBuffer_Release(&view)
     return n
@@ -505,7 +504,7 @@ cdef object get(const unsigned char **at, const unsigned char *end, int depth):
                 item = PyBytes_FromStringAndSize(NULL, n)
                 fetch(PyBytes_AS_STRING(item), p + 9, n)
             return item
-    if (tag == TAG_ARRAY and left >= 4) or (tag == TAG_NUMBER and left >= 2):
+    if (tag == TAG_ARRAY and left >= 3) or (tag == TAG_NUMBER and left >= 2):
         return get_array(at, left, tag)
     if tag == TAG_SHARED and left >= 25:
         at[0] = p + 25
@@ -527,12 +526,12 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag):
         raise ValueError("a compact array has an unknown type")
     if tag == TAG_ARRAY:
         ndim = look8(p + 2)
-        used = 4 + 8 * ndim
+        used = 3 + 8 * ndim
         if ndim > MAX_DIMENSIONS or used > left:
             raise ValueError("a compact array is cut off")
     shape = PyTuple_New(ndim)
     for k in range(ndim):
-        n = look64(p + 4 + 8 * k)
+        n = look64(p + 3 + 8 * k)
         if n < 0:
             raise ValueError("a compact array has a negative dimension")
         # Elements: at most as many as there are bytes, or one more for "too many". None, if any dimension is 0.
@@ -554,8 +553,6 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag):
     at[0] = p + used + n
     if tag == TAG_NUMBER:
         return array[()]
-    if look8(p + 3):
-        array.setflags(False)
     return array
 
 
@@ -822,7 +819,7 @@ cdef bytes joined(object data):
 
 
 cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
-    """The pickle and the buffers of a parcel, each in memory of its own, and writable where the original was. Runs no user
+    """The pickle and the buffers of a parcel, each in memory of its own, writable unless it was sent as read-only. Runs no user
     code while no garbage is collected."""
     cdef uint64_t at, size, left = n, word
     cdef uint64_t count, k
@@ -867,15 +864,18 @@ cdef dict own_reducers():
 def reduce_array(array):
     """What a pickler is to make of an array of NumPy's. NumPy knows, but leaves the elements in the pickle, where they are
     copied again and again, if they are dates, for which there is no buffer, or not contiguous. A large array of these goes
-    as numbers, or as a contiguous copy."""
+    as numbers, or as a contiguous copy. And it would have an array that is read-only here be so at the receiver's, though
+    that owns the memory; protocol 4, which the stdlib uses, would not."""
     if array.nbytes >= LARGE_BUFFER:
         if array.dtype.kind in "mM":
             return array_as, (array.view("i8"), array.dtype)
         if not array.flags.forc and not array.dtype.hasobject and not is_dense(array):
-            writeable = array.flags.num & WRITEABLE  # flags.writeable warns of what broadcast_arrays() gives
             array = array.copy("C")
-            array.setflags(write=writeable != 0)
-    return array.__reduce_ex__(5)
+    reduced = array.__reduce_ex__(5)
+    if array.flags.num & WRITEABLE:  # flags.writeable warns of what broadcast_arrays() gives
+        return reduced
+    function, args, *rest = reduced
+    return function, tuple([Received.buffer(arg) if type(arg) is pickle.PickleBuffer else arg for arg in args]), *rest
 
 
 def array_as(array, dtype):
@@ -895,10 +895,9 @@ def reduce_memoryview(view):
         raise TypeError("cannot pickle a memoryview of references to objects: they mean nothing to another process")
     data = view
     if not view.c_contiguous:
-        data = bytes(view) if view.readonly else bytearray(view)
+        data = bytes(view)
     # Not the memoryview itself: the garbage collector of CPython before 3.12.6 crashes where it finds both (gh-77894).
-    buffer = pickle.PickleBuffer(Formatted(data, "B", 1, (view.nbytes,)))
-    return memoryview_of, (buffer, view.format, view.itemsize, view.shape)
+    return memoryview_of, (Received.buffer(data), view.format, view.itemsize, view.shape)
 
 
 def memoryview_of(buffer, str format, Py_ssize_t itemsize, tuple shape):
@@ -915,6 +914,28 @@ def memoryview_of(buffer, str format, Py_ssize_t itemsize, tuple shape):
 cdef str without_names(str format):
     """A format without the names of fields, which stand between colons."""
     return "".join(format.split(":")[::2])
+
+
+@cython.final
+@cython.no_gc
+cdef class Received:
+    """Memory as it will be at its receiver, which owns it: writable, though here it may not be. Only for picklers, which
+    read it: from a PickleBuffer of read-only memory they would have the receiver make read-only memory."""
+
+    cdef Py_buffer memory
+
+    def __cinit__(self, memory):
+        PyObject_GetBuffer(memory, &self.memory, PyBUF_ANY_CONTIGUOUS)
+
+    @staticmethod
+    def buffer(memory):
+        return pickle.PickleBuffer(Received(memory))
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.memory.buf, self.memory.len, False, flags)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.memory)
 
 
 @cython.final
