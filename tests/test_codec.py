@@ -298,6 +298,80 @@ def test_a_tuple_that_holds_itself_has_no_compact_form():
     assert encode_compact(value, ROOM) is None
 
 
+# ---- what recurs ----
+
+
+@pytest.mark.parametrize("unit", ["x" * 96, b"x" * 97, ("x" * 94,), ("x" * 46, "y" * 44)], ids=ascii)
+def test_what_recurs_may_take_a_kibibyte_of_the_compact_form_at_most(unit):
+    unit = pickle.loads(pickle.dumps(unit))  # an object that nothing else refers to
+    assert size(unit) == 100
+    for make in (tuple, list, lambda items: dict(enumerate(items))):
+        value = make([unit] * 11)
+        data = encode_compact(value, 1 << 20)
+        assert len(data) == size(value) and decode_compact(data) == value
+        assert encode_compact(make([unit] * 12), 1 << 20) is None
+        assert encode_compact(((unit,) * 6, [(unit,), {1: unit}, (unit,) * 4]), 1 << 20) is None
+
+
+def test_what_is_equal_and_not_the_same_object_does_not_recur():
+    values = [("x" * 100 + chr(120 + i % 2), i) for i in range(255)]
+    assert len({id(text) for text, _ in values}) == 255
+    assert decode_compact(encode_compact(values, 1 << 20)) == values
+    held = [text for text, _ in values]  # each is referred to twice, and occurs once
+    assert decode_compact(encode_compact(values, 1 << 20)) == values and len(held) == 255
+
+
+def test_short_strings_and_numbers_may_recur():
+    for unit in ("eleven char", b"twelve bytes", 1 << 40, 1.5, None, (), (1,), np.float64(1)):
+        value = (tuple([unit] * 255),) * 1
+        assert len(encode_compact(value, 1 << 20)) == size(value)
+
+
+def test_a_value_with_more_objects_than_can_be_noted_has_no_compact_form():
+    held = [f"a string of some length {i}" for i in range(3 * 250)]
+    rows = tuple(tuple(held[i : i + 250]) for i in range(0, len(held), 250))
+    assert encode_compact(rows[:2], 1 << 20) is not None
+    assert encode_compact(rows, 1 << 20) is None
+    del held
+    rows = tuple(tuple([text + "!" for text in row]) for row in rows)
+    assert decode_compact(encode_compact(rows, 1 << 20)) == rows
+
+
+@st.composite
+def sharing_values(draw, most: int):
+    """Values whose parts recur, in each other too, up to `most` times in a row. Written out they may be of any size."""
+    parts = draw(st.lists(atoms | st.sampled_from([20, 300, 5000]).map("x".__mul__), min_size=1, max_size=5))
+    for _ in range(draw(st.integers(1, 9))):
+        make = draw(st.sampled_from([tuple, tuple, tuple, list, lambda items: dict(enumerate(items))]))
+        chosen = draw(st.lists(st.sampled_from(parts), min_size=1, max_size=4))
+        parts.append(make(chosen * draw(st.integers(1, most))))
+    return parts[-1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(sharing_values(60))
+def test_the_compact_form_is_never_much_longer_than_a_pickle(value):
+    """A pickle takes two bytes at least for what recurs, and the compact form looks for what takes it 16 or more."""
+    data = encode_compact(value, 1 << 62)
+    assert data is None or len(data) <= 8 * len(pickle.dumps(value, 5)) + 1024
+
+
+@settings(max_examples=200, deadline=None)
+@given(sharing_values(3), st.booleans())
+def test_values_whose_parts_recur_come_back_equal(value, pickled):
+    data = None if pickled else encode_compact(value, 1 << 62)
+    again = decode_pickled(encode_pickled(value)) if data is None else decode_compact(data)
+    assert exact(again) == exact(value)
+
+
+def test_a_value_that_is_astronomic_when_written_out_is_a_pickle_at_once():
+    value = ("text", 1)
+    for _ in range(DEPTH - 2):
+        value = (value,) * 255  # 10 ** 14 in all, and the form of none fits into any memory
+    assert encode_compact(value, 1 << 62) is None
+    assert len(encode_pickled(value)) < 10_000
+
+
 # ---- bytes that are not what they should be ----
 
 
@@ -678,6 +752,20 @@ def test_arguments_and_results_pass_through_a_pool_unchanged(pool):
         assert exact(pool.submit(tasks.echo, *args).result(LIMIT)) == exact(tuple(args))
 
     passes()
+
+
+def test_a_text_that_recurs_is_sent_once():
+    """Else it would take 500 MB, and the pool has room for 64."""
+    text = "x" * 2_000_000
+    value = [(text, i) for i in range(250)]
+    with ProcessPoolExecutor(1, get_context("fork"), shared_memory_limit=128 << 20) as executor:
+        for again in (
+            executor.submit(tasks.same, value).result(LIMIT),
+            *executor.map(tasks.same, [value, value], chunksize=2, timeout=LIMIT),
+            executor.submit_many(tasks.same, [(value,)])[0].result(LIMIT),
+            executor.submit(lambda: value).result(LIMIT),
+        ):
+            assert again == value and len({id(each) for each, _ in again}) == 1
 
 
 def test_keyword_arguments_pass_through_a_pool_unchanged(pool):

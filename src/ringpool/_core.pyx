@@ -56,6 +56,7 @@ from ringpool import functions
 cdef extern from "Python.h":
     enum: PyBUF_READ
     unsigned long PyThread_get_thread_ident()
+    Py_ssize_t Py_REFCNT(PyObject *o)
     long long PyLong_AsLongLongAndOverflow(object o, int *overflow)
     bint PyUnicode_CheckExact(object o)
     Py_ssize_t PyUnicode_GET_LENGTH(object o)

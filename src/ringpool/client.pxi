@@ -904,7 +904,7 @@ cdef class Client:
         if stream:
             store_word(p, 0)
             future.kind |= KIND_STREAM
-        elif put(p, n, args, sharing) != n:  # for want of memory
+        elif put(p, n, args, sharing, True) != n:  # for want of memory
             self.free_block(future.block)
             future.block = 0
             return -1
@@ -917,7 +917,7 @@ cdef class Client:
         sharing.shared = NULL
         _outgoing.head = p
         _outgoing.begin = p + STREAM_HEAD
-        if put(p + STREAM_HEAD, n, args, &sharing) != n:  # for want of memory
+        if put(p + STREAM_HEAD, n, args, &sharing, True) != n:  # for want of memory
             memset(p + STREAM_HEAD, 0xff, n)  # which is no value: the task fails
         _outgoing.begin = NULL
         store_word(p, n)

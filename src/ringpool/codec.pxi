@@ -3,7 +3,8 @@
 # None, bool, int, float, str, bytes and bytearray, NumPy's numbers and its arrays of numbers, and tuples, lists and dicts of
 # these have a compact form that needs no pickle and no Python code: it is written straight into a slot or a block, and read
 # where it lies. Everything else is a pickle (protocol 5) that honours the reducers multiprocessing knows, and where pickle fails, cloudpickle's. So is a value
-# in which one list, dict or bytearray occurs twice: the receiver is to see that it is one.
+# in which one list, dict or bytearray occurs twice: the receiver is to see that it is one. And so is one in which a string or
+# a tuple recurs so often that the compact form, which has no memo, would be much longer for it.
 #
 # compact value := tag byte, then
 #   NONE, TRUE, FALSE   nothing
@@ -84,6 +85,10 @@ cdef enum:
     MAX_ARRAY = 65536 # bytes of an array in it: a larger one is better used where it lies
     MAX_DIMENSIONS = 32
     WRITEABLE = 0x400 # of an array's flags: NPY_ARRAY_WRITEABLE
+    LEAST_NOTED = 16  # bytes of a form. A pickle takes two to five for what recurs, so at most eight times as many do here
+    MAX_AGAIN = 1024  # bytes of a form that stand for what stands before: with fewer, it is done sooner than a pickle
+    NOTES_BITS = 10
+    NOTES = 1024      # places for what is noted. A value with more than half as many of that is a pickle
 
 # Long strings, bytes and arrays are copied twice, once by each side. So that the two copies do not add up, a task with such
 # arguments is published first and written then, and the worker reads what has been written: a *stream*. The parent stores
@@ -187,10 +192,44 @@ cdef struct Sharing:  # of shared objects, while arguments are encoded
     PyObject *client  # whose there may be among them
     PyObject *shared  # the one that is, or NULL
 
-cdef struct Seen:     # the lists and dicts of a value
+cdef struct Note:
+    uint64_t value
+    PyObject *object
+
+cdef struct Tally:       # of strings, tuples and so on that may recur in a value
+    uint64_t value       # the number of the value. An entry with another number is of an earlier one, and free
+    uint32_t noted
+    Py_ssize_t again     # bytes so far that stand for what stands before; in a tuple that does, some count more than once
+    Note notes[NOTES]    # hashed by the address of the object
+
+cdef Tally _tally        # of the value that is being put: no two are at a time
+
+cdef struct Seen:        # of a value, while it is put
     uint32_t n
-    PyObject *each[MAX_MUTABLE]
+    PyObject *each[MAX_MUTABLE]  # lists, dicts, bytearrays and arrays
+    Tally *tally         # or NULL: nothing that recurs is looked for
     Sharing sharing
+
+
+cdef inline bint tally(Seen *seen, object o, Py_ssize_t n) noexcept:
+    """Looks whether o, whose form takes n bytes, stands before in the value: not if only one container refers to it. False if
+    too much of the form stands there twice."""
+    return n < LEAST_NOTED or seen.tally == NULL or Py_REFCNT(<PyObject *>o) == 1 or note(seen.tally, <PyObject *>o, n)
+
+
+cdef bint note(Tally *tally, PyObject *o, Py_ssize_t n) noexcept:
+    cdef uint64_t i = (<uint64_t>o >> 4) * <uint64_t>0x9e3779b97f4a7c15 >> (64 - NOTES_BITS)
+    while tally.notes[i].value == tally.value:
+        if tally.notes[i].object == o:
+            tally.again += n
+            return tally.again <= MAX_AGAIN
+        i = (i + 1) & (NOTES - 1)
+    if tally.noted == NOTES // 2:
+        return False
+    tally.notes[i].value = tally.value
+    tally.notes[i].object = o
+    tally.noted += 1
+    return True
 
 
 cdef bint see(Seen *seen, PyObject *o) noexcept:
@@ -206,12 +245,19 @@ cdef bint see(Seen *seen, PyObject *o) noexcept:
     return True
 
 
-cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=NULL) noexcept:
+cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=NULL, bint measured=False) noexcept:
     """Writes the compact form of o; its length, or -1 if it has none or does not fit. Runs no Python code and creates
-    no object, so it may stand between the reservation of a slot and its publication."""
+    no object, so it may stand between the reservation of a slot and its publication. `measured` says that compact_size()
+    has looked at it before."""
     cdef Seen seen
     cdef Py_ssize_t n
     seen.n = 0
+    seen.tally = NULL
+    if room > MAX_AGAIN and not measured:
+        seen.tally = &_tally
+        _tally.value += 1
+        _tally.noted = 0
+        _tally.again = 0
     seen.sharing.client = sharing.client if sharing != NULL else NULL
     seen.sharing.shared = NULL
     n = put_part(p, room, o, &seen, 0)
@@ -260,7 +306,7 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
         n = PyUnicode_GET_LENGTH(o)
         width = PyUnicode_KIND(o)
         used = 4 if n <= 0xffff else 10
-        if used + n * width > room:
+        if used + n * width > room or not tally(seen, o, used + n * width):
             return -1
         if p != NULL:
             p[1] = 0 if PyUnicode_IS_ASCII(o) else <unsigned char>width
@@ -270,7 +316,7 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
     if PyBytes_CheckExact(o):
         n = PyBytes_GET_SIZE(o)
         used = 3 if n <= 0xffff else 9
-        if used + n > room:
+        if used + n > room or not tally(seen, o, used + n):
             return -1
         if p != NULL:
             put_length(p, TAG_BYTES, TAG_LONG_BYTES, 1, n)
@@ -289,7 +335,7 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
             if size < 0:
                 return -1
             used += size
-        return used
+        return used if tally(seen, o, used) else -1
     if PyList_CheckExact(o):
         n = PyList_GET_SIZE(o)
         if n > 0xff or room < 2 or depth >= MAX_DEPTH or not see(seen, <PyObject *>o):
@@ -337,7 +383,7 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Seen *seen
             return put_array(p, room, o, seen)
         k = place(_number_types, <PyObject *>Py_TYPE(o))
         if k >= 0:
-            return put_number(p, room, o, k)
+            return put_number(p, room, o, k, seen)
     if type(o) is Shared:
         if room < 25 or <PyObject *>(<Shared>o).client != seen.sharing.client:
             return -1
@@ -389,7 +435,7 @@ cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *see
     return n
 
 
-cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize_t code) noexcept:
+cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize_t code, Seen *seen) noexcept:
     """put_part() for a number of NumPy's."""
     cdef Py_buffer view
     cdef Py_ssize_t n = -1
@@ -397,7 +443,7 @@ cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize
         PyObject_GetBuffer(o, &view, PyBUF_SIMPLE)
     except Exception:
         return -1
-    if 2 + view.len <= room:
+    if 2 + view.len <= room and tally(seen, o, 2 + view.len):
         n = 2 + view.len
         if p != NULL:
             p[0] = TAG_NUMBER
@@ -612,7 +658,7 @@ cdef object encode(object o, int *kind, Parcel parcel=None):
     cdef Py_ssize_t n = compact_size(o, &sharing)
     if n >= 0:
         data = PyBytes_FromStringAndSize(NULL, n)
-        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o, &sharing) == n:  # to make room may have changed o
+        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o, &sharing, True) == n:  # to make room may have changed o
             kind[0] = KIND_VALUE
             if sharing.shared != NULL:
                 parcel.shared = [<object>sharing.shared]
@@ -1047,7 +1093,7 @@ def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
     if n < 0:
         return None
     data = PyBytes_FromStringAndSize(NULL, n)
-    if put(<unsigned char *>PyBytes_AS_STRING(data), n, value) != n:
+    if put(<unsigned char *>PyBytes_AS_STRING(data), n, value, NULL, True) != n:
         raise RuntimeError("a value has changed its size")
     return data
 

@@ -247,7 +247,7 @@ cdef class Worker:
             offset = self.block(n) if n >= 0 else 0
             if offset:
                 RP_STEP(b"worker: block")
-                if put(rp_pool_writable(&self.pool, offset, n), n, value) == n:
+                if put(rp_pool_writable(&self.pool, offset, n), n, value, NULL, True) == n:
                     RP_STEP(b"worker: block filled")
                     value = None
                     self.task_id = 0
