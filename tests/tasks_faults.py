@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import os
 import signal
@@ -125,6 +126,108 @@ class ErrorWithoutWords(Exception):
         raise ValueError("no words")
 
     __repr__ = __str__
+
+
+# ---- exceptions that misbehave ----
+
+
+def misbehave(*_):
+    """For a method, or the getter or the setter of a property."""
+    raise ValueError("misbehaves")
+
+
+def leave(*_):
+    raise SystemExit(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class BadFrozen(Exception):
+    """Its attributes cannot be set, and so it does not unpickle."""
+
+    number: int = 1
+
+
+class BadMeta(type):
+    def __getattribute__(cls, name):
+        return leave() if name in ("__module__", "__name__", "__qualname__") else super().__getattribute__(name)
+
+
+class BadlyNamed(Exception, metaclass=BadMeta):
+    pass
+
+
+class BadText(str):
+    __add__ = __format__ = __eq__ = misbehave
+    __hash__ = str.__hash__
+
+
+class BadLoop(Exception):
+    def __init__(self):
+        super().__init__()
+        self.__cause__ = self
+        self.__context__ = BadLoop.__new__(BadLoop)
+        self.__context__.__cause__ = self
+
+
+def bad(name, base=Exception, **namespace):
+    """A class of exceptions that can be imported."""
+    made = type(f"Bad{name}", (base,), {"__module__": __name__, **namespace})
+    globals()[f"Bad{name}"] = made
+    return made
+
+
+# Of each name: the class, and whether it arrives itself.
+BAD_ERRORS = {
+    "frozen": (BadFrozen, False),
+    "__setattr__ raises": (bad("Fixed", __setattr__=misbehave), True),
+    "__getattribute__ leaves": (bad("Hidden", __getattribute__=leave), False),
+    "__reduce_ex__ raises": (bad("Pickle", __reduce_ex__=misbehave), False),
+    "__reduce__ leaves": (bad("Leaves", __reduce__=leave), False),
+    "__reduce__ gives nonsense": (bad("Nonsense", __reduce__=lambda self: 7), False),
+    "__reduce__ gives a number": (bad("Number", __reduce__=lambda self: (int, (7,))), False),
+    "__reduce__ gives what leaves": (bad("Unpickle", __reduce__=lambda self: (leave, ())), False),
+    "__setstate__ raises": (bad("State", __reduce__=lambda self: (type(self), (), 1), __setstate__=misbehave), False),
+    "__str__ raises": (bad("Str", __str__=misbehave), True),
+    "__str__ and __repr__ leave": (bad("Words", __str__=leave, __repr__=leave), True),
+    "__str__ gives no string": (bad("Number7", __str__=lambda self: 7), True),
+    "__str__ gives a string that misbehaves": (bad("Odd", __str__=lambda self: BadText("odd")), True),
+    "nothing works": (bad("All", __str__=leave, __repr__=leave, __reduce_ex__=leave, __bool__=leave), False),
+    "__traceback__ raises": (bad("Traceback", __traceback__=property(misbehave, leave)), True),
+    "__traceback__ is a number": (bad("Traceback7", __traceback__=7), True),
+    "__traceback__ cannot be set": (bad("TracebackFixed", __traceback__=property(lambda self: None)), True),
+    "with_traceback raises": (bad("With", with_traceback=misbehave), True),
+    "__cause__ raises": (bad("Cause", __cause__=property(misbehave, misbehave)), True),
+    "__cause__ is a number": (bad("Cause7", __cause__=7), True),
+    "__cause__ cannot be set": (bad("CauseFixed", __cause__=property(lambda self: None, leave)), True),
+    "__context__ leaves": (bad("Context", __context__=property(leave, leave)), True),
+    "__suppress_context__ leaves": (bad("Suppress", __suppress_context__=property(leave, leave)), True),
+    "__cause__ and __context__ go round": (BadLoop, True),
+    "__class__ lies": (bad("Class7", __class__=property(lambda self: int)), True),
+    "__class__ raises": (bad("Class", __class__=property(misbehave)), True),
+    "__notes__ is a number": (bad("Notes7", __notes__=7), True),
+    "__notes__ leaves": (bad("Notes", __notes__=property(leave)), True),
+    "__bool__ leaves": (bad("Bool", __bool__=leave), True),
+    "__eq__ leaves": (bad("Equal", __eq__=leave, __hash__=None), True),
+    "__module__ is a number": (bad("Module", __module__=7), True),
+    "the class has no name": (BadlyNamed, False),
+    "exceptions raises": (bad("Group", ExceptionGroup, exceptions=property(misbehave)), True),
+    "text raises": (bad("Syntax", SyntaxError, text=property(misbehave)), True),
+    "no Exception, __reduce__ raises": (bad("Base", BaseException, __reduce__=misbehave), False),
+    "KeyboardInterrupt, __reduce__ raises": (bad("Interrupt", KeyboardInterrupt, __reduce__=misbehave), False),
+    "SystemExit, __str__ raises": (bad("Exit", SystemExit, __str__=misbehave), True),
+    "GeneratorExit, __cause__ raises": (bad("Generator", GeneratorExit, __cause__=property(misbehave)), True),
+}
+
+
+def throw_bad(name):
+    kind = BAD_ERRORS[name][0]
+    raise kind("several", [ValueError()]) if issubclass(kind, ExceptionGroup) else kind()
+
+
+def throw_bad_at(name, i, at):
+    if i == at:
+        throw_bad(name)
+    return i
 
 
 # ---- tasks ----

@@ -20,7 +20,7 @@ import tasks_memory as tasks
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ringpool import ProcessPoolExecutor
+from ringpool import ProcessPoolExecutor, RemoteError
 from ringpool._core import (
     decode_compact,
     decode_error,
@@ -701,29 +701,41 @@ def test_a_text_that_is_given_stands_in_for_the_traceback():
     assert str(round_trip(MemoryError("full"), "told so").__cause__) == '\n"""\ntold so"""'
 
 
-def test_an_exception_that_cannot_be_pickled_gives_the_reason_and_is_told_in_the_cause():
+def test_for_an_exception_that_cannot_be_pickled_stands_one_that_says_what_it_was_and_why():
     again = round_trip(tasks.Unpicklable("the original"))
-    assert type(again) is TypeError and "cannot pickle 'generator' object" in str(again)
+    assert type(again) is RemoteError
+    assert (again.type_name, again.text) == ("tasks_memory.Unpicklable", "the original")
+    assert again.reason.startswith("it cannot be pickled: TypeError: cannot pickle 'generator' object")
+    assert str(again) == f"tasks_memory.Unpicklable: the original (this RemoteError stands for it: {again.reason})"
     text = str(again.__cause__)
     assert "the original" in text and "could not be pickled" in text and "generator" in text
 
 
-def test_an_exception_that_cannot_be_made_again_gives_the_error_of_the_attempt():
+def test_for_an_exception_that_cannot_be_made_again_stands_one_that_says_what_it_was_and_why():
     again = round_trip(tasks.Forgetful("probe", 7))
-    assert type(again) is TypeError and "code" in str(again)
+    assert type(again) is RemoteError
+    assert (again.type_name, again.text) == ("tasks_memory.Forgetful", "probe failed with 7")
+    assert again.reason.startswith("it cannot be unpickled: TypeError: ") and "code" in again.reason
     assert "probe failed with 7" in str(again.__cause__)
 
 
-def test_an_exception_that_can_be_neither_shown_nor_pickled_gives_the_name_of_its_type():
+def test_of_an_exception_that_can_be_neither_shown_nor_pickled_the_name_of_its_type_is_told():
     again = round_trip(tasks.Nameless())
-    assert type(again) is RuntimeError
-    assert str(again) == "the task raised <Nameless>, which cannot be pickled"
+    assert type(again) is RemoteError and again.type_name == "tasks_memory.Nameless"
+    assert again.text == "<str() of tasks_memory.Nameless failed>" and again.reason.startswith("it cannot be pickled")
     assert "Nameless" in str(again.__cause__)
 
 
-def test_what_comes_back_as_no_exception_gives_a_runtime_error():
+def test_for_what_comes_back_as_no_exception_stands_one_that_says_so():
     again = round_trip(tasks.Impostor("x"))
-    assert type(again) is RuntimeError and "Impostor('x')" in str(again)
+    assert type(again) is RemoteError and again.text == "x"
+    assert again.reason == "it unpickles as str, which is no exception"
+
+
+def test_what_stands_for_an_exception_can_be_sent_on():
+    error = round_trip(tasks.Impostor("x"))
+    again = round_trip(error)
+    assert type(again) is RemoteError and again.__dict__ == error.__dict__ and str(again) == str(error)
 
 
 # ---- through a live pool ----
@@ -795,10 +807,10 @@ def test_many_values_at_once_come_back_in_their_own_futures(pool):
     [
         (ValueError, ("no", 1), ValueError),
         (tasks.Particular, ("probe", 7), tasks.Particular),
-        (tasks.Unpicklable, ("x",), TypeError),
-        (tasks.Forgetful, ("probe", 7), TypeError),
-        (tasks.Nameless, (), RuntimeError),
-        (tasks.Impostor, ("x",), RuntimeError),
+        (tasks.Unpicklable, ("x",), RemoteError),
+        (tasks.Forgetful, ("probe", 7), RemoteError),
+        (tasks.Nameless, (), RemoteError),
+        (tasks.Impostor, ("x",), RemoteError),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

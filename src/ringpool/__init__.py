@@ -25,17 +25,18 @@ except ImportError as error:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ringpool._core import Shared
-    from ringpool.errors import TaskTimeout, WorkerDied
+    from ringpool.errors import RemoteError, TaskTimeout, WorkerDied
     from ringpool.executor import ProcessPoolExecutor
     from ringpool.future import Future
 
 __version__ = "0.1.0"
-__all__ = ["Future", "ProcessPoolExecutor", "Shared", "TaskTimeout", "WorkerDied", "__version__"]
+__all__ = ["Future", "ProcessPoolExecutor", "RemoteError", "Shared", "TaskTimeout", "WorkerDied", "__version__"]
 
 # Imported when first asked for: a worker that starts afresh imports this package too, and needs none of them.
 _HOMES = {
     "Future": "future",
     "ProcessPoolExecutor": "executor",
+    "RemoteError": "errors",
     "Shared": "_core",
     "TaskTimeout": "errors",
     "WorkerDied": "errors",

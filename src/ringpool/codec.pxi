@@ -63,7 +63,7 @@ cdef enum:
 # Results:
     KIND_VALUE = 1         # compact
     KIND_VALUE_PICKLE = 2
-    KIND_ERROR = 3         # pickle of (pickle of the exception or None, traceback text, repr)
+    KIND_ERROR = 3         # what encode_error() makes of an exception
     KIND_START_ERROR = 4   # the same, of an initializer
     KIND_PART = 5          # results of a chunk: a tray, see batch.pxi
     KIND_LAST = 6          # the same, and the worker is done with the chunk
@@ -1113,30 +1113,28 @@ def decode_pickled(bytes data):
     return loads_at(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
 
 
-def encode_error(exc, text=None):
-    """An exception as the payload of a result: itself if it pickles, and what can be said of it if it does not."""
-    import traceback
+# What follows handles exceptions of tasks, any method of which may raise anything. So what can be had of them without their
+# methods is had by C; all else may fail.
 
+def encode_error(exc, text=None):
+    """An exception as the payload of a result: itself, if it pickles, and what can be said of it."""
+    reason = ""
     if text is None:
-        text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        text = traceback_of(exc)
     try:
         pickled = dumps(exc)
     except BaseException as error:
-        detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        text = f"{text}\nThe exception could not be pickled:\n\n{detail}"
-        try:
-            pickled = dumps(error)
-        except BaseException:
-            pickled = None
-    return pickle.dumps((pickled, text, safe_repr(exc)), 5)
+        pickled = None
+        reason = f"it cannot be pickled: {words_of(error)}"
+        text = f"{text}\nThe exception could not be pickled:\n\n{traceback_of(error)}"
+    return pickle.dumps((pickled, text, type_name(exc), text_of(exc), reason), 5)
 
 
 def decode_error(data):
-    """The exception of a result, with the remote traceback as its __cause__."""
-    from ringpool.errors import _RemoteTraceback
+    """The exception of a result, or a RemoteError that stands for it, with the remote traceback as its __cause__."""
+    from ringpool.errors import RemoteError, _RemoteTraceback
 
-    pickled, text, shown = pickle.loads(data)
-    cause = _RemoteTraceback(f'\n"""\n{text}"""')  # as the stdlib frames it
+    pickled, text, name, words, reason = pickle.loads(data)
     exc = None
     if pickled is not None:
         try:
@@ -1144,11 +1142,66 @@ def decode_error(data):
         except KeyboardInterrupt:  # the user's, most likely: the future stays as it is
             raise
         except BaseException as error:
-            exc = error
-    if not isinstance(exc, BaseException):
-        exc = RuntimeError(f"the task raised {shown}, which cannot be pickled")
-    exc.__cause__ = cause
+            reason = f"it cannot be unpickled: {words_of(error)}"
+        else:
+            if not PyExceptionInstance_Check(exc):
+                reason = f"it unpickles as {type_name(exc)}, which is no exception"
+    if not PyExceptionInstance_Check(exc):
+        exc = RemoteError(name, words, reason)
+    cause = _RemoteTraceback(f'\n"""\n{text}"""')  # as the stdlib frames it
+    Py_INCREF(cause)
+    PyException_SetCause(exc, cause)  # which takes the reference over
     return exc
+
+
+cdef str traceback_of(exc):
+    """What Python prints of an exception, or what can be had of that."""
+    import traceback
+
+    cdef PyObject *at = PyException_GetTraceback(exc)
+    frames = None
+    if at != NULL:
+        frames = <object>at
+        Py_DECREF(frames)
+    try:
+        return plain("".join(traceback.format_exception(type(exc), exc, frames)))
+    except BaseException as error:
+        reason = words_of(error)
+    try:
+        shown = plain("".join(traceback.format_tb(frames)))
+    except BaseException:
+        shown = ""
+    return f"Traceback (most recent call last):\n{shown}{words_of(exc)}\n\nThe exception cannot be formatted: {reason}\n"
+
+
+cdef str words_of(exc):
+    """The last line of its traceback."""
+    name, text = type_name(exc), text_of(exc)
+    return f"{name}: {text}" if text else name
+
+
+def text_of(exc):
+    """str(exc), or that there is none."""
+    try:
+        return plain(str(exc))
+    except BaseException:
+        return f"<str() of {type_name(exc)} failed>"
+
+
+cdef str type_name(o):
+    """The full name of its type, past what the type and its metaclass make of it."""
+    kind = type(o)
+    try:
+        module = plain(type.__getattribute__(kind, "__module__"))
+        name = plain(type.__getattribute__(kind, "__qualname__"))
+        return name if module == "builtins" else f"{module}.{name}"
+    except BaseException:
+        return (<PyTypeObject *>kind).tp_name.decode("utf-8", "replace")
+
+
+cdef str plain(text):
+    """A string of the class str itself, of whatever subclass `text` is."""
+    return "".join((text, ""))
 
 
 def safe_repr(o):

@@ -74,6 +74,27 @@ class WorkerDied(BrokenProcessPool):
         return type(self), facts
 
 
+class RemoteError(RuntimeError):
+    """Stands for an exception of a task, or of an initializer, that could not be sent itself: it cannot be pickled or
+    unpickled. Its ``__cause__`` has the remote traceback.
+
+    Attributes:
+        type_name: The full name of the exception's type, ``package.module.Name``; of a built-in one ``Name``.
+        text: What `str` makes of the exception.
+        reason: Why it could not be sent.
+    """
+
+    def __init__(self, type_name: str, text: str, reason: str) -> None:
+        self.type_name = type_name
+        self.text = text
+        self.reason = reason
+        shown = f"{type_name}: {text}" if text else type_name
+        super().__init__(f"{shown} (this RemoteError stands for it: {reason})")
+
+    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str, str]]:
+        return type(self), (self.type_name, self.text, self.reason)
+
+
 class TaskTimeout(TimeoutError):
     """A task has taken longer than its time limit. Raised in the task at that moment, and later by its future.
 

@@ -598,6 +598,10 @@ def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
 
 
 def _comes_of_ctrl_c(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # an exception may be a context of its own
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
         error = error.__context__
-    return error is not None
+    return False

@@ -552,10 +552,7 @@ class Supervisor:
         """The pool is broken: all that is pending fails, and nothing is taken any more."""
         from ringpool.errors import BrokenProcessPool
 
-        try:
-            text = str(cause)
-        except BaseException:  # of the user's exception
-            text = type(cause).__name__
+        text = _core.text_of(cause)  # the cause is the user's exception
 
         def broken(words: str) -> BrokenProcessPool:
             error = BrokenProcessPool(f"{words} {why}: {text}")

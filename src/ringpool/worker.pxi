@@ -289,7 +289,7 @@ cdef class Worker:
         data = encode_error(exc)
         RP_STEP(b"worker: failed")
         # The frames of the task hold its arguments.
-        exc.__traceback__ = None
+        PyException_SetTraceback(exc, None)
         exc = None
         self.send_bytes(task.task_id, KIND_ERROR, data)
 
@@ -386,7 +386,7 @@ cdef class Worker:
                     if fn is None and not self.ending:
                         failure = data  # of every item
                     # The frames of the task hold its arguments.
-                    error.__traceback__ = None
+                    PyException_SetTraceback(error, None)
                 if timed:
                     rp_pool_stop_clock(&self.pool)
                 value = None

@@ -165,7 +165,8 @@ def main(orders: Orders) -> None:
         except BaseException as error:
             import logging
 
-            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            with contextlib.suppress(BaseException):  # of the exception's own methods
+                logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             core.report_start_error(error)
             sys.exit(1)
     signal.signal(signal.SIGINT, core.interrupt)
