@@ -10,20 +10,28 @@
 # A Chunk is split wherever its items part: where results have arrived, where its worker died, where the parent took items
 # away. So a Chunk is done as a whole, as any future is, and the list of them says in what order the results are read.
 #
+# A large item lies *apart*: it is a Parcel in blocks of its own, which the worker reads as it reads the arguments of a task.
+# The item's record only names them. They belong to the item, whichever chunk it is in, until it is done. An item that finds
+# no room in the arena waits as bytes of the parent's, and gets its block when its chunk is the first in the queue.
+#
 # payload of a chunk := u32 items, u32 n, n bytes: the pickle of the function (n is 0 if the slot names it), then records
 # tray              := struct rp_tray, then records
-# record            := u64 (bytes << 8 | kind), the bytes
+# record            := u64 (bytes << 8 | kind), the bytes; with ITEM_APART: u64 offset, u64 bytes of the block
 
 cdef enum:                # kinds of an item's record, beside those of the codec
     ITEM_UNSENT = 0       # it could not be encoded: no bytes. Else KIND_ARGS or KIND_ARGS_PICKLE
     KIND_UNSENT = 7       # the result of ITEM_UNSENT
+    ITEM_APART = 8        # flag: it lies apart
 
 cdef enum:
     PAGE_BYTES = 65536    # of encoded items that are kept together; a chunk lies within one
     AHEAD = 3             # chunks a worker that are under way
     AUTO = -1             # a buffersize
+    LEAST_APART = LARGE_BUFFER  # bytes of an item that lies apart. For a smaller one, a page costs less than a block
+    FEED_BYTES = 1048576  # of items apart, between two looks for results. It takes 100 us or more to copy so many
     GROWTH = 16           # a chunk has at most so many times the items of the one before
 
+cdef bytes _no_block = bytes(16)
 cdef uint64_t BREATH_NS = 5000000  # 5 ms: as often as the interpreter itself has threads take turns
 cdef double LOADS = 8  # a chunk is to take so many times what its function takes to load
 cdef double CHUNK_NS = 2e6  # what a chunk is meant to take. Each costs the parent some 30 us if it sleeps meanwhile
@@ -41,6 +49,8 @@ cdef class Chunk(FutureBase):
     cdef uint32_t n      # items
     cdef bytes page      # holds their records
     cdef Py_ssize_t at   # where
+    cdef Parcel waiting  # the only item, while it has no room in the arena; else None
+    cdef bint holds      # items that lie apart, in the arena
 
     cdef Chunk split(self, uint32_t k, Chunk rest):
         """The items from the k-th on become those of `rest`, a new one, which follows this one."""
@@ -74,6 +84,7 @@ cdef class Chunk(FutureBase):
         """Makes `value` what is sent: all its items are, and its task begins with them. One that has been cancelled goes
         as one that could not be encoded."""
         cdef bytes function = self.batch.function
+        cdef Parcel parcel
         cdef const char *p = PyBytes_AS_STRING(self.page) + self.at
         cdef Py_ssize_t used = 0, n_function = len(function)
         cdef uint64_t head, skipped = ITEM_UNSENT
@@ -88,13 +99,23 @@ cdef class Chunk(FutureBase):
         memcpy(q + 4, &n, 4)
         memcpy(q + 8, PyBytes_AS_STRING(function), n_function)
         q += 8 + n_function
-        if not self.batch.gaps:
+        self.waiting = None
+        self.holds = False
+        if not self.batch.gaps and not self.batch.apart:
             memcpy(q, p, used)
         else:
             for i in range(self.n):
                 memcpy(&head, p, 8)
-                if self.batch.wanted(self.index + i):
+                if not self.batch.gaps or self.batch.wanted(self.index + i):
                     memcpy(q, p, 8 + (head >> 8))
+                    if head & ITEM_APART:
+                        parcel = <Parcel>self.batch.apart[self.index + i]
+                        memcpy(q + 8, &parcel.block, 8)
+                        memcpy(q + 16, &parcel.block_bytes, 8)
+                        if parcel.block:
+                            self.holds = True
+                        else:
+                            self.waiting = parcel
                     q += 8 + (head >> 8)
                 else:
                     memcpy(q, &skipped, 8)
@@ -103,6 +124,33 @@ cdef class Chunk(FutureBase):
             value = value[:q - PyBytes_AS_STRING(value)]
         self.value = value
         self.base = 0
+
+    cdef void let_go(self, uint32_t w) noexcept:
+        """Worker w, which had it, is dead, and holds nothing of its items."""
+        cdef uint64_t i
+        if not self.batch.apart:
+            return
+        try:
+            for i in range(self.index, self.index + self.n):
+                parcel = self.batch.apart.get(i)
+                if parcel is not None:
+                    self.batch.client.let_parcel_go(<Parcel>parcel, w)
+        except MemoryError:  # for a number: then they are freed when a successor dies
+            pass
+
+    cdef bint bring_in(self, rp_pool *pool) noexcept:
+        """Finds room for the item that waits, if there is any now. Creates no object."""
+        cdef Parcel parcel = self.waiting
+        cdef char *record = PyBytes_AS_STRING(self.value) + 8 + PyBytes_GET_SIZE(self.batch.function)
+        if not parcel.store(pool, True):
+            return False
+        parcel.pickle = None
+        memcpy(record + 8, &parcel.block, 8)
+        memcpy(record + 16, &parcel.block_bytes, 8)
+        self.batch.waiting -= 1
+        self.waiting = None
+        self.holds = True
+        return True
 
 
 @cython.final
@@ -124,6 +172,12 @@ cdef class Batch:
     cdef Options options
     cdef dict unsent       # index -> why the item could not be encoded
     cdef dict shared       # number -> a shared object among the arguments; None if there is none
+
+    cdef dict apart        # index -> the Parcel of an item that lies apart, until it is done; None until there is one
+    cdef uint64_t apart_bytes  # of all of them
+    cdef uint64_t ahead_bytes  # of those that are in the arena, and have not been sent
+    cdef uint64_t fresh_bytes  # of those that have been added since results were last looked for
+    cdef uint64_t waiting  # how many of them have no room in the arena yet
 
     # What has been encoded and not been sent.
     cdef object pages      # of (bytes, items)
@@ -202,7 +256,8 @@ cdef class Batch:
         if self.client.refusal is not None:
             self.client.check()
         self.add(args)
-        if self.encoded % 512 == 0:
+        if self.encoded % 512 == 0 or self.fresh_bytes >= FEED_BYTES:
+            self.fresh_bytes = 0
             self.breathe()
             self.client.drain()
             self.client.feed(self)
@@ -222,7 +277,6 @@ cdef class Batch:
 
     cdef add(self, tuple args):
         """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
-        cdef Parcel parcel
         cdef Sharing sharing
         cdef uint64_t head
         cdef Py_ssize_t n
@@ -231,23 +285,16 @@ cdef class Batch:
             self.turn_page()
         sharing.client = <PyObject *>self.client
         sharing.shared = NULL
-        n = put(self.scratch + self.used + 8, PAGE_BYTES - self.used - 8, args, &sharing)
+        n = put(self.scratch + self.used + 8, min(<Py_ssize_t>LEAST_APART, PAGE_BYTES - self.used - 8), args, &sharing)
         if sharing.shared != NULL:
             self.keep(<object>sharing.shared)
         if n < 0:
-            parcel = Parcel()
-            parcel.client = self.client
             try:
-                data = joined(encode(args, &kind, parcel))
-                for shared in parcel.shared or ():
-                    self.keep(shared)
-                if <uint64_t>(len(data) + len(self.function)) + 4096 > self.client.pool.arena.quota:
-                    raise MemoryError(
-                        f"the arguments take {len(data)} bytes, more than the {self.client.pool.arena.quota} bytes of "
-                        "shared memory that this pool has for arguments (see shared_memory_limit)")
+                data = self.encode(args, &kind)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
+                self.release(self.encoded)
                 if self.unsent is None:
                     self.unsent = {}
                 self.unsent[self.encoded] = error
@@ -257,17 +304,125 @@ cdef class Batch:
             n = len(data)
             if self.used + 8 + n > PAGE_BYTES:
                 self.turn_page()
-            head = <uint64_t>n << 8 | kind
-            if 8 + n > PAGE_BYTES:
-                self.pages.append((head.to_bytes(8, sys.byteorder) + data, 1))
-                self.count_in()
-                return
             memcpy(self.scratch + self.used + 8, PyBytes_AS_STRING(data), n)
         head = <uint64_t>n << 8 | <uint64_t>kind
         memcpy(self.scratch + self.used, &head, 8)
         self.used += 8 + n
         self.filled += 1
         self.count_in()
+
+    cdef bytes encode(self, tuple args, int *kind):
+        """Encodes an item that the page has no room for. What its record holds: of one that lies apart, Chunk.encode() fills
+        that in."""
+        cdef Client client = self.client
+        cdef Parcel parcel = Parcel()
+        cdef Sharing sharing
+        cdef Py_ssize_t n
+        cdef bint compact
+        data = None
+        parcel.client = client
+        sharing.client = <PyObject *>client
+        sharing.shared = NULL
+        n = compact_size(args, &sharing)
+        compact = n >= LEAST_APART
+        if compact:
+            parcel.bytes = n
+            if sharing.shared != NULL:
+                self.keep(<object>sharing.shared)
+        else:
+            data = encode(args, kind, parcel)
+            self.keep_all(parcel)
+            if type(data) is bytes:
+                if len(data) < LEAST_APART:
+                    return data
+                parcel.pickle = data
+                parcel.bytes = len(data)
+        if parcel.bytes + len(self.function) + 4096 > client.pool.arena.quota:
+            raise MemoryError(
+                f"the arguments take {parcel.bytes} bytes, more than the {client.pool.arena.quota} bytes of "
+                "shared memory that this pool has for arguments (see shared_memory_limit)")
+        if self.apart is None:
+            self.apart = {}
+        self.apart[self.encoded] = parcel
+        self.apart_bytes += parcel.bytes
+        self.waiting += 1
+        while self.has_room(parcel):
+            client.check()  # user code may have run
+            if self.store(parcel, args if compact else None):
+                break
+            if not client.sweep_if_released():
+                break
+        if parcel.block == 0:
+            if compact:
+                parcel.pickle = joined(encode(args, kind, parcel))
+                self.keep_all(parcel)
+                self.apart_bytes += PyBytes_GET_SIZE(parcel.pickle) - parcel.bytes
+                parcel.bytes = PyBytes_GET_SIZE(parcel.pickle)
+            elif parcel.count:
+                parcel.pickle = parcel.join()
+        self.fresh_bytes += parcel.bytes
+        parcel.client = None
+        parcel.clear()
+        kind[0] |= ITEM_APART
+        return _no_block
+
+    cdef bint has_room(self, Parcel parcel) noexcept:
+        """May this item, the last, be in the arena before it is sent? Not before another that waits for room, which it might
+        take from it. And tasks, and shared objects, that come meanwhile are to find half of the memory."""
+        return self.waiting == 1 and self.ahead_bytes + parcel.bytes <= self.client.pool.arena.quota // 2
+
+    cdef bint store(self, Parcel parcel, tuple args) noexcept:
+        """Puts an item into the arena, if there is room now.
+
+        Args:
+            args: If it is to be the compact form of these; else None.
+        """
+        cdef rp_pool *pool = &self.client.pool
+        cdef Sharing sharing
+        cdef Py_ssize_t n = parcel.bytes
+        if args is None:
+            # The function may write to what is spread. One that is run anew is to find what was sent.
+            if not parcel.store(pool, self.options is not None and self.options.retries > 0):
+                return False
+        else:
+            sharing.client = <PyObject *>self.client
+            sharing.shared = NULL
+            if rp_arena_alloc(&pool.arena, n, &parcel.block):
+                return False
+            if put(rp_pool_writable(pool, parcel.block, n), n, args, &sharing) != n:  # user code has changed it
+                self.client.free_block(parcel.block)
+                parcel.block = 0
+                return False
+            parcel.block_bytes = n
+        parcel.pickle = None
+        self.waiting -= 1
+        self.ahead_bytes += parcel.bytes
+        return True
+
+    cdef void release(self, uint64_t index) noexcept:
+        """This item is done, or is not wanted: if it lies apart, its blocks are free. Runs no user code."""
+        cdef Parcel parcel = None
+        if not self.apart:
+            return
+        try:
+            parcel = <Parcel>self.apart.pop(index, None)
+        except MemoryError:  # for the number: then the pool keeps them to its end
+            pass
+        if parcel is None:
+            return
+        self.apart_bytes -= parcel.bytes
+        if parcel.block == 0:
+            self.waiting -= 1
+            return
+        if index >= self.fed:
+            self.ahead_bytes -= parcel.bytes
+        self.client.take_back(parcel)
+
+    cdef keep_all(self, Parcel parcel):
+        """keep() for what is in a parcel."""
+        for shared in parcel.shared or ():
+            self.keep(shared)
+        parcel.shared = None
 
     cdef keep(self, Shared shared):
         """Keeps what is among the arguments of an item until all are done."""
@@ -296,6 +451,11 @@ cdef class Batch:
 
     # ---- chunks ----
 
+    cdef bint is_full(self) noexcept:
+        """Do the items that lie apart take an eighth of the memory for arguments? But each worker is to have one ahead."""
+        return (self.apart_bytes > self.client.pool.arena.quota // 8 and self.under_way
+                and <uint64_t>len(self.apart) >= 2 * <uint64_t>self.client.n_workers)
+
     cdef uint64_t size(self):
         """How many items the next chunk should have."""
         cdef uint64_t n
@@ -314,7 +474,8 @@ cdef class Batch:
     cdef Chunk next_chunk(self):
         """Makes the next chunk. The caller holds the garbage collector."""
         cdef Chunk chunk
-        cdef uint64_t head, n = self.size()
+        cdef Parcel parcel
+        cdef uint64_t head, n = self.size(), ahead = 0
         cdef uint32_t k = 0
         cdef Py_ssize_t at
         cdef const char *p
@@ -339,10 +500,21 @@ cdef class Batch:
         at = self.at
         while k < n and k < self.left:
             memcpy(&head, p + at, 8)
+            if head & ITEM_APART:
+                parcel = <Parcel>self.apart.get(self.fed + k)
+                if parcel is None:  # it has been cancelled
+                    pass
+                elif parcel.block:
+                    ahead += parcel.bytes
+                elif k:
+                    break  # it goes alone: no other item has to wait for room
+                else:
+                    n = 1
             at += 8 + (head >> 8)
             k += 1
         chunk.n = k
         chunk.encode()
+        self.ahead_bytes -= ahead
         self.at = at
         self.left -= k
         self.fed += k
@@ -368,11 +540,17 @@ cdef class Batch:
 
     cdef void end_of(self, Chunk chunk) noexcept:
         """It is done."""
+        cdef uint64_t i
         self.under_way -= 1
         self.finished += chunk.n
         self.client.chunks -= 1
         if self.client.chunks == 0:
             self.client.update_collect()
+        if self.apart:
+            for i in range(chunk.index, chunk.index + chunk.n):
+                self.release(i)
+            if chunk.state != FINISHED:
+                self.client.serve_queue_soon()
         if self.futures is not None:
             self.unlink(chunk)
             self.hand_out(chunk)
@@ -528,6 +706,10 @@ cdef class Batch:
             self.client.unfed -= 1
             if self.client.batches is not None and self in self.client.batches:  # None: both are garbage
                 self.client.batches.remove(self)
+        if self.apart:
+            for i in range(self.fed, self.encoded + 1):  # with one that is being added
+                self.release(i)
+            self.client.serve_queue_soon()
         self.pages.clear()
         self.page = None
         self.left = self.filled = 0
@@ -661,6 +843,8 @@ cdef class Results:
                 end += self.buffersize
         batch.reading = True
         while self.items is not None and batch.encoded < end:
+            if self.buffersize == AUTO and batch.is_full():
+                break
             try:
                 args = next(self.items)
             except StopIteration:

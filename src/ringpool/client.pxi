@@ -309,6 +309,7 @@ cdef class Client:
     cdef uint64_t chunks          # of all batches, that are not done
     cdef list kept                # lists of the futures of items that are done, until they may be dropped
     cdef bint starved             # the arena is full; blocks come back as results do
+    cdef bint holding             # there may be chunks in the queue whose items lie in the arena
     cdef object news              # done futures whose watchers have not been told
     cdef Payload_p payloads       # those that lie in arenas: borrowed
     cdef Block_p blocks_here      # of workers' arenas: borrowed
@@ -1035,11 +1036,16 @@ cdef class Client:
         cdef rp_slot *slot = rp_board_try_reserve(&self.pool.board)
         cdef object data = future.value
         cdef uint64_t n = PyBytes_GET_SIZE(data)
+        cdef bint waits = type(future) is Chunk and (<Chunk>future).waiting is not None
         if slot == NULL:
             self.set_starved(False)  # memory is not what is wanting
             rp_pool_set_backlog(&self.pool, True)
             return False
         slot.offset = 0
+        if waits and not (<Chunk>future).bring_in(&self.pool):
+            self.set_starved(True)
+            rp_pool_set_backlog(&self.pool, False)
+            return False
         if n > RP_SLOT_INLINE:
             if rp_arena_alloc(&self.pool.arena, n, &future.block):
                 self.set_starved(True)
@@ -1068,8 +1074,10 @@ cdef class Client:
                 break
             future = <FutureBase>self.queue[0]
             # A future that was cancelled in the queue left it in spirit. (Of two threads here, the GIL lets one pass at
-            # a time: nothing between this look and popleft gives it up.)
-            if future.state == PENDING and not self.place(future):
+            # a time: nothing between this look and popleft gives it up.) So did a chunk that has gone before its turn.
+            if future.state == PENDING and future.pos == POS_QUEUED and not self.place(future):
+                if self.starved and self.holding:
+                    self.let_pass()
                 if not self.starved or self.outstanding:
                     return
                 # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
@@ -1079,9 +1087,11 @@ cdef class Client:
                 if not self.open or not self.queue or self.queue[0] is not future:
                     continue  # what was swept has run user code
                 if future.state == PENDING and not self.place(future):
-                    if not self.starved or self.outstanding or soon:
+                    if not self.starved or self.outstanding or soon or self.holds_unsent():
                         return  # the collector will be rung
                     n = len(future.value)
+                    if type(future) is Chunk and (<Chunk>future).waiting is not None:
+                        n = (<Chunk>future).waiting.bytes
                     self.queue.popleft()
                     # To make the exception may run user code, which may settle the future: fail() looks again.
                     self.fail(future, MemoryError(
@@ -1092,6 +1102,34 @@ cdef class Client:
         if self.open:
             self.set_starved(False)
             rp_pool_set_backlog(&self.pool, False)
+
+    cdef void let_pass(self) noexcept:
+        """The first in the queue waits for memory. Chunks behind it whose items lie in the arena need none, but give some
+        back when they are done: they go before it, or it might wait for what waits for it."""
+        cdef int collects = hold_gc()  # nobody else changes the queue meanwhile
+        self.holding = False
+        try:
+            for future in self.queue:
+                if (type(future) is Chunk and (<Chunk>future).holds and (<Chunk>future).state == PENDING
+                        and (<Chunk>future).pos == POS_QUEUED and not self.place(<Chunk>future)):
+                    self.holding = True
+                    break
+        except MemoryError:
+            self.holding = True
+        let_gc(collects)
+
+    cdef bint holds_unsent(self) noexcept:
+        """Do items lie in the arena that have not been sent, for which more are awaited?"""
+        cdef Batch batch
+        for batch in self.batches:
+            if batch.ahead_bytes:
+                return True
+        return False
+
+    cdef void serve_queue_soon(self) noexcept:
+        """There may be room in the arena, of which no worker will tell."""
+        if self.starved and self.open and not self.retired:
+            rp_pool_kick_service(&self.pool)
 
     cdef FunctionEntry look_up(self, object fn):
         """The entry of a function seen for the first time or pickled by value; None if it must go with each task."""
@@ -1229,6 +1267,8 @@ cdef class Client:
         else:
             self.queue.append(chunk)
         self.started(chunk)
+        if chunk.holds:
+            self.holding = True
         chunk.pos = POS_QUEUED
         chunk.client = self
         self.enter(chunk)
@@ -1314,11 +1354,14 @@ cdef class Client:
             if item.task_id >= batch.fed:
                 batch.gaps = True
                 self.settle_item(item, FORM_NONE, None)
+                batch.release(item.task_id)
+                self.serve_queue_soon()
             elif chunk is None or self.item_begun(item):
                 return False
             elif chunk.pos == POS_QUEUED or rp_board_try_cancel(&self.pool.board, chunk.pos):
                 batch.gaps = True
                 self.settle_item(item, FORM_NONE, None)
+                batch.release(item.task_id)
                 try:
                     if chunk.pos == POS_QUEUED:
                         chunk.encode()
@@ -1339,6 +1382,7 @@ cdef class Client:
                 if rest.index == item.task_id:
                     batch.gaps = True
                     self.settle_item(item, FORM_NONE, None)
+                    batch.release(item.task_id)
                 self.dispatch(rest)
                 self.pump()
             return item.state != PENDING
@@ -1534,6 +1578,8 @@ cdef class Client:
         """Puts a task whose worker has died at the front of the queue."""
         if type(future) is Chunk:
             (<Chunk>future).encode()
+            if (<Chunk>future).holds:
+                self.holding = True
         if future.block:
             self.free_block(future.block)
             future.block = 0
@@ -2447,6 +2493,8 @@ cdef class Client:
         if future is not None and future not in lost:
             if type(future.value) is Parcel:
                 self.let_parcel_go(<Parcel>future.value, w)
+            elif type(future) is Chunk:
+                (<Chunk>future).let_go(w)
             future.lost = True
             lost.append(future)
 

@@ -658,6 +658,7 @@ cdef object encode(object o, int *kind, Parcel parcel=None):
     cdef Py_ssize_t n = compact_size(o, &sharing)
     if n >= 0:
         data = PyBytes_FromStringAndSize(NULL, n)
+        prepare(PyBytes_AS_STRING(data), n)
         if put(<unsigned char *>PyBytes_AS_STRING(data), n, o, &sharing, True) == n:  # to make room may have changed o
             kind[0] = KIND_VALUE
             if sharing.shared != NULL:
@@ -762,6 +763,25 @@ cdef class Parcel:
         self.blocks = self.count
         return 0
 
+    cdef bint store(self, rp_pool *pool, bint joined) noexcept:
+        """Goes into the parent's arena, if there is room now: spread, or in one block. It may have no buffers. Creates no
+        object."""
+        cdef unsigned char *p
+        if self.count and not joined:
+            if self.spread(&pool.arena):
+                return False
+            self.fill(pool)
+            return True
+        if rp_arena_alloc(&pool.arena, self.bytes, &self.block):
+            return False
+        self.block_bytes = self.bytes
+        p = rp_pool_writable(pool, self.block, self.bytes)
+        if self.count:
+            self.write(p)
+        else:
+            memcpy(p, PyBytes_AS_STRING(self.pickle), self.bytes)
+        return True
+
     cdef uint64_t within(self, uint64_t offset) noexcept:
         """Is spread in one block at `offset`, each buffer where a block of its own could be. Gives the bytes that this takes."""
         cdef uint64_t end = offset + self.head_bytes()
@@ -795,6 +815,7 @@ cdef class Parcel:
 
     cdef bytes join(self):
         data = PyBytes_FromStringAndSize(NULL, self.bytes)
+        prepare(PyBytes_AS_STRING(data), self.bytes)
         self.write(<unsigned char *>PyBytes_AS_STRING(data))
         return data
 

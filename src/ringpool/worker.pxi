@@ -67,7 +67,8 @@ cdef class Worker:
     cdef rp_pool pool
     cdef int pid
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
-    cdef uint64_t unanswered  # the task whose result has not been published, or 0
+    cdef uint64_t unanswered  # the task whose result has not been published; or the item that runs and has views; or 0
+    cdef uint32_t items_seen  # that had views. No task has so small a number
     cdef bint ending     # an exception has been raised in the task that runs, or in the one before
     cdef bint forked     # this is a child that a task has forked
     cdef rp_tray *tray   # collects the results of a chunk; NULL until there is one
@@ -298,7 +299,8 @@ cdef class Worker:
         cdef const uint8_t *at
         cdef const uint8_t *end
         cdef const uint8_t *code
-        cdef uint64_t head
+        cdef const uint8_t *apart
+        cdef uint64_t head, apart_bytes
         cdef uint32_t n = 0, item, size
         cdef uint32_t done = 0, look = 1
         cdef uint64_t now, looked
@@ -364,7 +366,11 @@ cdef class Worker:
                             now = rp_os_now_ns()
                             self.load_ns = now - self.tray_ns
                             self.tray_ns = looked = now
-                    value = self.call(fn, <int>(head & 0xff), at, head >> 8)
+                    if head & ITEM_APART:
+                        apart = self.apart(at, head >> 8, &apart_bytes)
+                        value = self.call(fn, <int>(head & 0xff) & ~ITEM_APART, apart, apart_bytes)
+                    else:
+                        value = self.call(fn, <int>(head & 0xff), at, head >> 8)
                     RP_STEP(b"worker: called item")
                     if self.forked:
                         sys.exit()
@@ -390,6 +396,7 @@ cdef class Worker:
                 if timed:
                     rp_pool_stop_clock(&self.pool)
                 value = None
+                self.unanswered = 0
             at += head >> 8
             if put_bytes >= 0:
                 self.count_in(kind, put_bytes)
@@ -516,6 +523,16 @@ cdef class Worker:
             arrive(at, FORETOLD)
         return at
 
+    cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
+        """Where an item lies that its record, of n bytes, only names."""
+        cdef const uint8_t *at = NULL
+        if n >= 16:
+            bytes[0] = look64(record + 8)
+            at = rp_pool_block(&self.pool, 0, look64(record), bytes[0])
+        if at == NULL:
+            raise RuntimeError("an item names memory that is not its parent's")
+        return at
+
     cdef object call(self, object fn, int kind, const uint8_t *p, Py_ssize_t n):
         """Calls fn with arguments that n bytes hold, or what is named there."""
         cdef PyObject *few[FEW]
@@ -570,6 +587,9 @@ cdef class Worker:
         cdef bint can_stay
         if n == 0 or look8(p) != SPREAD:
             return loads_at(p, n)
+        if self.unanswered == 0:  # an item of a chunk
+            self.items_seen += 1
+            self.unanswered = self.items_seen
         # The head, with the pickle, stays as long as any of the buffers does.
         at = rp_pool_block(&self.pool, 0, self.pool.arenas, 0)
         can_stay = _forks == 0 and rp_pool_may_hold(&self.pool, 0, self.pool.arenas + (p - at), n)
