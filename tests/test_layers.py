@@ -23,6 +23,7 @@ PYTHON_LAYERS = [
     "progress",  # tells how far a map has come
     "machine",  # how many processors and how much memory may be used
     "future",  # the class of the futures
+    "session",  # what workers know of an interactive __main__
     "functions",  # which functions travel by name, which by value
     "errors",  # exceptions, and the sentences in them
 ]
@@ -30,7 +31,7 @@ PYTHON_LAYERS = [
 # The compiled core, with the .pxi files that it includes and pool.pxd, which declares the C headers. It
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
-CORE_IMPORTS = {"functions", "errors"}
+CORE_IMPORTS = {"session", "functions", "errors"}
 CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "zygote", "worker", "future"}
 
 # From the top down, again; those in one line know nothing of each other.

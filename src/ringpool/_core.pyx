@@ -46,12 +46,14 @@ import sys
 import types
 import weakref
 from collections import OrderedDict, deque
+from functools import partial
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from pickle import Pickler
 from time import monotonic
 
-from ringpool import functions
+from ringpool import functions, session
+from ringpool.session import Callee
 
 cdef extern from "Python.h":
     enum: PyBUF_READ

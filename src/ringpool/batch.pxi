@@ -171,7 +171,7 @@ cdef class Batch:
     cdef bytes function    # its pickle, if it goes with each chunk; else empty
     cdef Options options
     cdef dict unsent       # index -> why the item could not be encoded
-    cdef dict shared       # number -> a shared object among the arguments; None if there is none
+    cdef dict shared       # id -> a shared object, or what else the arguments refer to; None if there is none
 
     cdef dict apart        # index -> the Parcel of an item that lies apart, until it is done; None until there is one
     cdef uint64_t apart_bytes  # of all of them
@@ -424,11 +424,11 @@ cdef class Batch:
             self.keep(shared)
         parcel.shared = None
 
-    cdef keep(self, Shared shared):
+    cdef keep(self, object shared):
         """Keeps what is among the arguments of an item until all are done."""
         if self.shared is None:
             self.shared = {}
-        self.shared[shared.id] = shared
+        self.shared[id(shared)] = shared
 
     cdef int count_in(self) except -1:
         if self.unfed == 0:

@@ -83,6 +83,7 @@ cdef class FunctionEntry:
     cdef dict namespace    # of its module, and its name there, if it is a plain one
     cdef object name
     cdef object fingerprint
+    cdef object handles    # blocks that this one names
 
     def __dealloc__(self):
         if self.block and self.client.open:
@@ -300,6 +301,7 @@ cdef class Client:
     cdef dict functions           # by reference: callable -> FunctionEntry
     cdef object dynamic           # by value: callable -> FunctionEntry, the latest used last
     cdef uint32_t n_functions
+    cdef readonly object session  # what workers know of a __main__ that cannot be imported, or None
 
     cdef Waiter *waiters
     cdef bint led                 # some thread waits on the rings
@@ -1148,9 +1150,14 @@ cdef class Client:
                     entry.name = fn.__qualname__
                 self.functions[fn] = entry
             return entry
-        if type(fn) is not FunctionType:
+        scope = self.scope()
+        callee = None if scope is None else scope.callee(fn)
+        if callee is not None:
+            fingerprint, what = callee
+        elif type(fn) is FunctionType:
+            fingerprint, what = functions.fingerprint(fn), fn
+        else:
             return None
-        fingerprint = functions.fingerprint(fn)
         if fingerprint is None:
             return None
         entry = self.dynamic.get(fn)
@@ -1158,9 +1165,10 @@ cdef class Client:
             if self.dynamic.get(fn) is entry:  # another thread may have forgotten it meanwhile
                 self.dynamic.move_to_end(fn)
             return entry
-        entry = self.new_entry(cloudpickle_dumps(fn))
+        entry = self.new_entry(cloudpickle_dumps(what, None, scope))
         if entry is not None:
             entry.fingerprint = fingerprint
+            entry.handles = None if scope is None else scope.handles
             self.dynamic.pop(fn, None)
             self.dynamic[fn] = entry  # at the end
             if len(self.dynamic) > MAX_DYNAMIC:
@@ -1180,6 +1188,42 @@ cdef class Client:
         self.n_functions += 1
         entry.id = self.n_functions
         return entry
+
+    cdef object scope(self):
+        """How to pickle what goes to workers, if that is not as always."""
+        if functions.main_is_importable():
+            return None
+        if self.session is None:
+            self.session = session.Session()
+        return session.TaskScope(self.session, self)
+
+    def begin_session(self, bint forks):
+        """To be called before the first worker is started; if by a fork, right before."""
+        if self.scope() is not None and forks:
+            self.session.fork()
+
+    def encode(self, o, scope):
+        """Pickles globals of a session."""
+        return joined(pack(o, None, scope))
+
+    def encode_initializer(self, call):
+        """Pickles a call of a session's function that each worker begins with. What it names stays as long as the pool."""
+        scope = self.scope()
+        data = joined(pack(call, None, scope))
+        if scope is not None:
+            self.session.pin(scope.handles)
+        return data
+
+    def hold(self, bytes data):
+        """Keeps what encode() has made where workers can read it.
+
+        Returns:
+            Its handle, which keeps it there; and what gives its value in a worker.
+        """
+        cdef FunctionEntry entry = self.new_entry(data)
+        if entry is None:  # there is no room now: it goes with each task
+            return None, partial(decode_pickled, data)
+        return entry, partial(held_here, entry.block, entry.n)
 
     # ---- batches ----
 
@@ -2560,6 +2604,8 @@ cdef class Client:
         self.drop_held()
         self.functions.clear()
         self.dynamic.clear()
+        if self.session is not None:
+            self.session.close()
         if self.open and not self.retired:  # the above runs callbacks, which may have come here in their turn
             self.retired = True
             rp_segment_close_fd(&self.pool.segment)

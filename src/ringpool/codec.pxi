@@ -681,7 +681,7 @@ cdef class Parcel:
     cdef uint64_t block_bytes
     cdef uint64_t before   # bytes of it before that: of a shared object
     cdef Client client     # whose shared objects may be in it; None if none may
-    cdef list shared       # those that are, or None
+    cdef list shared       # those that are, and what else it refers to: these must live as long. Or None
     cdef uint64_t *at      # the blocks of the buffers; 0 once freed
     cdef uint32_t blocks   # how many there were
     cdef uint32_t holder   # who still holds some of them
@@ -869,11 +869,11 @@ cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *
     raise ValueError("a parcel is cut off")
 
 
-cdef object pack(object o, Parcel parcel=None):
-    """Pickles o, as dumps(); but gives a Parcel if there are large buffers in it."""
+cdef object pack(object o, Parcel parcel=None, object scope=None):
+    """Pickles o, as dumps(), or in a scope; but gives a Parcel if there are large buffers in it."""
     if parcel is None:
         parcel = Parcel()
-    data = dumps(o, parcel)
+    data = dumps(o, parcel) if scope is None else cloudpickle_dumps(o, parcel, scope)
     if parcel.count == 0:
         return data
     parcel.hold(data)
@@ -1096,14 +1096,26 @@ cdef bytes dumps(object o, Parcel parcel=None):
     raise (second if isinstance(first, (AttributeError, pickle.PicklingError)) else first) from None
 
 
-cdef bytes cloudpickle_dumps(object o, Parcel parcel=None):
+cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
+    """Pickles o, and by value what cannot be imported. What a scope is: see session.py. If there is none, the parcel, or
+    that this is a worker, says which it should be."""
     cdef object buffer = BytesIO()
+    cdef Client client = parcel.client if parcel is not None else None
+    if scope is None and not functions.main_is_importable():
+        if client is not None:
+            scope = client.scope()
+        elif _here is not None:
+            scope = session.ResultScope()
     # Before cloudpickle's own, which would send a memoryview as bytes; but behind what a user has registered.
     more = {kind: copyreg.dispatch_table.get(kind, reducer) for kind, reducer in own_reducers().items()}
     more.update(ForkingPickler._extra_reducers)
     if parcel is not None and parcel.client is not None:
         more[Shared] = parcel.reduce
-    functions.by_value_pickler()(buffer, more, parcel).dump(o)
+    functions.by_value_pickler()(buffer, more, parcel, scope).dump(o)
+    if client is not None and scope is not None and scope.handles:
+        if parcel.shared is None:
+            parcel.shared = []
+        parcel.shared += scope.handles
     return buffer.getvalue()
 
 

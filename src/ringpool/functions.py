@@ -59,20 +59,32 @@ def by_reference(obj: Any) -> bool:
 @functools.cache
 def by_value_pickler() -> Any:
     """The class of picklers that send by value what cannot be imported: cloudpickle's, with the reducers that
-    multiprocessing knows besides, and `reducers`, a dict, before all."""
+    multiprocessing knows besides, and `reducers`, a dict, before all. A scope, or None, says what becomes of functions
+    and classes of a session: see session.py."""
     import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
     lazy = {_LazyImport: _reduce_lazy_import} if _LazyImport is not None else {}
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def __init__(self, file: Any, reducers: Mapping[type, Any], buffer_callback: Any) -> None:
+        def __init__(self, file: Any, reducers: Mapping[type, Any], buffer_callback: Any, scope: Any) -> None:
             self.reducers = reducers
+            self.scope = scope
             super().__init__(file, protocol=5, buffer_callback=buffer_callback)
 
         @property
         def dispatch_table(self) -> dict[Any, Any]:
             own = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
             return {**lazy, **cloudpickle.Pickler.dispatch_table, **own, **self.reducers}
+
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = None if self.scope is None else self.scope.reduce(obj)
+            return super().reducer_override(obj) if reduced is None else reduced
+
+        def _dynamic_function_reduce(self, fn: types.FunctionType) -> Any:
+            reduced = super()._dynamic_function_reduce(fn)
+            if self.scope is None or fn.__globals__ is not self.scope.namespace:
+                return reduced
+            return self.scope.function(reduced, fn)
 
     return Pickler
 
@@ -82,13 +94,14 @@ def _reduce_lazy_import(lazy: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]
     return operator.getitem, ((lazy.resolve(),), 0)
 
 
-def fingerprint(fn: types.FunctionType) -> list[Any] | None:
+def fingerprint(fn: types.FunctionType, known: dict[str, Any] | None = None) -> list[Any] | None:
     """All objects whose identity decides what a function pickled by value does, in a fixed order.
 
     Two equal fingerprints (the same objects, compared with ``is``) mean that the pickle would come out the same.
 
     Args:
         fn: A function that is pickled by value.
+        known: Globals that are left out, because others look at them: those of a session.
 
     Returns:
         The objects, or None if the function refers to something that can change in place (a list, an instance, a class
@@ -96,7 +109,7 @@ def fingerprint(fn: types.FunctionType) -> list[Any] | None:
     """
     parts: list[Any] = []
     seen: set[int] = set()
-    return parts if _visit_function(fn, parts, seen) else None
+    return parts if _visit_function(fn, parts, seen, known) else None
 
 
 def same(one: list[Any], other: list[Any]) -> bool:
@@ -104,13 +117,14 @@ def same(one: list[Any], other: list[Any]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
-def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) -> bool:
+def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int], known: dict[str, Any] | None) -> bool:
     if id(fn) in seen:
         return True
     seen.add(id(fn))
     if fn.__dict__ or _annotated(fn):
         return False
-    if _keeps_state(fn.__code__):
+    ours = fn.__globals__ is known
+    if _keeps_state(fn.__code__, ("ATTR",) if ours else ("GLOBAL", "ATTR")):
         return False
     parts.append(fn.__code__)
     kwdefaults = fn.__kwdefaults__ or {}
@@ -123,14 +137,15 @@ def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) ->
         *kwdefaults,
         *kwdefaults.values(),
     ):
-        if not _visit(value, parts, seen):
+        if not _visit(value, parts, seen, known):
             return False
     names = _names(fn.__code__)
     try:
         values = [cell.cell_contents for cell in fn.__closure__ or ()]
     except ValueError:  # one is empty so far
         return False
-    values += [fn.__globals__.get(name, _MISSING) for name in names]
+    if not ours:
+        values += [fn.__globals__.get(name, _MISSING) for name in names]
     for value in values:
         if type(value) is _LazyImport:
             try:
@@ -140,7 +155,7 @@ def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int]) ->
         if isinstance(value, types.ModuleType) and hasattr(value, "__path__"):
             # cloudpickle sends along the submodules that the code may mean, if they are imported by now
             parts += [sys.modules.get(f"{value.__name__}.{name}") for name in names]
-        if not _visit(value, parts, seen):
+        if not _visit(value, parts, seen, known):
             return False
     return True
 
@@ -151,13 +166,13 @@ def _annotated(fn: types.FunctionType) -> bool:
     return bool(fn.__annotations__)
 
 
-def _visit(value: Any, parts: list[Any], seen: set[int]) -> bool:
+def _visit(value: Any, parts: list[Any], seen: set[int], known: dict[str, Any] | None) -> bool:
     kind = type(value)
     if kind is tuple:
         parts.append(value)
-        return all(_visit(item, parts, seen) for item in value)
+        return all(_visit(item, parts, seen, known) for item in value)
     if kind is types.FunctionType and not by_reference(value):
-        return _visit_function(value, parts, seen)
+        return _visit_function(value, parts, seen, known)
     if (
         value is not _MISSING
         and kind not in _ATOMS
@@ -170,17 +185,18 @@ def _visit(value: Any, parts: list[Any], seen: set[int]) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _keeps_state(code: types.CodeType) -> bool:
-    """Whether the code binds a global, a variable of an enclosing function, or an attribute. Then a task may leave
-    something in its function, which the next task must not find: it gets a function of its own."""
+def _keeps_state(code: types.CodeType, places: tuple[str, ...]) -> bool:
+    """Whether the code binds a variable of an enclosing function, or in one of these places: a global, an attribute.
+    Then a task may leave something in its function, which the next task must not find: it gets a function of its
+    own."""
     import dis
 
     for instruction in dis.get_instructions(code):
         kind, _, what = instruction.opname.partition("_")
-        outer = what in ("GLOBAL", "ATTR") or (what == "DEREF" and instruction.argval in code.co_freevars)
+        outer = what in places or (what == "DEREF" and instruction.argval in code.co_freevars)
         if outer and kind in ("STORE", "DELETE"):
             return True
-    return any(_keeps_state(const) for const in code.co_consts if isinstance(const, types.CodeType))
+    return any(_keeps_state(const, places) for const in code.co_consts if isinstance(const, types.CodeType))
 
 
 def _names(code: types.CodeType) -> list[str]:

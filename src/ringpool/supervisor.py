@@ -266,6 +266,7 @@ class Supervisor:
         self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
         method = self._context.get_start_method()
         self.client.wanted = max(self.client.wanted, 1)
+        self.client.begin_session(method == "fork")
         if method == "forkserver":
             _preload()
         try:
@@ -644,6 +645,11 @@ class Supervisor:
         return place
 
     def _start_process(self, index: int, ticket: int, stack: int | None) -> process.BaseProcess:
+        method = self._context.get_start_method()
+        initializer, initargs = self._initializer, self._initargs
+        if initializer is not None and method != "fork" and self.client.session is not None:
+            encode = functools.partial(self.client.encode_initializer, (initializer, initargs))
+            initializer, initargs = worker.Encoded(encode), ()
         orders = worker.Orders(
             memfd=worker.Descriptor(self.client.memfd),
             parent=worker.Descriptor(self._parent),
@@ -654,8 +660,8 @@ class Supervisor:
             sizes=self.client.sizes,
             place=index,
             ticket=ticket,
-            initializer=self._initializer,
-            initargs=self._initargs,
+            initializer=initializer,
+            initargs=initargs,
             max_tasks=self._max_tasks,
             max_memory=self._max_memory,
         )
@@ -667,7 +673,6 @@ class Supervisor:
         main = sys.modules.get("__main__")
         if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
             main.__file__ = self._main_file
-        method = self._context.get_start_method()
         if method == "fork":
             from ringpool import zygote
 

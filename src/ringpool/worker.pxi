@@ -32,6 +32,13 @@ def task_is_ending():
     return _here is not None and _here.ending and not _here.forked
 
 
+def held_here(uint64_t offset, uint64_t n):
+    """In a worker: what Client.hold() keeps."""
+    if _here is None or _here.forked:
+        raise ValueError("globals of a session, where there can be none")
+    return _here.held(offset, n)
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class ArgumentView(View):
@@ -650,6 +657,12 @@ cdef class Worker:
         self.shares[id] = lease, o
         return o
 
+    cdef object held(self, uint64_t offset, uint64_t n):
+        cdef const uint8_t *at = rp_pool_block(&self.pool, 0, offset, n)
+        if at == NULL:
+            raise RuntimeError("a task names memory that is not its parent's")
+        return loads_at(at, n)
+
     cdef purge(self):
         """Lets go of shared objects whose last handle is gone."""
         for id, known in list(self.shares.items()):
@@ -674,7 +687,7 @@ cdef class Worker:
                 self.callables.clear()
             self.callables[task.fn_id] = known
         if not named:
-            return known
+            return known.get() if type(known) is Callee else known
         module, path = <tuple>known
         found = sys.modules.get(module)
         if found is None:

@@ -11,7 +11,7 @@ import sys
 import threading
 from multiprocessing import reduction
 
-from ringpool import _core
+from ringpool import _core, session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,28 @@ class Name(str):
         return operator.getitem, ((str(self), _Ignore()), 0)
 
 
+class Encoded:
+    """A call as the pool's tasks have theirs, for what multiprocessing could not pickle: an initializer of a session.
+
+    Args:
+        encode: Makes the bytes, when a worker is started.
+    """
+
+    data = b""
+
+    def __init__(self, encode: Callable[[], bytes]) -> None:
+        self._encode = encode
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Encoded], tuple[bytes]]:
+        return _encoded, (self._encode(),)
+
+
+def _encoded(data: bytes) -> Encoded:
+    made = Encoded.__new__(Encoded)
+    made.data = data
+    return made
+
+
 class Orders:
     """All that a worker is told when it starts.
 
@@ -66,7 +88,7 @@ class Orders:
         stack: Where `faulthandler` writes if the worker crashes; None for nowhere.
         place: Which of the workers it is, from 0.
         ticket: The number of this start: it takes tasks when that is called.
-        initializer: Called with `initargs` before the first task, unless None.
+        initializer: Called with `initargs` before the first task, unless None; or that call, Encoded.
         initargs: Its arguments.
         max_tasks: How many tasks it runs before it leaves; None for no limit.
         max_memory: It is succeeded when it has more bytes of memory to itself after a task; None for no limit.
@@ -83,7 +105,7 @@ class Orders:
         sizes: tuple[int, int, int, int],
         place: int,
         ticket: int,
-        initializer: Callable[..., object] | None,
+        initializer: Callable[..., object] | Encoded | None,
         initargs: tuple[Any, ...],
         max_tasks: int | None,
         max_memory: int | None,
@@ -158,10 +180,14 @@ def main(orders: Orders) -> None:
     # A group of its own, so that what a task has started can be killed together with the worker.
     with contextlib.suppress(PermissionError):  # it leads a session
         os.setpgid(0, 0)
+    session.begin()
     core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.sizes, orders.place)
     if orders.initializer is not None:
         try:
-            orders.initializer(*orders.initargs)
+            initializer, initargs = orders.initializer, orders.initargs
+            if isinstance(initializer, Encoded):
+                initializer, initargs = _core.decode_pickled(initializer.data)
+            initializer(*initargs)
         except BaseException as error:
             import logging
 
