@@ -648,6 +648,23 @@ def test_a_repeated_submit_of_the_same_function_of_the_session_makes_no_new_bloc
     run(code, method)
 
 
+@every
+def test_values_that_have_been_replaced_take_no_shared_memory(method):
+    code = """
+    def size():
+        return len(text)
+
+    text = b""
+    pool = start()
+    for i in range(200):
+        text = b"x" * (100_000 + i)
+        same((ask(size), ask(lambda: len(text))), (len(text), len(text)))
+
+    same(pool._client.blocks < 20, True)
+    """
+    run(code, method)
+
+
 # ---- classes ----
 
 
@@ -716,7 +733,16 @@ def test_instances_are_of_the_same_class_on_both_sides(method, how):
     def cached(x):
         return Point(x)
 
+    def local():
+        class Local:
+            pass
+        return Local()
+
+    kept_local = local()
+
     pool = start()
+    same(type(ask(lambda: kept_local)) is type(kept_local), True)
+    same(type(ask(echo, kept_local)[0]) is type(kept_local), True)
     for value in (Point(1), Special(1), Data(1), Slotted(1), Pair(1, 2), Color.RED, Flags.A | Flags.B, Point.Inner()):
         for _ in range(2):
             got, kind = ask(echo, value, type(value))
@@ -1121,3 +1147,29 @@ def test_threads_that_submit_while_globals_change_see_one_of_their_values(method
     same(bad, [])
     """
     run(code, method)
+
+
+@every
+def test_cells_of_ipython_that_are_run_again_are_never_stale(method):
+    pytest.importorskip("IPython")
+    cells = [
+        PRELUDE,
+        "m = None\ndef load(x):\n    global m\n    m = x\ndef score(i):\n    return m * i",
+        "class Point:\n    x = 1",
+        "pool = start(initializer=load, initargs=(7,))",
+        "same([ask(score, i) for i in range(3)], [0, 7, 14])\nsame(type(ask(Point)) is Point, True)",
+        "class Point:\n    x = 2",
+        "def score(i):\n    return m + i + Point.x",
+        "same(ask(score, 1), 10)\nsame(type(ask(Point)) is Point, True)",
+        "m = 100",
+        "same(ask(score, 1), 103)\nsame(list(pool.map(score, range(2), timeout=30)), [102, 103])",
+        END,
+    ]
+    driver = f"""
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance(colors="NoColor")
+for cell in {cells!r}:
+    shell.run_cell(cell, store_history=True).raise_error()
+"""
+    done = subprocess.run([sys.executable, "-c", driver, method], capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (0, "all is well\n"), done.stdout + done.stderr

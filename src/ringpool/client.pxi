@@ -1206,6 +1206,8 @@ cdef class Client:
         """Pickles globals of a session."""
         return joined(pack(o, None, scope))
 
+    load = staticmethod(decode_pickled)
+
     def encode_initializer(self, call):
         """Pickles a call of a session's function that each worker begins with. What it names stays as long as the pool."""
         scope = self.scope()
@@ -1218,12 +1220,13 @@ cdef class Client:
         """Keeps what encode() has made where workers can read it.
 
         Returns:
-            Its handle, which keeps it there; and what gives its value in a worker.
+            What gives its value in a worker; and its handle, which keeps it there. None if there is no room now.
         """
         cdef FunctionEntry entry = self.new_entry(data)
-        if entry is None:  # there is no room now: it goes with each task
-            return None, partial(decode_pickled, data)
-        return entry, partial(held_here, entry.block, entry.n)
+        if entry is None:
+            return None
+        self.dynamic.clear()  # some of these may keep what this takes the place of, and will hardly be used again
+        return partial(held_here, entry.block, entry.n), entry
 
     # ---- batches ----
 

@@ -116,12 +116,14 @@ class _Look:
     Attributes:
         parts: Stand for all that decides what it does, in a fixed order; None if that is too much to look at.
         names: The globals of ``__main__`` that it refers to.
+        classes: Those of ``__main__`` that were looked at: not those that are other globals.
     """
 
     parts: list[Any] | None
 
     def __init__(self, namespace: dict[str, Any], value: Any, name: str | None) -> None:
         self.names: set[str] = set()
+        self.classes: list[type] = []
         self._namespace = namespace
         self._name = name
         self._seen: set[int] = set()
@@ -131,8 +133,6 @@ class _Look:
             self._visit(value)
             self.parts = self._parts
         except (_TooLarge, RecursionError):
-            self.parts = None
-        except Exception:  # of a class that has its own idea of attributes
             self.parts = None
 
     def _visit(self, value: Any) -> None:
@@ -213,7 +213,7 @@ class _Look:
             self._visit(value)
         for name in _globals_of(fn.__code__):
             value = fn.__globals__.get(name, _MISSING)
-            if isinstance(value, types.ModuleType) and hasattr(value, "__path__"):
+            if issubclass(type(value), types.ModuleType) and "__path__" in vars(value):
                 # Submodules that the code may mean go along, if they are imported by now.
                 self._parts += [_token(sys.modules.get(f"{value.__name__}.{each}")) for each in fn.__code__.co_names]
             if ours:
@@ -224,6 +224,7 @@ class _Look:
     def _class(self, cls: type) -> None:
         if self._named(cls) or cls.__module__ != "__main__":
             return
+        self.classes.append(cls)
         self._visit(type(cls))
         for base in cls.__bases__:
             self._visit(base)
@@ -280,27 +281,47 @@ def _same(one: list[Any] | None, other: list[Any] | None) -> bool:
 # ---- the parent's side ----
 
 
+class _Sent:
+    """A group, as the parent has it.
+
+    Args:
+        number: Its number.
+        data: Its pickle.
+    """
+
+    def __init__(self, number: int, data: bytes) -> None:
+        self.number = number
+        self._data = data
+        self._held: tuple[Any, Any] | None = None
+
+    def load(self, store: Store) -> tuple[Any, Any]:
+        """What gives its contents in a worker, and what keeps them where they are as long as that."""
+        if self._held is None:
+            self._held = store.hold(self._data)
+            if self._held is None:  # there is no room now: this once, it goes with the task
+                return functools.partial(store.load, self._data), None
+            self._data = b""
+        return self._held
+
+
+_FORKED = _Sent(0, b"")
+
+
 class _Known:
     """What workers have been told of a name, or will be by the tasks that need it.
 
     Args:
         token, parts: Of the object, as it was then.
-        number: Of its group; 0 for the fork's.
-        handle: Keeps the group's memory.
-        load: Gives the group's contents, in a worker.
+        group: The one that it was sent in.
         found: Names that only the pickling of it came upon.
     """
 
-    __slots__ = ("found", "handle", "load", "number", "parts", "token")
+    __slots__ = ("found", "group", "parts", "token")
 
-    def __init__(
-        self, token: Any, parts: list[Any] | None, number: int, handle: Any, load: Any, found: frozenset[str]
-    ) -> None:
+    def __init__(self, token: Any, parts: list[Any] | None, group: _Sent, found: frozenset[str]) -> None:
         self.token = token
         self.parts = parts
-        self.number = number
-        self.handle = handle
-        self.load = load
+        self.group = group
         self.found = found
 
 
@@ -324,9 +345,9 @@ class Session:
         known = {}
         for name, value in list(self.namespace.items()):
             look = _Look(self.namespace, value, name)
-            known[name] = _Known(_token(value), look.parts, 0, None, None, frozenset())
-            if isinstance(value, type) and value.__module__ == "__main__":
-                self._keep_with_nested(value)
+            known[name] = _Known(_token(value), look.parts, _FORKED, frozenset())
+            for cls in look.classes:
+                self.keep(cls)
         self._known = known
 
     def close(self) -> None:
@@ -350,12 +371,6 @@ class Session:
         self._classes[number] = cls
         _sent.add(number)
         return number
-
-    def _keep_with_nested(self, cls: type) -> None:
-        self.keep(cls)
-        for value in list(vars(cls).values()):
-            if isinstance(value, type) and value.__qualname__.startswith(f"{cls.__qualname__}."):
-                self._keep_with_nested(value)
 
     def reach(self, names: Iterable[str]) -> tuple[dict[str, _Known], dict[str, _Look]]:
         """All globals that these refer to, and they themselves: what is known of those that have not changed, and what
@@ -411,12 +426,9 @@ class Session:
             if more.keys() <= changed.keys():
                 break
             changed = {**more, **changed}
-        handle, load = store.hold(data)
+        sent = _Sent(number, data)
         found = frozenset(scope.found)
-        made = {
-            name: _Known(_token(values[name]), look.parts, number, handle, load, found)
-            for name, look in changed.items()
-        }
+        made = {name: _Known(_token(values[name]), look.parts, sent, found) for name, look in changed.items()}
         self._known.update(made)
         return {**known, **made}
 
@@ -427,7 +439,9 @@ if TYPE_CHECKING:
         """Where groups are kept: a pool's client."""
 
         def encode(self, obj: Any, scope: Any) -> bytes: ...
-        def hold(self, data: bytes) -> tuple[Any, Callable[[], Any]]: ...
+        def hold(self, data: bytes) -> tuple[Callable[[], Any], Any] | None: ...
+        @staticmethod
+        def load(data: bytes) -> Any: ...
 
 
 class _Scope:
@@ -500,15 +514,16 @@ class TaskScope(_Scope):
         return self._session.needs(_globals_of(fn.__code__), self._store)
 
     def _list(self, known: dict[str, _Known]) -> tuple[Need, ...]:
-        groups: dict[int, list[str]] = {}
-        loads: dict[int, Any] = {}
+        groups: dict[_Sent, list[str]] = {}
         for name, each in known.items():
-            groups.setdefault(each.number, []).append(name)
-            if each.number not in loads:
-                loads[each.number] = each.load
-                if each.handle is not None:
-                    self.handles.append(each.handle)
-        return tuple((number, tuple(groups[number]), loads[number]) for number in sorted(groups))
+            groups.setdefault(each.group, []).append(name)
+        needs = []
+        for group, names in sorted(groups.items(), key=lambda item: item[0].number):
+            load, handle = (None, None) if group is _FORKED else group.load(self._store)
+            if handle is not None:
+                self.handles.append(handle)
+            needs.append((group.number, tuple(names), load))
+        return tuple(needs)
 
 
 class _GroupScope(_Scope):
