@@ -1173,3 +1173,113 @@ for cell in {cells!r}:
 """
     done = subprocess.run([sys.executable, "-c", driver, method], capture_output=True, text=True, timeout=LIMIT)
     assert (done.returncode, done.stdout) == (0, "all is well\n"), done.stdout + done.stderr
+
+
+@every
+def test_whatever_is_changed_in_whatever_order_tasks_see_what_the_parent_sees(method):
+    """Random changes of globals that refer to each other; what the parent itself computes is right."""
+    code = """
+    import random
+
+    SEED = random.randrange(1 << 32)
+    chance = random.Random(SEED)
+    names = ["n0", "n1", "n2", "n3", "n4", "n5"]
+
+    def define(name):
+        one, two = chance.sample(names, 2)
+        tag = chance.randrange(1000)
+        source = chance.choice([
+            f"{name} = {tag}",
+            f"{name} = [{tag}, [{tag}]]",
+            f"{name} = {{'a': [{tag}]}}",
+            f"def {name}(depth): return {tag}, show({one!r}, depth), show({two!r}, depth)",
+            f"def {name}(depth, default={tag}): return default, [show(each, depth) for each in ({one!r},)], {two}",
+            f"{name} = lambda depth: ({tag}, show({one!r}, depth), {one}, {two})",
+            f"class {name}:\\n    at = {tag}\\n    def __repr__(self): return repr((self.at, show({one!r}, 1)))",
+            f"class {name}:\\n    __slots__ = ('x',)\\n    def name(self): return {tag}",
+            f"{name} = {one}",
+            f"{name} = {one}() if isinstance({one}, type) else ({one}, {tag})",
+        ])
+        try:
+            exec(source, globals())
+        except NameError:
+            pass
+
+    def change(name):
+        value = globals().get(name)
+        if type(value) is list:
+            value.append(chance.randrange(1000))
+        elif type(value) is dict:
+            value["a"].append(chance.randrange(1000))
+        elif isinstance(value, type) and not hasattr(value, "__slots__"):
+            value.at = chance.randrange(1000)
+        elif hasattr(value, "__dict__") and not callable(value):
+            value.at = chance.randrange(1000)
+        elif callable(value) and getattr(value, "__defaults__", None):
+            value.__defaults__ = (chance.randrange(1000),)
+        elif chance.random() < 0.3:
+            globals().pop(name, None)
+
+    def show(name, depth):
+        value = look(name)
+        if value is None or isinstance(value, (int, str)):
+            return value
+        if isinstance(value, (list, dict, tuple)):
+            return plain(value)
+        if isinstance(value, type):
+            return name_of(value), getattr(value, "at", None) if isinstance(getattr(value, "at", None), int) else 0
+        if type(value).__name__ == "function":
+            try:
+                return plain(value(depth - 1)) if depth else value.__name__
+            except NameError as error:
+                return str(error)
+        return name_of(type(value)), plain(getattr(value, "at", None))
+
+    def plain(value):
+        if isinstance(value, (list, tuple)):
+            return [plain(each) for each in value]
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        if value is None or isinstance(value, (int, str)):
+            return value
+        return name_of(value if isinstance(value, type) else type(value))
+
+    def name_of(kind):
+        return kind.__name__
+
+    def look(name):
+        try:
+            return {"n0": lambda: n0, "n1": lambda: n1, "n2": lambda: n2,
+                    "n3": lambda: n3, "n4": lambda: n4, "n5": lambda: n5}[name]()
+        except NameError:
+            return None
+
+    def all_of(*names):
+        return [show(name, 2) for name in names]
+
+    for name in names:
+        define(name)
+
+    pool = start(2)
+    try:
+        for step in range(300):
+            name = chance.choice(names)
+            chance.choice([define, change])(name)
+            if step == 150:
+                kill()
+            if chance.random() < 0.7:
+                some = chance.sample(names, chance.randrange(1, 4))
+                same(ask(all_of, *some), all_of(*some))
+                one = chance.choice(names)
+                same(ask(lambda: show(one, 2)), show(one, 2))
+                if type(globals().get(one)) is type(show):
+                    try:
+                        wanted = plain(globals()[one](1))
+                    except NameError:
+                        continue
+                    same(plain(ask(globals()[one], 1)), wanted)
+    except BaseException:
+        print("seed", SEED, "step", step, file=sys.stderr)
+        raise
+    """
+    run(code, method)

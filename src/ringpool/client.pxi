@@ -1151,11 +1151,11 @@ cdef class Client:
                 self.functions[fn] = entry
             return entry
         scope = self.scope()
-        callee = None if scope is None else scope.callee(fn)
-        if callee is not None:
-            fingerprint, what = callee
+        found = None if scope is None else scope.find(fn)
+        if found is not None:
+            fingerprint, name, known = found
         elif type(fn) is FunctionType:
-            fingerprint, what = functions.fingerprint(fn), fn
+            fingerprint = functions.fingerprint(fn)
         else:
             return None
         if fingerprint is None:
@@ -1165,6 +1165,7 @@ cdef class Client:
             if self.dynamic.get(fn) is entry:  # another thread may have forgotten it meanwhile
                 self.dynamic.move_to_end(fn)
             return entry
+        what = fn if found is None else scope.callee(fn, name, known)
         entry = self.new_entry(cloudpickle_dumps(what, None, scope))
         if entry is not None:
             entry.fingerprint = fingerprint

@@ -20,6 +20,7 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
+import operator
 import sys
 import types
 import weakref
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # typing is the largest import a new worker would have
 # refers to it. Of a larger one only the identity is compared. Arbitrary: more is seen, but a submit takes longer.
 ELEMENTS = 10_000
 CONTENT_BYTES = 1 << 16  # of an array or bytearray, likewise
+MAX_NAMES = 4096  # codes of which it is remembered what globals they have; arbitrary
 
 # Of a class: what Python stores there by itself, at times that mean nothing.
 _NOT_CONTENTS = frozenset(
@@ -57,6 +59,8 @@ _NOT_CONTENTS = frozenset(
 )
 
 _STAY = _NOT_CONTENTS | {"__module__", "__doc__"}  # these cannot be deleted
+
+_LAZY_ANNOTATIONS = sys.version_info >= (3, 14)  # to ask for them runs code; that code stands for them
 
 _LRU = type(functools.lru_cache(lambda: None))
 
@@ -81,11 +85,19 @@ def _name_in(namespace: dict[str, Any], obj: Any) -> str | None:
     return name if found is obj else None
 
 
-def _globals_of(code: types.CodeType) -> Iterable[str]:
-    from cloudpickle import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+_names: dict[int, tuple[types.CodeType, tuple[str, ...]]] = {}  # by the address of the code: to hash code takes long
 
-    names: Iterable[str] = cloudpickle._extract_code_globals(code)
-    return names
+
+def _globals_of(code: types.CodeType) -> tuple[str, ...]:
+    """The globals that the code, or code nested in it, looks up or binds."""
+    found = _names.get(id(code))
+    if found is None:
+        from cloudpickle import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+
+        if len(_names) >= MAX_NAMES:
+            _names.clear()
+        found = _names[id(code)] = code, tuple(cloudpickle._extract_code_globals(code))
+    return found[1]
 
 
 # ---- what has changed ----
@@ -147,17 +159,16 @@ class _Look:
         elif issubclass(kind, type):
             self._class(value)
         elif issubclass(kind, dict):
-            self._count(dict.__len__(value))
-            for key, item in list(dict.items(value)):
-                self._visit(key)
-                self._visit(item)
-            self._instance(value)
+            self._items(list(dict.keys(value)))
+            self._items(list(dict.values(value)))
+            if kind is not dict:
+                self._instance(value)
         elif issubclass(kind, _SEQUENCES):
             base: Any = next(base for base in _SEQUENCES if issubclass(kind, base))
             self._count(base.__len__(value))
-            for item in list(base.__iter__(value)):
-                self._visit(item)
-            self._instance(value)
+            self._items(list(base.__iter__(value)))
+            if kind is not base:
+                self._instance(value)
         elif kind in (bytearray, array, memoryview) or kind is getattr(sys.modules.get("numpy"), "ndarray", None):
             self._buffer(value)
         elif kind is types.MethodType:
@@ -172,8 +183,8 @@ class _Look:
             for each in (value.func, value.args, value.keywords):
                 self._visit(each)
         elif kind is _LRU:
-            if not self._named(value):
-                self._visit(value.__wrapped__)
+            self._named(value)
+            self._visit(value.__wrapped__)
         else:
             self._instance(value)
 
@@ -182,8 +193,15 @@ class _Look:
         if self._left < 0:
             raise _TooLarge
 
+    def _items(self, items: list[Any]) -> None:
+        if set(map(type, items)) <= _ATOMS:
+            self._parts += items
+        else:
+            for item in items:
+                self._visit(item)
+
     def _named(self, value: Any) -> bool:
-        """Whether it belongs to another global than this: then that one is looked at for itself."""
+        """Whether it belongs to another global than this, which is looked at for itself."""
         name = _name_in(self._namespace, value)
         root = name and name.partition(".")[0]
         if not root or root == self._name:
@@ -192,33 +210,36 @@ class _Look:
         return True
 
     def _function(self, fn: types.FunctionType) -> None:
-        if self._named(fn):
-            return
+        self._named(fn)  # and yet it is looked at: what changes in place there must be sent anew with all that holds it
         ours = fn.__globals__ is self._namespace
         if not ours and by_reference(fn):
             return
-        self._parts.append(fn.__code__)
-        annotations = fn.__annotate__ if hasattr(fn, "__annotate__") else fn.__annotations__
-        for value in (fn.__name__, fn.__qualname__, fn.__module__, fn.__doc__, fn.__defaults__, annotations):
-            self._visit(value)
+        # One by one, without what is mostly not there: this is most of what the submit of a function costs.
+        annotations = getattr(fn, "__annotate__", None) if _LAZY_ANNOTATIONS else fn.__annotations__
+        self._parts += (fn.__code__, fn.__name__, fn.__qualname__, fn.__module__, fn.__doc__, annotations or None)
+        if annotations:
+            self._visit(annotations)
+        if fn.__defaults__:
+            self._visit(fn.__defaults__)
         for attributes in (fn.__kwdefaults__, fn.__dict__):
-            for name, value in list((attributes or {}).items()):
-                self._parts.append(name)
-                self._visit(value)
+            if attributes:
+                self._items(list(attributes))
+                self._items(list(attributes.values()))
         for cell in fn.__closure__ or ():
             try:
                 value = cell.cell_contents
             except ValueError:  # it is empty so far
                 value = _MISSING
             self._visit(value)
-        for name in _globals_of(fn.__code__):
+        names = _globals_of(fn.__code__)
+        if ours:
+            self.names.update(names)
+        for name in names:
             value = fn.__globals__.get(name, _MISSING)
             if issubclass(type(value), types.ModuleType) and "__path__" in vars(value):
                 # Submodules that the code may mean go along, if they are imported by now.
                 self._parts += [_token(sys.modules.get(f"{value.__name__}.{each}")) for each in fn.__code__.co_names]
-            if ours:
-                self.names.add(name)
-            else:
+            if not ours:
                 self._visit(value)
 
     def _class(self, cls: type) -> None:
@@ -273,7 +294,9 @@ def _slot(slot: types.MemberDescriptorType, value: Any) -> Any:
 def _same(one: list[Any] | None, other: list[Any] | None) -> bool:
     if one is None or other is None:
         return one is other
-    return len(one) == len(other) and all(
+    if len(one) != len(other):
+        return False
+    return all(map(operator.is_, one, other)) or all(
         a is b or (type(a) is type(b) is _Content and a == b) for a, b in zip(one, other, strict=True)
     )
 
@@ -386,6 +409,9 @@ class Session:
             was = self._known.get(name)
             if was is None and value is _MISSING:  # a builtin, or nothing so far
                 continue
+            if was is not None and was.token is value and type(value) in _ATOMS:
+                known[name] = was
+                continue
             look = _Look(self.namespace, value, name)
             todo += look.names
             if was is not None and was.token is _token(value) and _same(was.parts, look.parts):
@@ -488,11 +514,11 @@ class TaskScope(_Scope):
     def needs(self, fn: types.FunctionType) -> tuple[Need, ...]:
         return self._list(self._of_function(fn))
 
-    def callee(self, fn: Any) -> tuple[list[Any] | None, Callee] | None:
+    def find(self, fn: Any) -> tuple[list[Any] | None, str | None, dict[str, _Known]] | None:
         """How workers are to find a function, if it is of the session.
 
         Returns:
-            Its fingerprint, or None if it must go with each task; and what its block is to hold.
+            Its fingerprint, or None if it must go with each task; its name, if it has one; and what it refers to.
         """
         name = _name_in(self.namespace, fn)
         parts: list[Any] | None = []
@@ -505,7 +531,11 @@ class TaskScope(_Scope):
             return None
         if parts is not None:
             parts += [known[each] for each in sorted(known)]
-        return parts, Callee(name, None if name else fn, self._list(known))
+        return parts, name, known
+
+    def callee(self, fn: Any, name: str | None, known: dict[str, _Known]) -> Callee:
+        """What the block of a function is to hold, of which `find` has said the rest."""
+        return Callee(name, None if name else fn, self._list(known))
 
     def _of_name(self, name: str) -> dict[str, _Known]:
         return self._session.needs([name.partition(".")[0]], self._store)
