@@ -1,5 +1,7 @@
 #include "os.h"
 
+#include "tree.h"
+
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -213,11 +215,23 @@ int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes)
 /* A fork of the process has a copy of this but not the thread; its own rp_os_guard makes all of it anew. */
 static struct {
     int pidfd;
+    pid_t home; /* the process group that this process was born in */
     int bell; /* an eventfd; -1: there is none, and nobody looks */
     pthread_mutex_t looking;
     int64_t (*look)(void *);
     void *arg;
 } the_guard = {.pidfd = -1, .bell = -1};
+
+/* The watched process has ended. Not exit(): no handler may run, for other threads may hold any lock. */
+static _Noreturn void end_with_the_watched(void)
+{
+    int self;
+    close(the_guard.pidfd); /* leaves room for another if this process has all the descriptors that it may */
+    self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (self >= 0)
+        (void)rp_tree_signal(self, getpid(), the_guard.home, SIGKILL);
+    _exit(1);
+}
 
 static void *guard(void *arg)
 {
@@ -229,7 +243,7 @@ static void *guard(void *arg)
         struct timespec ts = {(time_t)(next / 1000000000), (long)(next % 1000000000)};
         int n = ppoll(p, 2, next < 0 ? NULL : &ts, NULL);
         if (n > 0 && p[0].revents)
-            _exit(1); /* not exit(): no handler may run, the interrupted thread may hold any lock */
+            end_with_the_watched();
         if (n > 0)
             (void)!read(p[1].fd, &pokes, sizeof pokes);
         pthread_mutex_lock(&the_guard.looking);
@@ -247,6 +261,7 @@ int rp_os_guard(int pidfd)
     if (err)
         return -err;
     the_guard.pidfd = pidfd;
+    the_guard.home = getpgrp();
     the_guard.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     the_guard.look = NULL;
     pthread_mutex_init(&the_guard.looking, NULL);

@@ -1,4 +1,4 @@
-/* os.h - every system call of the core. A port to another system rewrites os.c and nothing else.
+/* os.h - every system call of the core but those of tree.h. A port to another system rewrites os.c and tree.c.
  *
  * All functions return 0 or a negative errno unless said otherwise. None prints, none exits the process but the
  * guard thread and the zygote, whose purpose that is.
@@ -66,8 +66,9 @@ uint64_t rp_os_peak_rss(void);
  * -ECHILD: it is no child of this process, or its status has been taken already. */
 int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes);
 
-/* Starts a thread that waits for the process behind `pidfd` to end and then ends this one, whatever it is doing.
- * The descriptor belongs to the thread from then on. One guard a process. */
+/* Starts a thread that waits for the process behind `pidfd` to end and then kills this one, whatever it is doing, with
+ * its tree (tree.h); its home is the process group that it is in by now. The descriptor belongs to the thread from then
+ * on. One guard a process. */
 int rp_os_guard(int pidfd);
 
 /* Gives the guard something to do besides: it calls look(arg) now, and again after as many ns as look has returned, or

@@ -338,8 +338,8 @@ class ProcessPoolExecutor(_StandIn):
                 TaskTimeout is raised in it, so that its ``finally`` blocks run, and its future raises TaskTimeout,
                 whatever the task makes of that. None for no limit.
             grace: Seconds from that exception, or the one of `Future.cancel(running=True)`, until a task that goes on
-                has its worker killed, with the processes that it has started and that are still in the worker's
-                process group. The worker is replaced.
+                has its worker killed, with the processes that it has started, but for those that have left: that are
+                in another process group, or whose parent has ended. The worker is replaced.
             retries: How many times a task is run anew whose worker has died. One that has raised is not, nor one that
                 was to end. With ``on_worker_death="break"`` none is.
             name: What messages call the task, in place of the function's name.

@@ -35,6 +35,10 @@ cdef extern from "os.h" nogil:
     void rp_os_zygote_end(int fd, int pid)
 
 
+cdef extern from "tree.h" nogil:
+    int rp_tree_signal(int pidfd, int root, int home, int signum)
+
+
 cdef extern from "segment.h" nogil:
     struct rp_segment:
         int fd

@@ -111,6 +111,7 @@ class _Place:
         inherited: Of the peak memory that its wait status tells, the bytes that may be this process's: an exec passes
             it on.
         ticket: Of this start.
+        home: The process group that it was born in; 0 if it has died in no time.
         predecessor: The worker whose tasks it takes over when that one has left; None if it takes tasks at once.
     """
 
@@ -123,6 +124,7 @@ class _Place:
         oom_kills: int | None,
         inherited: int,
         ticket: int,
+        home: int,
         predecessor: _Place | None,
     ) -> None:
         self.index = index
@@ -132,6 +134,7 @@ class _Place:
         self.oom_kills = oom_kills
         self.inherited = inherited
         self.ticket = ticket
+        self.home = home
         self.predecessor = predecessor
         self.successor: _Place | None = None
         self.ready = False  # as far as _has_new_starts has looked
@@ -140,19 +143,19 @@ class _Place:
         self.lock = threading.RLock()  # of the descriptors
 
     def signal(self, signum: int) -> None:
-        """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that are
-        still in its process group."""
+        """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that have
+        not left it (see tree.h)."""
         with self.lock, contextlib.suppress(ProcessLookupError):
             if self.pidfd is None:
                 return
-            signal.pidfd_send_signal(self.pidfd, 0)  # it is there: its number is most likely its own
+            signal.pidfd_send_signal(self.pidfd, 0)  # it is there
             if signum == signal.SIGKILL:
                 self.killed = True
-            if signum != signal.SIGINT:
+            if signum == signal.SIGINT:
+                signal.pidfd_send_signal(self.pidfd, signum)
+            else:
                 assert self.process.pid is not None
-                with contextlib.suppress(ProcessLookupError):  # it has not got as far as to have a group
-                    os.killpg(self.process.pid, signum)
-            signal.pidfd_send_signal(self.pidfd, signum)
+                _core.signal_tree(self.pidfd, self.process.pid, self.home, signum)
         if self.closed:
             self.close()
 
@@ -629,7 +632,9 @@ class Supervisor:
                 os.close(stack)
             raise
         assert started.pid is not None
+        home = 0
         try:
+            home = os.getpgid(started.pid)
             pidfd: int | None = os.pidfd_open(started.pid)
         except ProcessLookupError:  # it has died already: its sentinel says so
             pidfd = None
@@ -637,7 +642,7 @@ class Supervisor:
             started.kill()
             pidfd = None
         inherited = machine.peak_rss() if self._context.get_start_method() == "spawn" else 0
-        place = _Place(index, started, pidfd, stack, oom_kills, inherited, ticket, predecessor)
+        place = _Place(index, started, pidfd, stack, oom_kills, inherited, ticket, home, predecessor)
         if predecessor is not None:
             predecessor.successor = place
         self._places[index] = place

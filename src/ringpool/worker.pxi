@@ -10,8 +10,27 @@ cdef enum:
 
 
 def guard(int pidfd):
-    """Ends this process as soon as the one behind `pidfd` has ended, whatever this one is doing. Takes pidfd over."""
+    """Kills this process, and those of its descendants that have not left it, as soon as the one behind `pidfd` has
+    ended, whatever this one is doing. Takes pidfd over."""
     cdef int err = rp_os_guard(pidfd)
+    if err:
+        raise OSError(-err, os.strerror(-err))
+
+
+def signal_tree(int pidfd, int pid, int home, int signum):
+    """Sends a signal to a process and to those of its descendants that have not left it (see tree.h), and continues them.
+
+    Args:
+        pidfd, pid: The process.
+        home: The process group that it was born in.
+
+    Raises:
+        ProcessLookupError: It has ended.
+        PermissionError: It is another user's.
+    """
+    cdef int err
+    with nogil:
+        err = rp_tree_signal(pidfd, pid, home, signum)
     if err:
         raise OSError(-err, os.strerror(-err))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import operator
-import os
 import signal
 import sys
 import threading
@@ -177,9 +176,6 @@ def main(orders: Orders) -> None:
         _write_stack_to(orders.stack.fd)
     disown_forkserver()
     _reset_signals()
-    # A group of its own, so that what a task has started can be killed together with the worker.
-    with contextlib.suppress(PermissionError):  # it leads a session
-        os.setpgid(0, 0)
     session.begin()
     core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.sizes, orders.place)
     if orders.initializer is not None:

@@ -1,0 +1,365 @@
+/* test_tree.c - a process is signalled with what it has started and what has not left it. */
+#include "check.h"
+#include "tree.h"
+
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+/* The same, where the kernel does not list the children of a thread: all of /proc is looked through. */
+int rp_tree_signal_by_scan(int pidfd, int root, int home, int signum);
+#define RP_TREE_CHILDREN "not there"
+#define rp_tree_signal rp_tree_signal_by_scan
+#include "tree.c"
+#undef rp_tree_signal
+
+typedef int signal_tree_fn(int, int, int, int);
+static signal_tree_fn *const WAYS[] = {rp_tree_signal, rp_tree_signal_by_scan};
+
+/* Each process of a tree holds a copy of `held`, so the other end tells when all have ended; and says "here" by a byte.
+ * One that leaves the tree stays until `go` is closed. */
+struct family {
+    int held[2], here[2], go[2], pidfd;
+    pid_t root;
+};
+
+static struct family begin_family(void)
+{
+    struct family f = {.pidfd = -1};
+    CHECK_EQ(pipe2(f.held, O_CLOEXEC), 0);
+    CHECK_EQ(pipe2(f.here, O_CLOEXEC), 0);
+    CHECK_EQ(pipe2(f.go, O_CLOEXEC), 0);
+    return f;
+}
+
+static void say_here(const struct family *f)
+{
+    CHECK_EQ(write(f->here[1], "x", 1), 1);
+}
+
+static _Noreturn void stay(const struct family *f)
+{
+    alarm(60); /* should it be left */
+    say_here(f);
+    for (;;)
+        pause();
+}
+
+static _Noreturn void stay_outside(const struct family *f)
+{
+    char byte;
+    close(f->held[1]);
+    close(f->go[1]);
+    say_here(f);
+    (void)!read(f->go[0], &byte, 1);
+    _exit(0);
+}
+
+static void await_here(const struct family *f, int n)
+{
+    char byte;
+    while (n--)
+        CHECK_EQ(read(f->here[0], &byte, 1), 1);
+}
+
+static void start(struct family *f, void (*life)(const struct family *))
+{
+    f->root = fork();
+    CHECK(f->root >= 0);
+    if (f->root == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        life(f);
+        _exit(0);
+    }
+    close(f->held[1]);
+    f->pidfd = (int)syscall(SYS_pidfd_open, f->root, 0);
+    CHECK(f->pidfd >= 0);
+}
+
+static void await_held(struct family *f)
+{
+    char byte;
+    CHECK_EQ(read(f->held[0], &byte, 1), 0); /* the watchdog ends it if one is left */
+}
+
+/* Returns the status of the root when it and all that hold `held` have ended. */
+static int await_end(struct family *f)
+{
+    int status;
+    CHECK_EQ(waitpid(f->root, &status, 0), f->root);
+    await_held(f);
+    for (int end = 0; end < 2; end++) {
+        close(f->here[end]);
+        close(f->go[end]);
+    }
+    close(f->held[0]);
+    close(f->pidfd);
+    return status;
+}
+
+static void have_a_child_and_a_grandchild(const struct family *f)
+{
+    if (fork() == 0) {
+        if (fork() == 0)
+            stay(f);
+        stay(f);
+    }
+    stay(f);
+}
+
+static void all_of_a_tree_are_killed(void)
+{
+    for (int way = 0; way < 2; way++) {
+        struct family f = begin_family();
+        int status;
+        start(&f, have_a_child_and_a_grandchild);
+        await_here(&f, 3);
+        CHECK_EQ(WAYS[way](f.pidfd, f.root, getpgrp(), SIGKILL), 0);
+        status = await_end(&f);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    }
+}
+
+/* What has left, and a child of it that is back in the group. */
+static void have_children_that_leave(const struct family *f)
+{
+    const pid_t home = getpgrp();
+    if (fork() == 0) {
+        setpgid(0, 0);
+        if (fork() == 0) {
+            setpgid(0, home);
+            stay(f);
+        }
+        stay_outside(f);
+    }
+    if (fork() == 0) {
+        if (fork() == 0) {
+            setsid();
+            stay_outside(f);
+        }
+        _exit(0);
+    }
+    stay(f);
+}
+
+static void what_has_left_the_group_stays(void)
+{
+    for (int way = 0; way < 2; way++) {
+        struct family f = begin_family();
+        char byte;
+        start(&f, have_children_that_leave);
+        await_here(&f, 4);
+        CHECK_EQ(fcntl(f.here[0], F_SETFL, O_NONBLOCK), 0);
+        close(f.here[1]);
+        CHECK_EQ(WAYS[way](f.pidfd, f.root, getpgrp(), SIGKILL), 0);
+        f.here[1] = -1;
+        await_held(&f);
+        CHECK(read(f.here[0], &byte, 1) < 0 && errno == EAGAIN); /* those who have left hold the other end */
+        close(f.go[1]);
+        f.go[1] = -1;
+        while (read(f.here[0], &byte, 1) != 0) /* now they go */
+            usleep(1000);
+        (void)await_end(&f);
+    }
+}
+
+static void lead_a_group_late(const struct family *f)
+{
+    if (fork() == 0)
+        stay(f);
+    setsid();
+    if (fork() == 0)
+        stay(f);
+    stay(f);
+}
+
+static void a_root_in_a_group_of_its_own_has_that_and_the_one_that_it_was_born_in(void)
+{
+    struct family f = begin_family();
+    start(&f, lead_a_group_late);
+    await_here(&f, 3);
+    CHECK_EQ(rp_tree_signal(f.pidfd, f.root, getpgrp(), SIGKILL), 0);
+    (void)await_end(&f);
+}
+
+static void *fork_without_end(void *arg)
+{
+    const struct family *f = arg;
+    for (int i = 0; i < 400; i++) {
+        if (fork() == 0) {
+            alarm(60);
+            if (i % 2)
+                (void)!fork();
+            for (;;)
+                pause();
+        }
+        if (i == 20)
+            say_here(f);
+    }
+    return NULL;
+}
+
+static void fork_in_threads(const struct family *f)
+{
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, fork_without_end, (void *)(uintptr_t)f), 0);
+    fork_without_end((void *)(uintptr_t)f);
+    stay(f);
+}
+
+static void fork_in_a_child(const struct family *f)
+{
+    if (fork() == 0)
+        fork_in_threads(f);
+    stay(f);
+}
+
+static void what_forks_while_it_is_killed_leaves_nothing(void)
+{
+    for (int i = 0; i < 8; i++) {
+        struct family f = begin_family();
+        start(&f, i % 2 ? fork_in_a_child : fork_in_threads);
+        await_here(&f, 2);
+        CHECK_EQ(WAYS[i / 2 % 2](f.pidfd, f.root, getpgrp(), SIGKILL), 0);
+        (void)await_end(&f);
+    }
+}
+
+static void kill_itself(const struct family *f)
+{
+    if (fork() == 0)
+        fork_in_threads(f);
+    await_here(f, 2);
+    rp_tree_signal((int)syscall(SYS_pidfd_open, getpid(), 0), getpid(), getpgrp(), SIGKILL);
+}
+
+static void a_process_can_have_its_own_tree_killed(void)
+{
+    struct family f = begin_family();
+    int status;
+    start(&f, kill_itself);
+    status = await_end(&f);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void kill_itself_without_a_helper(const struct family *f)
+{
+    if (getuid() == 0)
+        CHECK_EQ(setuid(65534), 0);
+    if (fork() == 0)
+        have_a_child_and_a_grandchild(f);
+    await_here(f, 3);
+    CHECK_EQ(setrlimit(RLIMIT_NPROC, &(struct rlimit){0, 0}), 0);
+    CHECK(fork() < 0);
+    rp_tree_signal((int)syscall(SYS_pidfd_open, getpid(), 0), getpid(), getpgrp(), SIGKILL);
+}
+
+static void no_process_more_is_needed(void)
+{
+    struct family f = begin_family();
+    start(&f, kill_itself_without_a_helper);
+    (void)await_end(&f);
+}
+
+static void no_descriptor_more_is_needed(void)
+{
+    struct family f = begin_family();
+    struct rlimit old, none;
+    start(&f, have_a_child_and_a_grandchild);
+    await_here(&f, 3);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+    none = (struct rlimit){(rlim_t)f.pidfd + 1, old.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    CHECK(dup(0) < 0);
+    CHECK_EQ(rp_tree_signal(f.pidfd, f.root, getpgrp(), SIGKILL), 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+    (void)await_end(&f);
+}
+
+static void exit_7(int signum)
+{
+    (void)signum;
+    _exit(7);
+}
+
+static void clean_up_at_sigterm(const struct family *f)
+{
+    signal(SIGTERM, exit_7);
+    have_a_child_and_a_grandchild(f);
+}
+
+static void a_signal_that_can_be_handled_is(void)
+{
+    struct family f = begin_family();
+    int status;
+    start(&f, clean_up_at_sigterm);
+    await_here(&f, 3);
+    CHECK_EQ(rp_tree_signal(f.pidfd, f.root, getpgrp(), SIGTERM), 0);
+    status = await_end(&f);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+static void a_stopped_tree_is_killed(void)
+{
+    struct family f = begin_family();
+    start(&f, have_a_child_and_a_grandchild);
+    await_here(&f, 3);
+    CHECK_EQ(kill(f.root, SIGSTOP), 0);
+    CHECK_EQ(rp_tree_signal(f.pidfd, f.root, getpgrp(), SIGKILL), 0);
+    (void)await_end(&f);
+}
+
+#ifndef __SANITIZE_THREAD__
+static void wait_within_vfork(const struct family *f)
+{
+    if (vfork() == 0) {
+        (void)!write(f->here[1], "x", 1);
+        for (;;)
+            pause();
+    }
+}
+
+static void a_parent_that_waits_within_vfork_is_killed(void)
+{
+    struct family f = begin_family();
+    start(&f, wait_within_vfork);
+    await_here(&f, 1);
+    CHECK_EQ(rp_tree_signal(f.pidfd, f.root, getpgrp(), SIGKILL), 0);
+    (void)await_end(&f);
+}
+
+#endif
+
+static void a_process_that_has_been_waited_for_gets_no_signal(void)
+{
+    pid_t child = fork();
+    int pidfd;
+    CHECK(child >= 0);
+    if (child == 0)
+        _exit(0);
+    pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    CHECK_EQ(rp_tree_signal(pidfd, child, getpgrp(), SIGKILL), -ESRCH);
+    CHECK_EQ(rp_tree_signal(pidfd, getpid(), getpgrp(), SIGKILL), -ESRCH); /* whatever has its number by now */
+    close(pidfd);
+}
+
+int main(void)
+{
+    begin(120);
+    RUN(all_of_a_tree_are_killed);
+    RUN(what_has_left_the_group_stays);
+    RUN(a_root_in_a_group_of_its_own_has_that_and_the_one_that_it_was_born_in);
+    RUN(what_forks_while_it_is_killed_leaves_nothing);
+    RUN(a_process_can_have_its_own_tree_killed);
+    RUN(no_process_more_is_needed);
+    RUN(no_descriptor_more_is_needed);
+    RUN(a_signal_that_can_be_handled_is);
+    RUN(a_stopped_tree_is_killed);
+#ifndef __SANITIZE_THREAD__ /* which makes it a fork() */
+    RUN(a_parent_that_waits_within_vfork_is_killed);
+#endif
+    RUN(a_process_that_has_been_waited_for_gets_no_signal);
+    return 0;
+}
