@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -145,6 +144,17 @@ int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
 void rp_os_futex_wake(rp_futex *word)
 {
     syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+int rp_os_poll(struct pollfd *p, uint32_t n, int64_t timeout_ns, uint64_t *late_ns)
+{
+    struct timespec ts = {(time_t)(timeout_ns / 1000000000), (long)(timeout_ns % 1000000000)};
+    uint64_t end = rp_os_now_ns() + (uint64_t)timeout_ns, now;
+    int ready = ppoll(p, n, timeout_ns < 0 ? NULL : &ts, NULL);
+    int err = ready < 0 ? errno : 0;
+    now = rp_os_now_ns();
+    *late_ns = timeout_ns >= 0 && now > end ? now - end : 0;
+    return err == 0 ? ready : err == EINTR ? 0 : -err;
 }
 
 void rp_os_tell(int eventfd)

@@ -8,6 +8,8 @@
 
 #include "base.h"
 
+#include <poll.h>
+
 /* An anonymous file of `bytes` zero bytes, sparse, close-on-exec, private to its user, sealed against any change of
  * size: a mapped page can never vanish, so touching it never raises SIGBUS. The name is for /proc only. */
 int rp_os_memfd(const char *name, uint64_t bytes, int *fd);
@@ -44,6 +46,11 @@ void rp_os_populate(void *base, uint64_t bytes);
  * 0: woken, or the word had changed; -EINTR: a signal came; -ETIMEDOUT. Shared between processes. */
 int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns);
 void rp_os_futex_wake(rp_futex *word);
+
+/* Waits until one of n descriptors is ready, at most timeout_ns (negative: no limit). How many are; 0 also after a signal.
+ * late_ns: by how much it returns later than asked. A process that is stopped meanwhile, by a Ctrl-Z, returns later by the
+ * time that it was: the kernel has it sleep the rest when it goes on. (Only if something is ready by then, by less.) */
+int rp_os_poll(struct pollfd *p, uint32_t n, int64_t timeout_ns, uint64_t *late_ns);
 
 /* Writes to an eventfd; -1: to nobody. */
 void rp_os_tell(int eventfd);

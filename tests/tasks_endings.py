@@ -12,6 +12,8 @@ from pathlib import Path
 
 from waiting import await_file
 
+from ringpool.worker import signal_for_interrupts
+
 
 def nothing() -> None:
     pass
@@ -66,17 +68,17 @@ def lose_a_signal(running: str, cleaned: str) -> None:
     before and after the exception."""
     before: list[int] = []
     after: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda signum, _: before.append(signum))
+    handler = signal.signal(signal_for_interrupts(), lambda signum, _: before.append(signum))
     Path(running).touch()
     while not before:
         time.sleep(0.001)
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal_for_interrupts(), handler)
     try:
         time.sleep(60)
     finally:
-        signal.signal(signal.SIGINT, lambda signum, _: after.append(signum))
+        signal.signal(signal_for_interrupts(), lambda signum, _: after.append(signum))
         time.sleep(0.3)
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal_for_interrupts(), handler)
         Path(cleaned).write_text(f"{len(before)} {len(after)}")
 
 
@@ -140,7 +142,7 @@ def fail_and_count(path: str) -> None:
 def start_child(running: str, ignores: bool) -> None:
     """Has a child process that would live for a minute, and tells its pid. May ignore the signal that is to end it."""
     if ignores:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal_for_interrupts(), signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     Path(running + ".new").write_text(str(child.pid))
     os.rename(running + ".new", running)
@@ -149,7 +151,7 @@ def start_child(running: str, ignores: bool) -> None:
 
 def own_handler(path: str) -> None:
     """Ignores the signal that is to end it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal_for_interrupts(), signal.SIG_IGN)
     swallow(path)
 
 

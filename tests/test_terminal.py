@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import tasks_terminal as tasks
 from waiting import await_file, make_overdue, wait_until
 
 from ringpool import TaskTimeout, WorkerDied
+from ringpool.supervisor import TURN_S
 
 WAIT_S = 60.0
 
@@ -180,6 +182,34 @@ def test_an_initializer_can_lead_a_session_or_a_group_of_its_own(initializer, me
         assert executor.submit(os.getpgid, 0).result(WAIT_S) == pid
 
 
+def ignores_sigint(mask):
+    return bool(mask >> (signal.SIGINT - 1) & 1)
+
+
+@each_method
+@pytest.mark.parametrize("ignored", [True, False])
+def test_programs_that_tasks_start_ignore_sigint_if_the_program_does(ignored, method, path):
+    """As the background job of a script does, which gets the Ctrl-C that is meant for others."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        with tasks.pool("stdlib", "spawn") as executor:
+            assert ignores_sigint(executor.submit(tasks.signals_ignored_by_a_child).result(WAIT_S)) == ignored
+        with tasks.pool("ringpool", method) as executor:
+            assert ignores_sigint(executor.submit(tasks.signals_ignored_by_a_child).result(WAIT_S)) == ignored
+            pid = executor.submit(os.getpid).result(WAIT_S)
+            future = executor.options(timeout=60, grace=WAIT_S).submit(
+                tasks.touch_and_await, str(path), f"{path}.never"
+            )
+            await_file(path)
+            make_overdue(executor)
+            error = future.exception(WAIT_S)
+            assert type(error) is TaskTimeout
+            assert not error.killed
+            assert executor.submit(os.getpid).result(WAIT_S) == pid
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # ---- what ends with the program ----
 
 # How a program ends; what of it is the kernel's doing, and so the same with the stdlib.
@@ -295,3 +325,22 @@ def test_a_stopped_worker_is_ended(end, path):
         getattr(executor, end)()
         assert type(future.exception(WAIT_S)) is WorkerDied
         await_end_of(*family)
+
+
+# ---- Ctrl-Z ----
+
+
+@each_method
+def test_after_ctrl_z_and_fg_the_program_goes_on_where_it_was(method, path):
+    with Terminal("ringpool", method, "touch_and_await", path, f"{path}.gate", LIMIT="6") as terminal:
+        await_file(path)
+        terminal.press(b"\x1a")
+        for pid in terminal.program, *terminal.workers:
+            wait_until(lambda pid=pid: is_stopped(pid), f"{pid} is stopped")
+        time.sleep(7)  # longer than the task's limit
+        os.killpg(terminal.program, signal.SIGCONT)
+        wait_until(lambda: not is_stopped(terminal.program), "the program goes on")
+        time.sleep(2 * TURN_S)  # the supervisor looks whether the task is overdue
+        Path(f"{path}.gate").touch()
+        out, err = terminal.end()
+    assert (out, err) == ("'done'\nexit 0\n", "")

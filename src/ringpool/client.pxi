@@ -251,6 +251,34 @@ def arenas(uint32_t n_places):
     return RP_ARENAS(n_places)
 
 
+def wait_ready(list fds, seconds):
+    """Waits until one of some descriptors is readable, or has hung up; or for a signal.
+
+    Args:
+        seconds: To wait at most; None for no limit.
+
+    Returns:
+        The set of those that are, and by how many nanoseconds longer than `seconds` it took: see rp_os_poll.
+
+    Raises:
+        OSError: The system refuses to wait for so many.
+    """
+    cdef Py_ssize_t n = len(fds), i
+    cdef int64_t timeout_ns = -1 if seconds is None else <int64_t>(<double>seconds * 1e9)
+    cdef uint64_t late_ns = 0
+    cdef int rc
+    cdef bytearray room = bytearray(n * sizeof(pollfd))
+    cdef pollfd *p = <pollfd *>PyByteArray_AS_STRING(room)
+    for i in range(n):
+        p[i].fd = fds[i]
+        p[i].events = POLLIN
+    with nogil:
+        rc = rp_os_poll(p, <uint32_t>n, timeout_ns, &late_ns)
+    if rc < 0:
+        raise OSError(-rc, os.strerror(-rc))
+    return {p[i].fd for i in range(n) if p[i].revents}, late_ns
+
+
 def wait_peak_rss(int pidfd):
     """Waits until a child process has ended, and leaves its exit status to whoever asks for that.
 
@@ -296,6 +324,7 @@ cdef class Client:
     cdef uint64_t timed           # pending tasks with a time limit
     cdef int64_t shortest_ns      # the shortest of these limits since there were none
     cdef object endings           # futures of running tasks that are to end
+    cdef dict forgiven            # id of a task with a time limit -> nanoseconds of its run that do not count; or None
     cdef public bint cancel_running  # whether cancel() ends what runs
 
     cdef dict functions           # by reference: callable -> FunctionEntry
@@ -2341,18 +2370,22 @@ cdef class Client:
         """
         cdef Ending ending = Ending()
         cdef int64_t own_ns = future.options.grace_ns if future.options is not None else GRACE_NS
-        cdef uint64_t kill_ns
+        cdef uint64_t began_ns, kill_ns
         ending.why = why
         ending.task = self.describe(future)  # this may run user code
         if future.state != PENDING or future.client is not self:
             return False
-        kill_ns = rp_os_now_ns() + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
+        began_ns = rp_os_now_ns()
+        kill_ns = began_ns + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
         if future.ending is not None:
             ending = future.ending
             ending.why = max(ending.why, why)  # a cancellation has the last word
-            ending.kill_ns = min(ending.kill_ns, kill_ns)
+            if kill_ns < ending.kill_ns:
+                ending.kill_ns = kill_ns
+                ending.began_ns = began_ns
         else:
             ending.kill_ns = kill_ns
+            ending.began_ns = began_ns
             ending.worker = -1
             ending.timeout_ns = future.options.timeout_ns if future.options is not None else 0
             future.ending = ending
@@ -2360,17 +2393,34 @@ cdef class Client:
         self.alarm()
         return True
 
-    def enforce(self, uint64_t now):
+    cdef forgive(self, uint64_t now, uint64_t lost):
+        """Of the time up to now, so much counts for no task that has run meanwhile, and for no grace."""
+        cdef uint64_t started, task_id
+        cdef uint32_t w
+        cdef Ending ending
+        cdef dict before = self.forgiven or {}
+        self.forgiven = {}
+        for w in range(self.pool.n_workers):
+            task_id = rp_pool_timed_task(&self.pool, w, &started)
+            if task_id and started < now:
+                self.forgiven[task_id] = before.get(task_id, 0) + min(lost, now - started)
+        for future in list(self.endings):
+            ending = (<FutureBase>future).ending
+            if ending is not None and ending.began_ns < now:
+                ending.kill_ns += min(lost, now - ending.began_ns)
+
+    def enforce(self, uint64_t now, uint64_t lost=0):
         """Begins to end the tasks that have overrun their time, and moves on the ending of all that are to end.
 
         Args:
             now: A time, in nanoseconds of the monotonic clock, at which no worker was dead that is not buried.
+            lost: Of these, how many just before it do not count, since the program was stopped.
 
         Returns:
             A list of (worker, kill), the workers that are to be signalled: to be killed, or to be interrupted in their
             tasks. And the seconds after which this is to be called again, None if not before the alarm.
         """
-        cdef uint64_t due = RP_NEVER, started, task_id
+        cdef uint64_t due = RP_NEVER, started, task_id, limit
         cdef FutureBase future
         cdef Ending ending
         cdef PyObject *found
@@ -2382,8 +2432,11 @@ cdef class Client:
             if self.wild[w]:
                 self.wild[w] = 0
                 signals.append((w, True))
+        if lost:
+            self.forgive(now, lost)
         if self.timed == 0:
             self.shortest_ns = 0
+            self.forgiven = None
         else:
             due = now + self.shortest_ns  # none that starts after this can be overdue before
             for w in range(self.pool.n_workers):
@@ -2394,10 +2447,13 @@ cdef class Client:
                 future = <FutureBase>found
                 if future.ending is not None or future.options is None or future.options.timeout_ns == 0:
                     continue
-                if now >= started and now - started >= <uint64_t>future.options.timeout_ns:
+                limit = future.options.timeout_ns
+                if self.forgiven is not None:
+                    limit += <uint64_t>self.forgiven.get(task_id, 0)
+                if now >= started and now - started >= limit:
                     self.end_task(future, WHY_OVERRUN, -1)
                 else:
-                    due = min(due, min(now, started) + <uint64_t>future.options.timeout_ns)
+                    due = min(due, min(now, started) + limit)
         for _ in range(len(self.endings)):
             future = self.endings.popleft()
             ending = future.ending

@@ -56,6 +56,7 @@ cdef class Ending:
 
     cdef int why           # WHY_OVERRUN or WHY_CANCELLED
     cdef bint killed       # its worker was
+    cdef uint64_t began_ns # when kill_ns was decided
     cdef uint64_t kill_ns  # when its worker is killed
     cdef int64_t worker    # the one that it was interrupted in, or -1
     cdef uint64_t pause_ns # until it is interrupted once more, if it has taken no notice

@@ -19,6 +19,12 @@ cdef extern from "os.h" nogil:
     uint64_t rp_os_now_ns()
     int rp_os_nap(uint64_t ns)
     uint64_t rp_os_own_memory()
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    enum: POLLIN
+    int rp_os_poll(pollfd *p, uint32_t n, int64_t timeout_ns, uint64_t *late_ns)
     void rp_os_tell(int eventfd)
     void rp_os_ask_huge(void *base, uint64_t bytes, bint wanted)
     int rp_os_inherit(void *base, uint64_t bytes, int inherited)

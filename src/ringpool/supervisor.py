@@ -29,7 +29,6 @@ import functools
 import math
 import os
 import re
-import select
 import signal
 import sys
 import threading
@@ -43,7 +42,7 @@ from ringpool import _core, machine, worker
 # worker; what a death needs, at the first one. (concurrent.futures.process takes half as long as all of the rest.)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from multiprocessing import context, popen_fork
     from typing import Any
 
@@ -67,7 +66,12 @@ ABORT_GRACE_S = 0.5
 # way, and not at all in a program that has one task. Longer than such a program takes to end the pool; arbitrary.
 ALONE_S = 0.005
 
-LONGEST_S = 3600.0  # of a sleep: poll(2) counts milliseconds in an int
+LONGEST_S = 3600.0  # of a sleep; arbitrary
+
+# How the supervisor notices that the program was stopped, by a Ctrl-Z: while tasks have time limits it sleeps no longer
+# than a turn, and one that has lasted so much longer than asked was a stop (or the machine was that busy).
+TURN_S = 0.25
+STOPPED_NS = 100_000_000
 
 # Of the memory that the program may use, what a pool takes at most if nobody says how much: the rest is for what its
 # tasks compute.
@@ -151,11 +155,11 @@ class _Place:
             signal.pidfd_send_signal(self.pidfd, 0)  # it is there
             if signum == signal.SIGKILL:
                 self.killed = True
-            if signum == signal.SIGINT:
-                signal.pidfd_send_signal(self.pidfd, signum)
-            else:
+            if signum in (signal.SIGTERM, signal.SIGKILL):
                 assert self.process.pid is not None
                 _core.signal_tree(self.pidfd, self.process.pid, self.home, signum)
+            else:
+                signal.pidfd_send_signal(self.pidfd, signum)
         if self.closed:
             self.close()
 
@@ -218,6 +222,7 @@ class Supervisor:
         self._parent = -1
         self._zygote: zygote.Zygote | None = None  # with fork: makes the workers
         self._main_file: str | None = None
+        self._interrupt = int(signal.SIGINT)  # ends the task that a worker runs
         self._threads: list[threading.Thread] = []
         _made.add(self)
 
@@ -267,6 +272,7 @@ class Supervisor:
         them, as the stdlib does, and with fork, which is cheap, all of them soon. Needs the lock."""
         _finalize_in_time()
         self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+        self._interrupt = worker.signal_for_interrupts()
         method = self._context.get_start_method()
         self.client.wanted = max(self.client.wanted, 1)
         self.client.begin_session(method == "fork")
@@ -434,7 +440,7 @@ class Supervisor:
     def _watch_workers(self) -> None:
         """Returns when the pool has stopped and the last worker is buried."""
         if self._context.get_start_method() == "fork":
-            _readable([self._wake], ALONE_S)
+            _core.wait_ready([self._wake], ALONE_S)
             self.client.wanted = self._n_workers
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
@@ -447,30 +453,35 @@ class Supervisor:
                 watched.append(place.process.sentinel)
                 if place.pidfd is not None:
                     watched.append(place.pidfd)
-            _readable(watched, seconds)
+            # In turns: a stop that an event ends unnoticed, by an early return, is one of less than that.
+            _, late_ns = _core.wait_ready(watched, None if seconds is None else min(seconds, TURN_S))
             # Before the look: so who is found alive has not died in time for what is judged overdue by then.
             now_ns = time.monotonic_ns()
-            ready = _readable(watched, 0)
+            ready, _ = _core.wait_ready(watched, 0)
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             for place in places:
                 if place.process.sentinel in ready or place.pidfd in ready:
                     self._bury(place)
             self._replace()
-            seconds = self._enforce(now_ns)
+            seconds = self._enforce(now_ns, late_ns if late_ns >= STOPPED_NS else 0)
 
-    def _enforce(self, now_ns: int) -> float | None:
+    def _enforce(self, now_ns: int, lost_ns: int) -> float | None:
         """Ends what is to end by now. Returns after how many seconds there may be more to do; None if not before an
-        alarm."""
+        alarm.
+
+        Args:
+            lost_ns: For so long, just before, the program was stopped.
+        """
         now = now_ns / 1e9
         if now >= self._abort_at:
             self._abort_at = math.inf
             self.abort(GRACE_S)
-        due, seconds = self.client.enforce(now_ns)
+        due, seconds = self.client.enforce(now_ns, lost_ns)
         for index, kill in due:
             place = self._places.get(index)
             if place is not None:
-                place.signal(signal.SIGKILL if kill else signal.SIGINT)
+                place.signal(signal.SIGKILL if kill else self._interrupt)
         if now >= self._kill_at:
             self._kill_at = math.inf
             for place in self._places.values():
@@ -669,6 +680,7 @@ class Supervisor:
             initargs=initargs,
             max_tasks=self._max_tasks,
             max_memory=self._max_memory,
+            interrupt=self._interrupt,
         )
         started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=worker.main, args=(orders,), name=worker.Name(_name(index))
@@ -702,14 +714,6 @@ class Supervisor:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _have_polled_in_turn(started._popen)  # type: ignore[attr-defined]
         return started
-
-
-def _readable(fds: Iterable[int], seconds: float | None) -> set[int]:
-    """Waits until one of the descriptors is readable, so many seconds at most, and returns those that are."""
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, select.POLLIN)
-    return {fd for fd, _ in poll.poll(None if seconds is None else math.ceil(seconds * 1000))}
 
 
 def _name(index: int) -> str:

@@ -91,6 +91,7 @@ class Orders:
         initargs: Its arguments.
         max_tasks: How many tasks it runs before it leaves; None for no limit.
         max_memory: It is succeeded when it has more bytes of memory to itself after a task; None for no limit.
+        interrupt: The signal by which the parent ends a task: see `signal_for_interrupts`.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Orders:
         initargs: tuple[Any, ...],
         max_tasks: int | None,
         max_memory: int | None,
+        interrupt: int,
     ) -> None:
         self.memfd = memfd
         self.parent = parent
@@ -122,6 +124,13 @@ class Orders:
         self.initargs = initargs
         self.max_tasks = max_tasks
         self.max_memory = max_memory
+        self.interrupt = interrupt
+
+
+def signal_for_interrupts() -> int:
+    """SIGINT, but where this program ignores that, as the background job of a script does. Then its workers have to
+    ignore it too, since what tasks start inherits that; and nothing happens at SIGURG where nothing handles it."""
+    return signal.SIGURG if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
@@ -155,12 +164,12 @@ def disown_forkserver() -> None:
         vars(server).update(kept)
 
 
-def _reset_signals() -> None:
+def _reset_signals(interrupt: int) -> None:
     """A forked worker has the handlers and the mask of the thread that made the pool. They have to do with the parent's
     affairs (its event loop, its lock files), so signals do here what they do in a new program, but for Ctrl-C. What the
     parent ignores stays ignored, but for SIGTERM, which ends a worker."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGINT, _ignore if interrupt == signal.SIGINT else signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number in range(1, signal.NSIG):
         handler = signal.getsignal(number)
@@ -175,7 +184,7 @@ def main(orders: Orders) -> None:
     if orders.stack is not None:
         _write_stack_to(orders.stack.fd)
     disown_forkserver()
-    _reset_signals()
+    _reset_signals(orders.interrupt)
     session.begin()
     core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.sizes, orders.place)
     if orders.initializer is not None:
@@ -191,7 +200,7 @@ def main(orders: Orders) -> None:
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             core.report_start_error(error)
             sys.exit(1)
-    signal.signal(signal.SIGINT, core.interrupt)
+    signal.signal(orders.interrupt, core.interrupt)
     tell = -1 if orders.tell is None else orders.tell.fd
     core.run(orders.ticket, orders.max_tasks, orders.max_memory, tell)
     # Ends the pools that tasks have left open, as the end of any interpreter does. multiprocessing would first wait for
