@@ -6,6 +6,7 @@ Also a deadline for each test, after which all stacks are printed and the run en
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import multiprocessing
@@ -53,7 +54,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _helpers_of_multiprocessing() -> None:
-    """Starts what multiprocessing keeps for itself, so that no test seems to leave it behind."""
+    """Starts what multiprocessing keeps for itself, so that no test seems to leave it behind. So too the file that
+    libffi keeps from its first callback on, which ctypes makes when it is imported, up to 3.13."""
+    ctypes.CFUNCTYPE(None)(int)
     forkserver.ensure_running()
     resource_tracker.ensure_running()
     with multiprocessing.get_context("forkserver").Pool(1):
