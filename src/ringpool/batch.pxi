@@ -815,7 +815,7 @@ cdef class Results:
         self.deadline = deadline
         self.meter = meter
         try:
-            if client.refusal is not None:  # as in the stdlib, which submits each item: nothing can be mapped by any pool
+            if client.refusal is not None:  # of the first item, as in the stdlib: where there is none, nothing is refused
                 if next(items, None) is not None:
                     client.check()
                 self.items = None

@@ -157,9 +157,8 @@ def disown_forkserver() -> None:
     module = sys.modules.get("multiprocessing.forkserver")
     server: Any = getattr(module, "_forkserver", None)
     if getattr(server, "_forkserver_pid", None) is not None:
-        kept = {
-            name: value for name, value in vars(server).items() if name.startswith("_preload")
-        }  # as the user has it
+        # What the user has set stays: the modules and, from 3.15 on, what becomes of errors.
+        kept = {name: value for name, value in vars(server).items() if name.startswith("_preload")}
         type(server).__init__(server)
         vars(server).update(kept)
 

@@ -157,10 +157,11 @@ def _start_tracker() -> None:
     its tasks have made."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        with contextlib.suppress(OSError):  # the pool is worth more
+        # Without it, a pool can do all the rest. (RuntimeError: this interrupts a call that is about to start it.)
+        with contextlib.suppress(OSError, RuntimeError):
             resource_tracker.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # up to 3.12, it unblocks SIGINT and SIGTERM
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # before 3.14, it unblocks SIGINT and SIGTERM
 
 
 @contextlib.contextmanager
