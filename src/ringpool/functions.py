@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import sys
 import types
 from collections.abc import Callable, Mapping
+from multiprocessing import process
 from multiprocessing.reduction import ForkingPickler
 
 TYPE_CHECKING = False
@@ -24,22 +26,42 @@ _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)
 _MISSING = object()
 
 _LazyImport: Any = getattr(types, "LazyImportType", None)  # of Python 3.15: what `lazy import` binds until it is used
+_start_afresh = False  # some worker of this process does, and does not begin as a copy of it
+
+
+def expect_fresh_workers() -> None:
+    """To be called before anything is pickled for workers that are not forked."""
+    global _start_afresh
+    _start_afresh = True
 
 
 def main_is_importable() -> bool:
-    """Whether a worker that starts afresh can import this process's ``__main__``.
+    """Whether workers find by name what this process's ``__main__`` defines.
 
-    The rule is that of ``multiprocessing.spawn.get_preparation_data``: a module name or a file to run. A script has
-    one, an interactive session, ``python -c`` and a notebook have none.
+    Those that start afresh find what ``multiprocessing.spawn`` runs again: a module by its name, but not the
+    ``__main__`` of a package, a folder or an archive; or else a file, which must be there. An interactive session,
+    ``python -c``, ``python -`` and a notebook are none of these.
     """
     main = sys.modules.get("__main__")
     if main is None:
         return False
     spec = getattr(main, "__spec__", None)
-    if getattr(spec, "name", None) is not None:
-        return True
+    name = getattr(spec, "name", None)
+    if name is not None:
+        return not (_start_afresh and f".{name}".endswith(".__main__"))
     file = getattr(main, "__file__", None)
-    return isinstance(file, str) and not file.startswith("<")
+    if not isinstance(file, str):
+        return False
+    return _can_be_run(file) if _start_afresh else not file.startswith("<")
+
+
+@functools.lru_cache
+def _can_be_run(file: str) -> bool:
+    if getattr(sys, "frozen", False):  # the file is in the executable, which each worker runs
+        return True
+    if os.path.splitext(os.path.basename(file))[0] == "ipython":
+        return False
+    return os.path.isfile(os.path.join(process.ORIGINAL_DIR or "", file))  # type: ignore[attr-defined]
 
 
 def by_reference(obj: Any) -> bool:

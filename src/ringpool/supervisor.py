@@ -36,7 +36,7 @@ import time
 import weakref
 from multiprocessing import process, util
 
-from ringpool import _core, machine, worker
+from ringpool import _core, functions, machine, worker
 
 # A program pays for these imports before its first task. What one start method alone needs is imported when it starts a
 # worker; what a death needs, at the first one. (concurrent.futures.process takes half as long as all of the rest.)
@@ -199,6 +199,8 @@ class Supervisor:
         self._recycles = max_tasks is not None or max_memory is not None
         n_places = 2 * n_workers if self._recycles else n_workers  # each worker's successor starts beside it
         self.client = _core.Client(n_workers, n_places, machine.usable_cpus(), _sizes(n_places, shared_memory_limit))
+        if mp_context.get_start_method() != "fork":
+            functions.expect_fresh_workers()
         self._context = mp_context
         self._n_workers = n_workers
         self._initializer = initializer
@@ -276,6 +278,8 @@ class Supervisor:
         method = self._context.get_start_method()
         self.client.wanted = max(self.client.wanted, 1)
         self.client.begin_session(method == "fork")
+        if method != "fork":
+            _leave_out_odd_mains()
         if method == "forkserver":
             _preload()
         try:
@@ -690,6 +694,8 @@ class Supervisor:
         main = sys.modules.get("__main__")
         if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
             main.__file__ = self._main_file
+        if main is not None and not hasattr(main, "__spec__"):  # as pdb leaves it before 3.13; multiprocessing reads it
+            main.__spec__ = None
         if method == "fork":
             from ringpool import zygote
 
@@ -727,6 +733,25 @@ def _name(index: int) -> str:
     numbers = ":".join(map(str, outer._identity))
     above = outer.name.removeprefix(NAME) if outer.name.startswith(NAME) else numbers
     return f"{NAME}{above}:{index + 1}" if above else f"{NAME}{index + 1}"
+
+
+def _leave_out_odd_mains() -> None:
+    """Has multiprocessing tell our new processes of no main file that is none, such as "<stdin>", or that is not there:
+    they would fail to run it. What they need of such a main module travels by value."""
+    from multiprocessing import spawn
+
+    told: Callable[[str], dict[str, Any]] = spawn.get_preparation_data
+    if getattr(told, "leaves_out_odd_mains", False):
+        return
+
+    def preparation_data(name: str) -> dict[str, Any]:
+        data = told(name)
+        if isinstance(name, worker.Name) and not functions.main_is_importable():
+            data.pop("init_main_from_path", None)
+        return data
+
+    preparation_data.leaves_out_odd_mains = True  # type: ignore[attr-defined]
+    spawn.get_preparation_data = preparation_data
 
 
 def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
@@ -774,8 +799,9 @@ def _preload() -> None:
 
     server: Any = forkserver._forkserver
     if getattr(server, "_preload_modules", None) == ["__main__"]:
+        main = ["__main__"] if functions.main_is_importable() else []
         # set_forkserver_preload() would also reset, from 3.15 on, what the user has said of errors.
-        server._preload_modules = ["__main__", "ringpool.executor", "pkgutil"]
+        server._preload_modules = [*main, "ringpool.executor", "pkgutil"]
 
 
 def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, int, int, int]:
