@@ -15,6 +15,7 @@ CSRC = ROOT / "csrc"
 PYTHON_LAYERS = [
     "__main__",  # the command line
     "bench",  # a package; what the command line runs
+    "_pyinstaller",  # a package; what PyInstaller asks when it freezes a program
     "__init__",  # the names that users import
     "executor",  # submit, map, shutdown
     "supervisor",  # the thread that watches the workers, and what is done when one dies
@@ -148,6 +149,12 @@ def test_python_and_cython_import_only_from_below():
         if not may_import(layer_of(path), imported)
     ]
     assert not upwards
+
+
+def test_what_the_core_imports_of_the_package_is_imported_by_python_files_too():
+    """Tools that freeze programs do not see the imports of compiled code."""
+    seen = {layer for path in package_files() if path.suffix == ".py" for layer in python_imports(path)}
+    assert seen >= CORE_IMPORTS
 
 
 def test_cython_includes_its_own_pieces_only():

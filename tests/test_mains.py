@@ -8,7 +8,9 @@ those with two stars, whatever the method.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -187,3 +189,70 @@ def test_the_stdlibs_processes_are_told_what_they_were_told(tmp_path):
     """
     done = run(sys.executable, "-", cwd=tmp_path, input=textwrap.dedent(program))
     assert done.stdout.splitlines() == [str(tmp_path / "<stdin>"), "None"], done.stderr
+
+
+# ---- frozen programs ----
+
+FROZEN = """
+import multiprocessing
+import sys
+
+import ringpool
+
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+
+def doubled(point):
+    return Point(2 * point.x)
+
+
+if __name__ == "__main__":
+    multiprocessing.freeze_support()
+    with ringpool.ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1])) as pool:
+        point = pool.submit(doubled, Point(4)).result(timeout=30)
+        three = pool.submit(lambda: 3).result(timeout=30)
+        error = pool.submit(int, "x").exception(timeout=30)
+        print(sys.frozen, point.x, isinstance(point, Point), three, *pool.map(abs, [-1, 2]), type(error).__name__)
+        assert isinstance(pool.submit(multiprocessing.process.os._exit, 3).exception(timeout=30), ringpool.WorkerDied)
+"""
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory) -> Path:
+    if importlib.util.find_spec("PyInstaller") is None:
+        pytest.skip("PyInstaller is not installed")
+    if shutil.which("objdump") is None:
+        pytest.skip("PyInstaller needs objdump")
+    folder = tmp_path_factory.mktemp("frozen")
+    (folder / "program.py").write_text(FROZEN)
+    # tqdm would bring pandas and more, if they are there: many times the size and the time.
+    options = ["--log-level", "ERROR", "--exclude-module", "tqdm", "--specpath", folder, "--workpath", folder / "work"]
+    command = [sys.executable, "-m", "PyInstaller", *options, "--distpath", folder / "dist", "program.py"]
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, timeout=5 * LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "dist/program/program"
+
+
+@pytest.mark.deadline(6 * LIMIT)
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_frozen_program_works_with_each_start_method(frozen, method, tmp_path):
+    done = run(frozen, method, cwd=tmp_path)
+    assert done.stdout == "True 8 True 3 1 2 ValueError\n" and done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+
+
+def test_pyinstaller_is_told_of_all_that_programs_need():
+    pytest.importorskip("PyInstaller")
+    from importlib import metadata
+
+    (entry,) = metadata.entry_points(group="pyinstaller40", name="hook-dirs", module="ringpool._pyinstaller")
+    (folder,) = entry.load()()
+    told = {}
+    exec(Path(folder, "hook-ringpool.py").read_text(), told)
+    package = Path(folder).parent
+    modules = {f"ringpool.{path.stem}" for path in package.glob("*.py") if not path.stem.startswith("__")}
+    assert {*modules, "ringpool._core"} <= set(told["hiddenimports"])
+    assert not [name for name in told["hiddenimports"] if name.startswith(("ringpool.bench", "ringpool._py"))]

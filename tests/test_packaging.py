@@ -87,7 +87,7 @@ pytestmark = pytest.mark.deadline(300)
     [
         ["csrc/*.h", "csrc/*.c"],
         ["src/ringpool/*.pyx", "src/ringpool/*.pxi", "src/ringpool/*.pxd"],
-        ["src/ringpool/*.py", "src/ringpool/bench/*.py"],
+        ["src/ringpool/*.py", "src/ringpool/*/*.py"],
         ["src/ringpool/*.pyi", "src/ringpool/py.typed"],
         ["tests/*.py", "tests/native/*.[ch]", "tests/*.pml"],
         ["README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "setup.py"],
@@ -106,7 +106,7 @@ def test_the_sdist_holds_nothing_that_was_built(sdist_files):
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_core(wheel_files):
-    wanted = in_tree("src/ringpool/*.py", "src/ringpool/bench/*.py", "src/ringpool/*.pyi", "src/ringpool/py.typed")
+    wanted = in_tree("src/ringpool/*.py", "src/ringpool/*/*.py", "src/ringpool/*.pyi", "src/ringpool/py.typed")
     assert not {name.removeprefix("src/") for name in wanted} - wheel_files
     assert {"ringpool/py.typed", "ringpool/_core.pyi"} <= wheel_files
     assert sum(re.fullmatch(r"ringpool/_core\..*\.so", name) is not None for name in wheel_files) == 1

@@ -7,7 +7,8 @@ about a hundredth of the cost a task.
 import sys
 
 try:
-    from ringpool import _core  # noqa: F401
+    # What the core imports is named here too, for tools that look for imports and cannot see those of compiled code.
+    from ringpool import _core, functions  # noqa: F401
 except ImportError as error:
     # CPython says the one, Cython the other.
     if "subinterpreters" in str(error) or "Interpreter change" in str(error):
