@@ -309,6 +309,25 @@ void rp_os_guard_poke(void)
     (void)!write(the_guard.bell, &one, sizeof one);
 }
 
+int rp_os_thread(void *(*run)(void *), void *arg, uintptr_t *thread)
+{
+    pthread_t started;
+    sigset_t all, old;
+    int err;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    err = pthread_create(&started, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!err)
+        *thread = (uintptr_t)started;
+    return -err;
+}
+
+void rp_os_thread_join(uintptr_t thread)
+{
+    (void)pthread_join((pthread_t)thread, NULL);
+}
+
 struct thread_words { /* of the C library's and the kernel's common book-keeping of a thread */
     pid_t *tid;
     void *robust_list;

@@ -83,6 +83,10 @@ int rp_os_guard(int pidfd);
 void rp_os_guard_look(int64_t (*look)(void *), void *arg);
 void rp_os_guard_poke(void);
 
+/* A thread that runs run(arg), and to which no signal is delivered; and the wait for its end. */
+int rp_os_thread(void *(*run)(void *), void *arg, uintptr_t *thread);
+void rp_os_thread_join(uintptr_t thread);
+
 /* A zygote: a fork of this process that waits, in C and with all signals blocked, and makes copies of itself when it is
  * told to. The copies are children of this process, not of the zygote's: waitpid() finds them. Each returns from
  * rp_os_zygote as from a fork, and is what this process was then, whatever its threads do and lock by now.

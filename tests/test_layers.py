@@ -19,6 +19,7 @@ PYTHON_LAYERS = [
     "__init__",  # the names that users import
     "executor",  # submit, map, shutdown
     "supervisor",  # the thread that watches the workers, and what is done when one dies
+    "waiting",  # for descriptors, in threads and greenlets
     "zygote",  # makes workers by fork, from a process that was forked before there were threads
     "worker",  # what a worker process runs
     "progress",  # tells how far a map has come
@@ -33,10 +34,11 @@ PYTHON_LAYERS = [
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
 CORE_IMPORTS = {"session", "functions", "errors"}
-CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "zygote", "worker", "future"}
+CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "zygote", "worker", "future", "waiting"}
 
 # From the top down, again; those in one line know nothing of each other.
 C_LAYERS = [
+    {"herald"},  # a thread that sleeps where greenlets must not
     {"pool"},  # the whole protocol, as the core calls it
     {"board", "ring", "arena"},  # where tasks lie, how their places travel, where large objects lie
     {"bell"},  # sleep without a lost wake-up

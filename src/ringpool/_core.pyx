@@ -7,6 +7,7 @@
   batch.pxi    Batch: the items of one map, in chunks
   share.pxi    Shared: an object that all tasks may use
   client.pxi   Client: the parent's side (submit, drain, wait, collect, bury)
+  herald.pxi   Herald: a thread that sleeps in the place of a greenlet
   worker.pxi   Worker: the worker's loop
 
 It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
@@ -145,5 +146,6 @@ include "future.pxi"
 include "batch.pxi"
 include "share.pxi"
 include "client.pxi"
+include "herald.pxi"
 include "worker.pxi"
 include "zygote.pxi"

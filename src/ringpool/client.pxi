@@ -369,6 +369,9 @@ cdef class Client:
     cdef readonly object start_error  # exception of a worker's initializer
     cdef readonly uint64_t strays # results that named no pending task
     cdef uint64_t looked_ns       # when missing tasks were last looked for
+    cdef public bint green        # the program's threads are greenlets: none may sleep here
+    cdef dict sleepers            # if so, id of a future -> the events of the greenlets that wait for it
+    cdef object due               # futures among those that are done, whose events are to be set
     cdef bytearray wild           # a worker: 1 if it has sent what none of ours sends, and is to be killed
 
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, tuple sizes):
@@ -398,6 +401,8 @@ cdef class Client:
         self.functions = {}
         self.dynamic = OrderedDict()
         self.news = deque()
+        self.sleepers = {}
+        self.due = deque()
         self.unreturned = [[] for _ in range(n_places)]
         self.wild = bytearray(n_places)
         _clients.add(self)
@@ -624,6 +629,9 @@ cdef class Client:
                     rp_os_futex_wake(&waiter.word)
                 waiter = waiter.next
             rp_pool_kick_leader(&self.pool)
+            if self.green:
+                self.due.append(future)
+                rp_pool_kick_service(&self.pool)
         if tell:
             self.news.append(future)
             rp_pool_kick_service(&self.pool)
@@ -821,7 +829,8 @@ cdef class Client:
     cdef void update_collect(self) noexcept:
         if self.open:
             rp_pool_set_collect(
-                &self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved or self.n_borrowers > 0)
+                &self.pool, self.watched > 0 or self.chunks > 0 or self.closing or self.starved or self.n_borrowers > 0
+                or len(self.sleepers) > 0)
 
     cdef void set_starved(self, bint starved) noexcept:
         if self.starved != starved:
@@ -2121,6 +2130,8 @@ cdef class Client:
             deadline = rp_os_now_ns() + left
         if self.beginner and timeout is None and self.n_started == 0 and self.beginner == PyThread_get_thread_ident():
             raise RuntimeError("this thread, interrupted, is about to start the pool's workers: it cannot wait for them")
+        if self.green:
+            return self.wait_green(future, timeout)
         if left != 0 and self.open and not rp_pool_crowded(&self.pool):
             for i in range(GLANCES):
                 rp_pause()
@@ -2169,6 +2180,40 @@ cdef class Client:
             future.n_waiting -= 1
             self.leave(&waiter)
 
+    cdef wait_green(self, FutureBase future, timeout):
+        """wait_for() in a greenlet, which gives way to others meanwhile. The collector reads the rings for it. (A Waiter is no
+        use here: what lies on a greenlet's stack is elsewhere while others run.)"""
+        import threading
+
+        deadline = None if timeout is None else monotonic() + timeout
+        event = threading.Event()
+        left = SIGNAL_NS / 1e9
+        self.sleepers.setdefault(id(future), []).append(event)
+        future.n_waiting += 1
+        try:
+            self.update_collect()
+            while True:
+                self.drain()
+                if future.state >= CANCELLED:
+                    return
+                future.check_here()
+                if deadline is not None:
+                    left = min(deadline - monotonic(), SIGNAL_NS / 1e9)
+                    if left <= 0:
+                        return
+                if not event.wait(left):
+                    # As in wait_for(): the collector may be held up.
+                    self.attend()
+                    self.look_for_missing()
+                event.clear()
+        finally:
+            future.n_waiting -= 1
+            events = self.sleepers[id(future)]
+            events.remove(event)
+            if not events:
+                del self.sleepers[id(future)]
+                self.update_collect()
+
     cdef int sleep(self, Waiter *waiter, int64_t ns) noexcept:
         cdef rp_pool *pool = &self.pool
         cdef uint64_t outstanding = self.outstanding
@@ -2216,9 +2261,13 @@ cdef class Client:
 
     # ---- the collector ----
 
-    def serve(self):
+    def serve(self, sleep=None):
         """The collector thread: tells watchers, empties rings that fill up, moves tasks up. Returns when the pool has
-        stopped or is abandoned by break_off."""
+        stopped or is abandoned by break_off.
+
+        Args:
+            sleep: Waits for something to do, in a thread that must not sleep here; see Herald.
+        """
         cdef rp_pool *pool = &self.pool
         while True:
             rp_pool_begin_service(pool)
@@ -2226,9 +2275,12 @@ cdef class Client:
             self.tell_news()
             if not self.open:  # user code has forked, and this is the child
                 return
-            if self.closing and self.outstanding + self.queued + self.unfed == 0 and not self.news:
+            if self.closing and self.outstanding + self.queued + self.unfed == 0 and not self.news and not self.due:
                 self.stop()
                 return
+            if sleep is not None:
+                sleep()
+                continue
             with nogil:
                 rp_pool_wait_service(pool)
 
@@ -2264,6 +2316,9 @@ cdef class Client:
 
     def tell_news(self):
         """Tells those who watch futures that are done. Raises nothing."""
+        while self.due:
+            for event in tuple(self.sleepers.get(id(self.due.popleft()), ())):
+                event.set()
         while self.news:
             future = self.news.popleft()
             try:

@@ -1,4 +1,4 @@
-# Mirrors csrc/pool.h and what it includes. Atomic fields are left out: Cython touches none.
+# Mirrors csrc/herald.h and what it includes. Atomic fields are left out: Cython touches none.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -216,3 +216,11 @@ cdef extern from "pool.h" nogil:
     uint64_t rp_pool_peak_rss(const rp_pool *p, uint32_t w)
     uint32_t rp_pool_recover(rp_pool *p, uint32_t w, uint64_t *task_ids)
     void rp_pool_rouse_after_death(rp_pool *p, uint64_t outstanding)
+
+
+cdef extern from "herald.h" nogil:
+    struct rp_herald:
+        pass
+    int rp_herald_begin(rp_herald *h, rp_pool *pool, int tell)
+    void rp_herald_send(rp_herald *h)
+    void rp_herald_end(rp_herald *h)

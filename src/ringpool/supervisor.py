@@ -36,7 +36,7 @@ import time
 import weakref
 from multiprocessing import process, util
 
-from ringpool import _core, functions, machine, worker
+from ringpool import _core, functions, machine, waiting, worker
 
 # A program pays for these imports before its first task. What one start method alone needs is imported when it starts a
 # worker; what a death needs, at the first one. (concurrent.futures.process takes half as long as all of the rest.)
@@ -243,6 +243,8 @@ class Supervisor:
             __del__ in the midst of it. A task that is submitted now waits for the workers that are coming; whoever
             begins fails it if none can be started.
         """
+        if not self._begun:  # here, since all who submit come by before they can wait
+            self.client.green = waiting.threads_are_greenlets()
         me = threading.get_ident()
         if self.client.beginner == me or not self._lock.acquire(blocking=False):
             return False
@@ -387,7 +389,8 @@ class Supervisor:
                     return
         if threading.current_thread() in self._threads:
             return
-        self.client.wait_end()
+        if not self.client.green:  # greenlets give way to others in Thread.join alone
+            self.client.wait_end()
         # The threads are at their last instructions. Thread.join cannot be entered again by a signal handler within it.
         if me not in self._joining:
             self._joining.add(me)
@@ -415,11 +418,34 @@ class Supervisor:
 
     def _collect(self) -> None:
         try:
-            self.client.serve()
+            if self.client.green:
+                self._collect_as_greenlet()
+            else:
+                self.client.serve()
         except BaseException as error:
             self._fail(error)
         finally:
             self.client.alarm()  # the pool has stopped, perhaps when there was no worker left to end
+
+    def _collect_as_greenlet(self) -> None:
+        alarm = waiting.Alarm()
+        try:
+            herald = _core.Herald(self.client, alarm.tell_fd)
+
+            def sleep() -> None:
+                herald.send()
+                while not waiting.readable([alarm.fd], None, True)[0]:
+                    pass
+                if self.client.inherited:
+                    waiting.for_ever()
+                alarm.clear()
+
+            try:
+                self.client.serve(sleep)
+            finally:
+                herald.end()
+        finally:
+            alarm.close()
 
     def _watch(self) -> None:
         try:
@@ -444,7 +470,7 @@ class Supervisor:
     def _watch_workers(self) -> None:
         """Returns when the pool has stopped and the last worker is buried."""
         if self._context.get_start_method() == "fork":
-            _core.wait_ready([self._wake], ALONE_S)
+            waiting.readable([self._wake], ALONE_S, self.client.green)
             self.client.wanted = self._n_workers
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
@@ -458,10 +484,13 @@ class Supervisor:
                 if place.pidfd is not None:
                     watched.append(place.pidfd)
             # In turns: a stop that an event ends unnoticed, by an early return, is one of less than that.
-            _, late_ns = _core.wait_ready(watched, None if seconds is None else min(seconds, TURN_S))
+            turn_s = None if seconds is None else min(seconds, TURN_S)
+            _, late_ns = waiting.readable(watched, turn_s, self.client.green)
+            if self.client.inherited:
+                waiting.for_ever()
             # Before the look: so who is found alive has not died in time for what is judged overdue by then.
             now_ns = time.monotonic_ns()
-            ready, _ = _core.wait_ready(watched, 0)
+            ready, _ = waiting.readable(watched, 0, self.client.green)
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             for place in places:
@@ -873,6 +902,8 @@ def _end_all() -> None:
 
 def _abort_all() -> None:
     """Ends the pools that are still there because a Ctrl-C broke off `_end_all`, or came just before it."""
+    if not _exiting and any(each.client.green for each in list(_live)):
+        _end_all()  # a library that has replaced threads has replaced threading's hooks with them
     for each in list(_live):
         each.abort(ABORT_GRACE_S)
     for each in list(_live):

@@ -1,0 +1,70 @@
+"""Waiting for descriptors, in threads, and in the greenlets that stand for threads in some programs.
+
+`gevent.monkey.patch_all()`, and its like, has `threading.Thread` start a greenlet. All greenlets of a thread run by
+turns, and only what the library has replaced gives the turn away: what sleeps in the kernel holds up all. So in such a
+program the pool's threads are greenlets too, as those of the stdlib's executor are, and wait by the functions of this
+module. They use what the library has replaced, by its name, when they are called. No library is known here by its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import threading
+
+from ringpool import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def threads_are_greenlets() -> bool:
+    """Whether a `threading.Thread` that is started now runs in the thread that starts it."""
+    if "greenlet" not in sys.modules:  # what all such libraries are built on
+        return False
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(_core.thread_id()))
+    thread.start()
+    thread.join()
+    return seen == [_core.thread_id()]
+
+
+def readable(fds: list[int], seconds: float | None, green: bool) -> tuple[set[int], int]:
+    """Waits until one of the descriptors can be read, or is at its end.
+
+    Args:
+        seconds: How long at most; None for no limit.
+        green: Whether other greenlets are to run meanwhile.
+
+    Returns:
+        Those that can be, none if the time is up; and by how many nanoseconds longer than `seconds` it took. (0 if
+        green: other greenlets may take any time.)
+    """
+    if green:
+        return set(select.select(fds, [], [], seconds)[0]), 0
+    return _core.wait_ready(fds, seconds)
+
+
+def for_ever() -> NoReturn:
+    """Of a greenlet in a forked child, where greenlets go on and the descriptors that they wait for are the parent's as
+    well. It cannot end as a thread does: threading does not know it there."""
+    while True:
+        threading.Event().wait()
+
+
+class Alarm:
+    """What one thread, or another process, tells by a descriptor, and another waits for."""
+
+    def __init__(self) -> None:
+        self.fd = self.tell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def clear(self) -> None:
+        """Forgets what has been told."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        os.close(self.fd)
