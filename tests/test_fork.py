@@ -314,7 +314,7 @@ def test_a_successor_for_which_there_is_no_descriptor_is_made_later(left):
         try:
             os.kill(first, signal.SIGKILL)
             assert failed.wait(LIMIT)
-            assert len(pids(executor)) == (2 if left == 3 else 1)
+            assert len(pids(executor)) == (2 if left >= 2 else 1)
             assert {p.pid for p in active_children()} == pids(executor)
             assert executor.submit(pow, 2, 5).result(LIMIT) == 32
         finally:
@@ -556,7 +556,6 @@ def test_a_child_leaves_as_it_likes_and_the_pool_works_on(tmp_path, method, way,
 USES = {
     "submit": ("executor.submit(pow, 2, 5)", "this pool belongs to the process that made it"),
     "map": ("executor.map(abs, [1])", "this pool belongs to the process that made it"),
-    "submit, unused pool": ("unused.submit(pow, 2, 5)", "this pool belongs to the process that made it"),
     "submit, after shutdown": ("executor.shutdown(); executor.submit(pow, 2, 5)", "this pool belongs to the process"),
     "result": ("pending.result()", "the task belongs to the process that submitted it"),
     "exception": ("watched.exception()", "the task belongs to the process that submitted it"),
@@ -574,7 +573,6 @@ def test_a_child_that_uses_the_pool_gets_a_runtime_error(tmp_path):
         async def wrap(future):
             await asyncio.wrap_future(future)
 
-        unused = ProcessPoolExecutor(1, get_context("fork"))
         with ProcessPoolExecutor(1, get_context("fork")) as executor:
             large, small = executor.submit(tasks.blob, 300_000), executor.submit(pow, 2, 5)
             small.result()
@@ -607,7 +605,6 @@ def test_a_child_that_uses_the_pool_gets_a_runtime_error(tmp_path):
                 assert codes == [0]
             open("go", "w").close()
             assert watched.result(30) == 64 and len(large.result(30)) == 300_000
-        unused.shutdown()
     """
     done = run(script, tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("told\n", "", 0)

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 
 import pytest
 import tasks_nested as tasks
@@ -189,18 +190,100 @@ def test_shutting_an_inherited_executor_down_does_nothing(inheriting, wait):
     assert inheriting.submit(tasks.square, 3).result(WAIT_S) == 9
 
 
-def test_an_inherited_executor_that_had_not_begun_says_that_it_is_the_parents():
+def test_an_inherited_executor_that_was_never_used_is_the_childs_own():
     with pool() as other, pool() as executor:
         tasks.inherited.update(executor=other, future=None)
+        assert executor.submit(tasks.raised_by, "submit").result(WAIT_S) == ("nothing", "")
+        assert executor.submit(tasks.raised_by, "map").result(WAIT_S) == ("nothing", "")
+        assert executor.submit(tasks.shut_down_inherited, True).result(WAIT_S) == "None"
         assert executor.submit(tasks.raised_by, "submit").result(WAIT_S)[0] == "RuntimeError"
-        assert executor.submit(tasks.raised_by, "map").result(WAIT_S)[0] == "RuntimeError"
         assert other.submit(tasks.square, 3).result(WAIT_S) == 9
     tasks.inherited.clear()
+
+
+def in_a_child(act):
+    """What act() returns in a forked child, as text."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(WAIT_S)
+            os.write(writer, repr(act()).encode())
+        except BaseException as error:
+            os.write(writer, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as file:
+        told = file.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return told
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_that_was_never_used_works_in_a_child_in_its_child_and_in_the_parent(method):
+    def use():
+        with executor:
+            return executor.submit(tasks.square, 3).result(WAIT_S)
+
+    executor = pool(method)
+    assert in_a_child(lambda: (in_a_child(use), use())) == "('9', 9)"
+    assert in_a_child(use) == "9"
+    with executor:
+        assert executor.submit(tasks.square, 3).result(WAIT_S) == 9
+        assert "belongs to the process that made it" in in_a_child(use)
+
+
+def test_a_pool_that_has_shared_an_object_was_used():
+    with pool() as executor:
+        shared = executor.share([1, 2])
+        assert "belongs to the process that made it" in in_a_child(lambda: executor.submit(len, shared))
+        assert executor.submit(len, shared).result(WAIT_S) == 2
+
+
+def test_a_pool_that_is_shut_down_and_was_never_used_stays_so_in_a_child():
+    executor = pool()
+    executor.shutdown()
+    assert "after shutdown" in in_a_child(lambda: executor.submit(tasks.square, 3))
+
+
+@pytest.mark.parametrize("end", ["shutdown", "shutdown without waiting", "terminate", "kill", "garbage", "exit"])
+def test_a_pool_that_is_never_used_has_no_descriptor_no_mapping_and_no_thread(end):
+    def state():
+        with open("/proc/self/maps") as maps:
+            mapped = "memfd:ringpool" in maps.read()
+        return sorted(os.listdir("/proc/self/fd")), mapped, threading.active_count()
+
+    def act():
+        before = state()
+        executor = pool()
+        executor.options(timeout=1)
+        assert executor._client.memfd == -1 and executor._client.blocks == 0
+        found = state()
+        if end == "exit":
+            executor.__exit__(None, None, None)
+        elif end in ("terminate", "kill"):
+            getattr(executor, f"{end}_workers")()
+        elif end != "garbage":
+            executor.shutdown(wait=end == "shutdown", timeout=1)
+        if end == "garbage":
+            watch = weakref.ref(executor._client)
+            del executor
+            assert watch() is None
+        else:
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                executor.submit(tasks.square, 3)
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                executor.share(3)
+        return found == before and state() == before
+
+    assert in_a_child(act) == "True"  # where nothing else happens
 
 
 def test_a_child_forked_in_another_thread_while_the_pool_begins_can_leave_it():
     """The lock of the beginning may be held for ever in the child."""
     executor = pool("spawn")
+    executor._client.create()  # as begin() does before it takes the lock
     lock = executor._supervisor._lock
     held, release = threading.Event(), threading.Event()
 

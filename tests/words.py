@@ -27,6 +27,7 @@ class Words:
     """
 
     def __init__(self, client) -> None:
+        client.create()  # if it was not used before
         self.n_workers = client.n_places
         entries_end = ENTRIES + -(-self.n_workers * ENTRY_BYTES // PAGE) * PAGE
         self.rings = entries_end

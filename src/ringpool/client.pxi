@@ -304,13 +304,13 @@ cdef class Client:
         sizes: Bytes of address space of each arena, at most; how many bytes of it the parent, and a worker, may fill; and how
             many bytes of results there may be in the overflow.
 
-    Raises:
-        OSError: The system refuses the shared memory.
+    It takes no shared memory before the first use: see create().
     """
 
-    cdef rp_pool pool
+    cdef rp_pool pool             # until create(), zeros and what it is to be made with
     cdef readonly uint32_t n_workers
     cdef bint open                # the mapping is there and this process owns it
+    cdef bint created             # it has been there
     cdef bint retired             # the pool is done; the mapping stays for payloads
     cdef object __weakref__
 
@@ -379,10 +379,10 @@ cdef class Client:
         self.n_workers = n_workers
         self.alarm_fd = -1
         cdef uint32_t i
-        cdef int err = rp_pool_create(&self.pool, n_places, n_cpus, as_sizes(sizes))
-        if err:
-            raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
-        self.open = True
+        self.pool.segment.fd = -1
+        self.pool.n_workers = n_places
+        self.pool.n_cpus = n_cpus
+        self.pool.sizes = as_sizes(sizes)
         self.n_arenas = RP_ARENAS(n_places)
         self.overflow = RP_OVERFLOW(n_places)
         self.arenas = <ArenaEntry *>PyMem_RawCalloc(self.n_arenas, sizeof(ArenaEntry))
@@ -421,9 +421,29 @@ cdef class Client:
             "cannot pickle 'Client' object: a pool stays in the process that made it; "
             "a task that needs one makes one in the worker")
 
+    cpdef int create(self) except -1:
+        """Makes the shared memory, once. To be called before the first task or shared object; between the call of the
+        system and `created`, nothing lets another thread, a signal handler or a fork come in.
+
+        Raises:
+            OSError: The system refuses it. The next call tries again.
+        """
+        cdef rp_pool made
+        cdef int err
+        if self.created or self.closing or self.inherited:
+            return 0
+        err = rp_pool_create(&made, self.pool.n_workers, self.pool.n_cpus, self.pool.sizes)
+        if err:
+            raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
+        self.pool = made
+        self.open = self.created = True
+        return 0
+
     cdef forget(self):
         """In a forked child: the pool is the parent's, and its mapping was not inherited. The descriptor was, and would
-        hold the memory as long as the child lives."""
+        hold the memory as long as the child lives. A pool that was never used is the child's own."""
+        if not self.created:
+            return
         if self.open:
             rp_segment_close_fd(&self.pool.segment)
         self.inherited = True
@@ -654,12 +674,14 @@ cdef class Client:
 
         Raises:
             MemoryError: There is no room for it.
+            OSError: The system refuses the shared memory.
             BrokenProcessPool, RuntimeError: The pool takes no more tasks.
         """
         cdef Shared shared
         cdef Parcel parcel = Parcel()
         cdef bint last = False
         self.check()
+        self.create()
         parcel.client = self
         data = pack(obj, parcel)
         if parcel.count == 0:

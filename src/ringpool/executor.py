@@ -116,7 +116,9 @@ class ProcessPoolExecutor(_StandIn):
     Raises:
         ValueError: An argument is out of its range.
         TypeError: An argument is of the wrong type.
-        OSError: The system refuses the shared memory.
+
+    Nothing is taken from the system before the first task or shared object: a pool that was not used when the program
+    forked can be used in the child.
     """
 
     def __init__(
@@ -226,6 +228,7 @@ class ProcessPoolExecutor(_StandIn):
         Raises:
             BrokenProcessPool: The pool is broken, or its workers have been ended.
             RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
+            OSError: It is the pool's first task, and the system refuses the shared memory, a process or a thread.
         """
         if not self._begun:
             return self._submit_early(fn, args, kwargs)
@@ -251,6 +254,7 @@ class ProcessPoolExecutor(_StandIn):
 
         Raises:
             MemoryError: There is no room for it.
+            OSError: The system refuses the shared memory.
             BrokenProcessPool: The pool is broken.
             RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
         """

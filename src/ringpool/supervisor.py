@@ -86,6 +86,7 @@ ROOMY = 4  # so much more of that than memory: blocks are found, however those i
 
 # Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
 STACK_BYTES = 64 << 10
+STACK_STRIDE = 256 << 10  # from one worker's to the next, so that more does not run into that; arbitrary
 
 NAME = "RingpoolProcess-"
 
@@ -98,7 +99,7 @@ _BELOW_MAIN = r'(  File "[^"\n]*ringpool/worker\.py", line \d+ in main\n)(?:  .*
 _LOST = "A process in the process pool was terminated abruptly while the future was running or pending."
 _UNUSABLE = "A child process terminated abruptly, the process pool is not usable anymore"
 
-_made: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools of this process, for its forked children to forget
+_made: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # all pools, for forked children to forget those that were used
 _live: weakref.WeakSet[Supervisor] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
 _exiting = False
 
@@ -110,7 +111,7 @@ class _Place:
         index: Which place of the pool it has.
         process: The process, started.
         pidfd: Of the process; None if it has died already.
-        stack: A memfd that the worker's faulthandler writes to; None for nowhere.
+        owns_pidfd: Whether it is to be closed here. Else it is the process's sentinel, which multiprocessing closes.
         oom_kills: How many the kernel had counted when it started; None if it does not count.
         inherited: Of the peak memory that its wait status tells, the bytes that may be this process's: an exec passes
             it on.
@@ -124,7 +125,7 @@ class _Place:
         index: int,
         process: process.BaseProcess,
         pidfd: int | None,
-        stack: int | None,
+        owns_pidfd: bool,
         oom_kills: int | None,
         inherited: int,
         ticket: int,
@@ -134,7 +135,7 @@ class _Place:
         self.index = index
         self.process = process
         self.pidfd = pidfd
-        self.stack = stack
+        self.owns_pidfd = owns_pidfd
         self.oom_kills = oom_kills
         self.inherited = inherited
         self.ticket = ticket
@@ -144,7 +145,7 @@ class _Place:
         self.ready = False  # as far as _has_new_starts has looked
         self.killed = False  # by us, with what it was running
         self.closed = False
-        self.lock = threading.RLock()  # of the descriptors
+        self.lock = threading.RLock()  # of the descriptor
 
     def signal(self, signum: int) -> None:
         """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that have
@@ -167,12 +168,11 @@ class _Place:
         """Waits for nobody: a signal handler of who holds the lock may wait for the supervisor. He closes later."""
         self.closed = True
         if self.lock.acquire(blocking=False):
-            fds = (self.pidfd, self.stack)
-            self.pidfd = self.stack = None
+            pidfd = self.pidfd
+            self.pidfd = None
             self.lock.release()
-            for fd in fds:
-                if fd is not None:
-                    os.close(fd)
+            if pidfd is not None and self.owns_pidfd:
+                os.close(pidfd)
 
 
 class Supervisor:
@@ -222,6 +222,7 @@ class Supervisor:
         self._owner: weakref.ref[Any] | None = None
         self._wake = -1
         self._parent = -1
+        self._stacks: int | None = None  # a memfd that the workers' faulthandlers write to, each to its own stretch
         self._zygote: zygote.Zygote | None = None  # with fork: makes the workers
         self._main_file: str | None = None
         self._interrupt = int(signal.SIGINT)  # ends the task that a worker runs
@@ -243,6 +244,7 @@ class Supervisor:
             __del__ in the midst of it. A task that is submitted now waits for the workers that are coming; whoever
             begins fails it if none can be started.
         """
+        self.client.create()
         if not self._begun:  # here, since all who submit come by before they can wait
             self.client.green = waiting.threads_are_greenlets()
         me = threading.get_ident()
@@ -287,6 +289,8 @@ class Supervisor:
         try:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._parent = os.pidfd_open(os.getpid())
+            with contextlib.suppress(OSError):  # the workers are worth more than their last words
+                self._stacks = _core.memfd("ringpool-stacks", self.client.n_places * STACK_STRIDE)
             self._start_missing()
             if self._zygote is not None and self._zygote.refused:
                 self.client.wanted = self._n_workers  # now: a fork should come before there are threads
@@ -404,10 +408,10 @@ class Supervisor:
         """In a forked child: the processes are the parent's, and its threads are not here, whatever they had locked."""
         process._children.difference_update(place.process for place in self._places.values())  # type: ignore[attr-defined]
         worker.disown_forkserver()
-        for place in self._places.values():
-            for fd in (place.pidfd, place.stack):
-                if fd is not None:
-                    os.close(fd)
+        for fd in (self._stacks, *(place.pidfd for place in self._places.values())):
+            if fd is not None:
+                os.close(fd)
+        self._stacks = None
         self._places = {}
         self._threads = []
         self._lock = threading.RLock()
@@ -478,19 +482,19 @@ class Supervisor:
             if self.client.stopped and self._zygote is not None:
                 self._zygote.dismiss()  # it ends while the workers do
             places = list(self._places.values())
-            watched: list[int] = [self._wake]
+            watched = {self._wake}
             for place in places:
-                watched.append(place.process.sentinel)
+                watched.add(place.process.sentinel)
                 if place.pidfd is not None:
-                    watched.append(place.pidfd)
+                    watched.add(place.pidfd)
             # In turns: a stop that an event ends unnoticed, by an early return, is one of less than that.
             turn_s = None if seconds is None else min(seconds, TURN_S)
-            _, late_ns = waiting.readable(watched, turn_s, self.client.green)
+            _, late_ns = waiting.readable(list(watched), turn_s, self.client.green)
             if self.client.inherited:
                 waiting.for_ever()
             # Before the look: so who is found alive has not died in time for what is judged overdue by then.
             now_ns = time.monotonic_ns()
-            ready, _ = waiting.readable(watched, 0, self.client.green)
+            ready, _ = waiting.readable(list(watched), 0, self.client.green)
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
             for place in places:
@@ -547,7 +551,7 @@ class Supervisor:
         if place.successor is not None:
             place.successor.predecessor = None
         client.n_started = self._count()
-        stack = _stack_of(place, exitcode)
+        stack = self._stack_of(place, exitcode)
         place.close()
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
@@ -626,10 +630,11 @@ class Supervisor:
         if self._zygote is not None:
             self._zygote.close()
             self._zygote = None
-        for fd in (self._wake, self._parent):
-            if fd >= 0:
+        for fd in (self._wake, self._parent, self._stacks):
+            if fd is not None and fd >= 0:
                 os.close(fd)
         self._wake = self._parent = -1
+        self._stacks = None
 
     # ---- processes ----
 
@@ -664,36 +669,50 @@ class Supervisor:
             self.client.give_turn(index, ticket)
         else:
             self.client.name_successor(predecessor.index, index, ticket)
-        try:
-            stack: int | None = _core.memfd("ringpool-stack", STACK_BYTES)
-        except OSError:  # the worker is worth more than its last words
-            stack = None
+        self._clear_stack(index)
         oom_kills = machine.oom_kills()
-        try:
-            started = self._start_process(index, ticket, stack)
-        except BaseException:
-            if stack is not None:
-                os.close(stack)
-            raise
+        started = self._start_process(index, ticket)
         assert started.pid is not None
         home = 0
-        try:
+        with contextlib.suppress(ProcessLookupError):
             home = os.getpgid(started.pid)
-            pidfd: int | None = os.pidfd_open(started.pid)
-        except ProcessLookupError:  # it has died already: its sentinel says so
-            pidfd = None
-        except OSError:  # no descriptor is left: nobody could end what it runs
-            started.kill()
-            pidfd = None
-        inherited = machine.peak_rss() if self._context.get_start_method() == "spawn" else 0
-        place = _Place(index, started, pidfd, stack, oom_kills, inherited, ticket, home, predecessor)
+        method = self._context.get_start_method()
+        pidfd: int | None = None
+        if self._zygote is not None and not self._zygote.refused:
+            pidfd = started._popen.pidfd  # type: ignore[attr-defined]
+        else:
+            try:
+                pidfd = os.pidfd_open(started.pid)
+            except ProcessLookupError:  # it has died already: its sentinel says so
+                pass
+            except OSError:  # no descriptor is left: nobody could end what it runs
+                started.kill()
+            _close_parents_ends(started, None if method == "forkserver" else pidfd)
+        inherited = machine.peak_rss() if method == "spawn" else 0
+        owns_pidfd = method == "forkserver"
+        place = _Place(index, started, pidfd, owns_pidfd, oom_kills, inherited, ticket, home, predecessor)
         if predecessor is not None:
             predecessor.successor = place
         self._places[index] = place
         self.client.n_started = self._count()
         return place
 
-    def _start_process(self, index: int, ticket: int, stack: int | None) -> process.BaseProcess:
+    def _clear_stack(self, index: int) -> None:
+        """Nothing is left of what an earlier worker in this place, or a process that it had forked, has written."""
+        if self._stacks is not None and os.pread(self._stacks, 1, index * STACK_STRIDE) not in (b"", b"\0"):
+            os.pwrite(self._stacks, bytes(STACK_STRIDE), index * STACK_STRIDE)
+
+    def _stack_of(self, place: _Place, exitcode: int | None) -> str | None:
+        """What the dead worker's faulthandler has written."""
+        if self._stacks is None or exitcode not in FAULTS:
+            return None
+        text = os.pread(self._stacks, STACK_BYTES, place.index * STACK_STRIDE).rstrip(b"\0").decode(errors="replace")
+        # What stands before the last is of processes that the worker had forked.
+        text = text[max(text.rfind("Fatal Python error"), 0) :]
+        # What called worker.main is no affair of the task's; under fork, it is the program at its first submit.
+        return re.sub(_BELOW_MAIN, r"\1", text) or None
+
+    def _start_process(self, index: int, ticket: int) -> process.BaseProcess:
         method = self._context.get_start_method()
         initializer, initargs = self._initializer, self._initargs
         if initializer is not None and method != "fork" and self.client.session is not None:
@@ -703,7 +722,8 @@ class Supervisor:
             memfd=worker.Descriptor(self.client.memfd),
             parent=worker.Descriptor(self._parent),
             tell=worker.Descriptor(self._wake) if self._recycles else None,
-            stack=None if stack is None else worker.Descriptor(stack),
+            stacks=None if self._stacks is None else worker.Descriptor(self._stacks),
+            stack_at=index * STACK_STRIDE,
             n_places=self.client.n_places,
             n_cpus=self.client.n_cpus,
             sizes=self.client.sizes,
@@ -802,15 +822,23 @@ def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
     popen.poll = polled_in_turn  # type: ignore[method-assign]
 
 
-def _stack_of(place: _Place, exitcode: int | None) -> str | None:
-    """What the dead worker's faulthandler has written."""
-    if place.stack is None or exitcode not in FAULTS:
-        return None
-    text = os.pread(place.stack, STACK_BYTES, 0).rstrip(b"\0").decode(errors="replace")
-    # What stands before the last is of processes that the worker had forked.
-    text = text[max(text.rfind("Fatal Python error"), 0) :]
-    # What called worker.main is no affair of the task's; under fork, it is the program at its first submit.
-    return re.sub(_BELOW_MAIN, r"\1", text) or None
+def _close_parents_ends(started: Any, pidfd: int | None) -> None:
+    """Of the pipes between this process and one that it has spawned, or had the fork server make, leaves those that are
+    needed. The end that would tell the worker of this process's death is not: see `worker.main`.
+
+    Args:
+        started: The process.
+        pidfd: Of the worker: becomes the sentinel. None leaves the sentinel as it is: the end that the fork server
+            tells exit codes through.
+    """
+    popen = started._popen
+    sentinel = popen.sentinel if pidfd is None else pidfd
+    fds = set(popen.finalizer._args) - {sentinel}
+    popen.finalizer.cancel()
+    started._sentinel = popen.sentinel = sentinel
+    popen.finalizer = util.Finalize(popen, util.close_fds, (sentinel,))  # type: ignore[attr-defined]
+    for fd in fds:
+        os.close(fd)
 
 
 def _out_of_memory(place: _Place, exitcode: int | None) -> bool | None:
@@ -941,7 +969,6 @@ def _forget_all() -> None:
     _live.clear()
     for each in list(_made):
         each.forget()
-    _made.clear()
 
 
 os.register_at_fork(after_in_child=_forget_all)

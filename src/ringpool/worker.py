@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import operator
+import os
 import signal
 import sys
 import threading
-from multiprocessing import reduction
+from multiprocessing import process, reduction
 
 from ringpool import _core, session
 
@@ -84,7 +85,8 @@ class Orders:
         parent: A pidfd of the process that owns the pool.
         tell: An eventfd of the supervisor's, if workers are recycled.
         n_places, n_cpus, sizes: Those of the `_core.Client`.
-        stack: Where `faulthandler` writes if the worker crashes; None for nowhere.
+        stacks: The file that `faulthandler` writes to if the worker crashes; None for nowhere.
+        stack_at: Where in it.
         place: Which of the workers it is, from 0.
         ticket: The number of this start: it takes tasks when that is called.
         initializer: Called with `initargs` before the first task, unless None; or that call, Encoded.
@@ -100,7 +102,8 @@ class Orders:
         parent: Descriptor,
         tell: Descriptor | None,
         n_places: int,
-        stack: Descriptor | None,
+        stacks: Descriptor | None,
+        stack_at: int,
         n_cpus: int,
         sizes: tuple[int, int, int, int],
         place: int,
@@ -115,7 +118,8 @@ class Orders:
         self.parent = parent
         self.tell = tell
         self.n_places = n_places
-        self.stack = stack
+        self.stacks = stacks
+        self.stack_at = stack_at
         self.n_cpus = n_cpus
         self.sizes = sizes
         self.place = place
@@ -141,14 +145,19 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
 _writes_stacks = False  # faulthandler is enabled, and by us; true also in what a task forks
 
 
-def _write_stack_to(fd: int) -> None:
-    """Lets `faulthandler` write to `fd`, but where the program has enabled it itself: with -X faulthandler, or before a
-    fork. What is enabled then goes on writing to where the user looks."""
+def _write_stack_to(fd: int, at: int) -> None:
+    """Lets `faulthandler` write to a file, but where the program has enabled it itself: with -X faulthandler, or before
+    a fork. What is enabled then goes on writing to where the user looks. Takes fd over."""
     global _writes_stacks
     if _writes_stacks or not faulthandler.is_enabled():
-        with contextlib.suppress(MemoryError, OSError, RuntimeError):  # no room for the handler's own stack
-            faulthandler.enable(fd)
+        # fd itself has one position for all workers. Where there is no /proc, or no room for the handler's own stack,
+        # the worker is worth more than its last words.
+        with contextlib.suppress(MemoryError, OSError, RuntimeError):
+            own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
+            os.lseek(own, at, os.SEEK_SET)
+            faulthandler.enable(own)
             _writes_stacks = True
+    os.close(fd)
 
 
 def disown_forkserver() -> None:
@@ -179,9 +188,13 @@ def _reset_signals(interrupt: int) -> None:
 
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
+    # A pidfd tells of the parent's end, not the end of a pipe: that would cost the parent a descriptor a worker.
+    parent = process.parent_process()
+    assert parent is not None
+    os.dup2(orders.parent.fd, parent.sentinel, inheritable=False)
     _core.guard(orders.parent.fd)
-    if orders.stack is not None:
-        _write_stack_to(orders.stack.fd)
+    if orders.stacks is not None:
+        _write_stack_to(orders.stacks.fd, orders.stack_at)
     disown_forkserver()
     _reset_signals(orders.interrupt)
     session.begin()

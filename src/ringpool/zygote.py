@@ -64,23 +64,23 @@ class Zygote:
         sys.audit("os.fork")
         _start_tracker()
         util._flush_std_streams()  # type: ignore[attr-defined]
-        # A forked child lets go of the pool's own descriptor, and that is what a worker is at first.
-        memfd = os.dup(orders.memfd.fd)
-        try:
+        # A forked child lets go of the pool's own descriptors, and that is what a worker is at first.
+        with contextlib.ExitStack() as stack:
+            memfd = _duplicate(orders.memfd, stack)
+            stacks = None if orders.stacks is None else _duplicate(orders.stacks, stack)
             with _workers_keep_the_tracker():
                 self._core = _core.Zygote(parent)
             if self._core.order is not None:
-                orders.memfd = worker.Descriptor(memfd)
+                orders.memfd, orders.stacks = memfd, stacks
                 _become(like, orders, self._core.order)  # does not return
-        finally:
-            os.close(memfd)
 
     def popen(self, started: process.BaseProcess, orders: worker.Orders) -> popen_fork.Popen:
         """What `Process._Popen` is to give.
 
         Args:
             started: The process, as this one sees it.
-            orders: What the worker is told. Its place, ticket and stack are its own; the rest is as for the first.
+            orders: What the worker is told. Its place and ticket, and where its stack goes, are its own; the rest is as
+                for the first.
         """
         if not self.refused:
             try:
@@ -103,6 +103,8 @@ class Zygote:
 class _Popen(popen_fork.Popen):
     """A child that the zygote has made. Its sentinel is a pidfd, which no child of a task can keep open."""
 
+    pidfd: int | None = None  # the sentinel, unless it was dead before it had one
+
     def __init__(self, zygote: _core.Zygote, started: process.BaseProcess, orders: worker.Orders) -> None:
         self._zygote = zygote
         self._orders = orders
@@ -115,14 +117,13 @@ class _Popen(popen_fork.Popen):
         os.close(other)
         try:
             orders = self._orders
-            stack = None if orders.stack is None else orders.stack.fd
-            own = (str(process_obj.name), process_obj._identity, orders.place, orders.ticket, stack)
+            own = (str(process_obj.name), process_obj._identity, orders.place, orders.ticket, orders.stack_at)
             self.pid = self._zygote.make(pickle.dumps(own))
         except BaseException:
             os.close(dead)
             raise
         try:
-            self.sentinel = os.pidfd_open(self.pid)
+            self.sentinel = self.pidfd = os.pidfd_open(self.pid)
             os.close(dead)
         except ProcessLookupError:  # it has died, and the system has reaped it, because SIGCHLD is ignored
             self.sentinel = dead
@@ -140,15 +141,14 @@ class _ForkPopen(popen_fork.Popen):
         super().__init__(started)
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
-        memfd = os.dup(self._orders.memfd.fd)  # as in Zygote
-        self._orders.memfd = worker.Descriptor(memfd)
-        # Until the worker has reset the handlers, which are this process's affairs.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
+        orders = self._orders
+        with contextlib.ExitStack() as stack:  # as in Zygote
+            orders.memfd = _duplicate(orders.memfd, stack)
+            orders.stacks = None if orders.stacks is None else _duplicate(orders.stacks, stack)
+            # Until the worker has reset the handlers, which are this process's affairs.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
             super()._launch(process_obj)  # type: ignore[misc]
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.close(memfd)
 
 
 def _start_tracker() -> None:
@@ -179,20 +179,18 @@ def _workers_keep_the_tracker() -> Iterator[None]:
         intent.preserve_fd = False
 
 
-def _stack(fd: int) -> worker.Descriptor | None:
-    """The file for the stack of a crash, which the parent has made after the zygote."""
-    try:
-        return worker.Descriptor(os.open(f"/proc/{os.getppid()}/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC))
-    except OSError:  # the system hides its descriptors: the worker is worth more than its last words
-        return None
+def _duplicate(descriptor: worker.Descriptor, stack: contextlib.ExitStack) -> worker.Descriptor:
+    """A copy, closed with the stack."""
+    fd = os.dup(descriptor.fd)
+    stack.callback(os.close, fd)
+    return worker.Descriptor(fd)
 
 
 def _become(like: process.BaseProcess, orders: worker.Orders, order: bytearray) -> NoReturn:
     """Runs a worker, in a process that the zygote has made, as `popen_fork.Popen._launch` does in a forked one."""
     code = 1
     try:
-        like.name, like._identity, orders.place, orders.ticket, stack = pickle.loads(order)
-        orders.stack = None if stack is None else _stack(stack)
+        like.name, like._identity, orders.place, orders.ticket, orders.stack_at = pickle.loads(order)
         if sys.version_info >= (3, 13):
             atexit._clear()
             atexit.register(util._exit_function)  # type: ignore[attr-defined]
