@@ -29,7 +29,7 @@ import pytest
 import tasks_faults as tasks
 from waiting import wait_until
 
-from ringpool import ProcessPoolExecutor, RemoteError, WorkerDied, machine
+from ringpool import ProcessPoolExecutor, RemoteError, TaskTimeout, WorkerDied, machine
 
 METHODS = ["fork", "spawn", "forkserver"]
 LIMIT = 30.0  # s; for what should take milliseconds
@@ -197,6 +197,16 @@ def test_an_initializers_exception_that_misbehaves_is_named_as_the_cause(name):
         error = caught(lambda: executor.submit(pow, 2, 5).result(LIMIT))
         assert type(error) is BrokenProcessPool and "initializer" in str(error)
         check_bad_error(error.__cause__, name)
+
+
+def test_the_methods_of_an_exception_have_the_deadline_of_its_task():
+    with pool() as executor:
+        hasty = executor.options(timeout=0.2, grace=0.1)
+        calls = [(tasks.EndlessError,)]
+        for future in (hasty.submit(tasks.throw, *calls[0]), *hasty.submit_many(tasks.throw, calls)):
+            error = future.exception(LIMIT)
+            assert type(error) is TaskTimeout and error.killed
+        assert executor.submit(pow, 2, 5).result(LIMIT) == 32
 
 
 def test_an_exception_that_is_a_context_of_its_own_leaves_the_with_block():

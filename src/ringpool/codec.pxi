@@ -218,6 +218,7 @@ cdef inline bint tally(Seen *seen, object o, Py_ssize_t n) noexcept:
 
 
 cdef bint note(Tally *tally, PyObject *o, Py_ssize_t n) noexcept:
+    """Notes o. False if the value is better a pickle: too much recurs, or there is too much to note."""
     cdef uint64_t i = (<uint64_t>o >> 4) * <uint64_t>0x9e3779b97f4a7c15 >> (64 - NOTES_BITS)
     while tally.notes[i].value == tally.value:
         if tally.notes[i].object == o:

@@ -323,10 +323,10 @@ cdef class Worker:
             if self.forked:
                 raise
             exc = error
+        fn = value = None
+        data = encode_error(exc)  # which runs its methods, for which the task has to answer
         if timed:
             rp_pool_stop_clock(&self.pool)
-        fn = value = None
-        data = encode_error(exc)
         RP_STEP(b"worker: failed")
         # The frames of the task hold its arguments.
         PyException_SetTraceback(exc, None)
@@ -423,8 +423,6 @@ cdef class Worker:
                     self.task_id = 0
                     if self.forked:
                         raise
-                    if timed:
-                        rp_pool_stop_clock(&self.pool)
                     kind = KIND_ERROR
                     put_bytes = -1
                     data = encode_error(error)
