@@ -433,3 +433,130 @@ def test_maps_of_large_items_and_tasks_from_several_threads_are_all_right(arenas
             thread.join()
         assert not failures
         assert blocks_after(executor) == 1
+
+
+# ---- results ----
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_results_of_all_kinds_and_sizes_come_back_as_those_of_submit_do(method):
+    values = of_all_kinds()
+    with pool(2, method) as executor:
+        expected = [tasks.describe(executor.submit(tasks.echo, value).result(WAIT_S)) for value in values]
+        for chunksize in (None, 1, 7):
+            results = executor.map(tasks.echo, values, chunksize=chunksize, timeout=WAIT_S)
+            assert [tasks.describe(result) for result in results] == expected
+            futures = executor.submit_many(tasks.echo, [(value,) for value in values], chunksize=chunksize)
+            assert [tasks.describe(future.result(WAIT_S)) for future in futures] == expected
+        unordered = executor.map(tasks.echo, values, ordered=False, timeout=WAIT_S)
+        assert sorted(repr(tasks.describe(result)) for result in unordered) == sorted(map(repr, expected))
+        del results, unordered, futures
+        gc.collect()
+        assert executor._client.blocks_of_workers == 0
+        assert blocks_after(executor) == 1
+
+
+def test_large_results_are_views_of_where_their_worker_has_put_them():
+    with pool(1) as executor:
+        fn = functools.partial(tasks.fill, 2)
+        results = list(executor.map(fn, [80_000] * 20, chunksize=5, timeout=WAIT_S))
+        futures = executor.submit_many(fn, [(80_000,)] * 20, chunksize=5)
+        results += [future.result(WAIT_S) for future in futures]
+        assert executor._client.blocks_of_workers == 40  # the heads have gone home
+        results[7][:] = -1
+        assert all((result == 2).all() for i, result in enumerate(results) if i != 7)
+        del results, futures
+        gc.collect()
+        assert executor._client.blocks_of_workers == 0
+
+
+@each_chunksize
+@pytest.mark.parametrize("n", [70_000, 400_000])
+def test_large_results_that_exceed_the_memory_come_through_whenever_they_are_read(arenas_of, chunksize, n):
+    arenas_of(MIB, 3 * MIB)
+    with pool() as executor:
+        expected = [tasks.describe(tasks.fill(i, n)) if i % 4 != 3 else None for i in range(60)]
+
+        def check(results):
+            for i, result in enumerate(results):
+                if i % 4 == 3:
+                    assert result["again"][0] is result["values"] and (result["values"] == i).all()
+                    assert (result["more"] == np.arange(n // 8)).all()
+                else:
+                    assert tasks.describe(result) == expected[i]
+
+        check(executor.map(tasks.fill, range(60), itertools.repeat(n), chunksize=chunksize, timeout=WAIT_S))
+        results = executor.map(tasks.fill, range(60), itertools.repeat(n), chunksize=chunksize, timeout=WAIT_S)
+        futures = executor.submit_many(tasks.fill, [(i, n) for i in range(60)], chunksize=chunksize)
+        concurrent.futures.wait(futures, WAIT_S)
+        check(future.result() for future in futures)
+        check(results)
+        del results, futures
+        gc.collect()
+        wait_until(lambda: executor._client.blocks_of_workers == 0, "the blocks of all results")
+
+
+@pytest.mark.parametrize("how", ["close", "drop", "unread"])
+def test_large_results_that_are_not_read_give_their_blocks_back(how):
+    with pool(2) as executor:
+        results = executor.map(tasks.fill, range(40), itertools.repeat(100_000), timeout=WAIT_S)
+        if how != "unread":
+            next(results)
+        if how == "close":
+            results.close()
+        del results
+        wait_until(lambda: executor._client.pending == 0, "the end of all items")
+        gc.collect()
+        wait_until(lambda: executor._client.blocks_of_workers == 0, "the blocks of all results")
+
+
+@each_chunksize
+def test_a_death_costs_no_large_result_before_it(chunksize):
+    with pool() as executor:
+        fn = functools.partial(tasks.fill_or_die, 26)
+        futures = executor.submit_many(fn, [(i, 100_000) for i in range(60)], chunksize=chunksize)
+        for i, future in enumerate(futures):
+            if i == 26:
+                assert isinstance(future.exception(WAIT_S), ringpool.WorkerDied)
+            elif i % 4 != 3:
+                assert tasks.describe(future.result(WAIT_S)) == tasks.describe(tasks.fill(i, 100_000))
+            else:
+                assert (future.result(WAIT_S)["values"] == i).all()
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_an_item_that_is_ended_is_so_though_it_has_a_large_result(chunksize, tmp_path):
+    gate = tmp_path / "gate"
+    with pool(1) as executor:
+        calls = [(str(gate), i, 100_000) for i in range(8)]
+        futures = executor.submit_many(tasks.outlast, calls, chunksize=chunksize)
+        wait_until(gate.exists, "the second call")
+        assert futures[1].cancel(running=True)
+        for i, future in enumerate(futures):
+            if i == 1:
+                with pytest.raises(concurrent.futures.CancelledError):
+                    future.result(WAIT_S)
+            else:
+                assert future.result(WAIT_S) == bytes(100_000)
+
+
+def test_a_large_result_that_raises_as_it_is_decoded_ends_the_iterator():
+    with pool(1) as executor:
+        results = executor.map(tasks.StopsAsItIsDecoded, [array(1, 100_000)] * 2, timeout=WAIT_S)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            next(results)
+        assert list(results) == []
+
+
+def test_items_of_a_chunk_that_is_not_whole_do_not_keep_a_task_waiting_that_needs_their_memory(arenas_of):
+    """The next item of the chunk is the result of that task."""
+    arenas_of(SMALL)
+    with pool(1) as executor:
+
+        def items():
+            for _ in range(3):
+                yield bytes(600_000)
+            yield bytes(executor.submit(tasks.size, bytes(3 * MIB)).result(WAIT_S))
+
+        results = executor.map(tasks.size, items(), chunksize=10, timeout=WAIT_S)
+        assert list(results) == [600_000] * 3 + [3 * MIB]

@@ -468,8 +468,10 @@ cdef class Batch:
         return min(n, self.unfed // (2 * self.client.n_workers) + 1)
 
     cdef bint has_chunk(self) noexcept:
-        """Whether there is one to send: with a chunksize, a whole one while more items are being read."""
-        return self.unfed >= (self.chunksize if self.reading and not self.client.closing and self.chunksize else 1)
+        """Whether there is one to send: with a chunksize, a whole one while more items are being read, unless a task waits for
+        memory that these have."""
+        cdef bint more = self.reading and not self.client.closing and not (self.client.starved and self.ahead_bytes)
+        return self.unfed >= (self.chunksize if more and self.chunksize else 1)
 
     cdef Chunk next_chunk(self):
         """Makes the next chunk. The caller holds the garbage collector."""

@@ -1108,6 +1108,8 @@ cdef class Client:
             self.set_starved(True)
             rp_pool_set_backlog(&self.pool, False)
             return False
+        if waits:
+            self.holding = True  # should it have to wait on, for another block
         if n > RP_SLOT_INLINE:
             if rp_arena_alloc(&self.pool.arena, n, &future.block):
                 self.set_starved(True)
@@ -1149,8 +1151,11 @@ cdef class Client:
                 if not self.open or not self.queue or self.queue[0] is not future:
                     continue  # what was swept has run user code
                 if future.state == PENDING and not self.place(future):
-                    if not self.starved or self.outstanding or soon or self.holds_unsent():
+                    if not self.starved or self.outstanding or soon:
                         return  # the collector will be rung
+                    if self.holds_unsent():
+                        rp_pool_kick_service(&self.pool)  # it sends them
+                        return
                     n = len(future.value)
                     if type(future) is Chunk and (<Chunk>future).waiting is not None:
                         n = (<Chunk>future).waiting.bytes
@@ -1181,7 +1186,7 @@ cdef class Client:
         let_gc(collects)
 
     cdef bint holds_unsent(self) noexcept:
-        """Do items lie in the arena that have not been sent, for which more are awaited?"""
+        """Do items lie in the arena that have not been sent, since more are to come for their chunk?"""
         cdef Batch batch
         for batch in self.batches:
             if batch.ahead_bytes:
