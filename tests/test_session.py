@@ -673,7 +673,7 @@ def test_values_that_have_been_replaced_take_no_shared_memory(method):
 @both
 def test_instances_are_of_the_same_class_on_both_sides(method, how):
     code = """
-    import collections, dataclasses, enum, functools
+    import abc, collections, dataclasses, enum, functools, typing
 
     class Point:
         def __init__(self, x):
@@ -697,6 +697,35 @@ def test_instances_are_of_the_same_class_on_both_sides(method, how):
         x: int
 
     Pair = collections.namedtuple("Pair", "a b")
+
+    class Typed(typing.NamedTuple):
+        a: int
+
+    T = typing.TypeVar("T")
+
+    class Generic(typing.Generic[T]):
+        pass
+
+    class Abstract(abc.ABC):
+        @abc.abstractmethod
+        def what(self):
+            pass
+
+    class Concrete(Abstract):
+        def what(self):
+            return "concrete"
+        @functools.cached_property
+        def twice(self):
+            return 2 * self.what()
+
+    class Meta(type):
+        def __call__(cls, *args):
+            made = super().__call__(*args)
+            made.by = cls.__name__
+            return made
+
+    class Made(metaclass=Meta):
+        pass
 
     class Color(enum.Enum):
         RED = 1
@@ -744,11 +773,16 @@ def test_instances_are_of_the_same_class_on_both_sides(method, how):
     pool = start()
     same(type(ask(lambda: kept_local)) is type(kept_local), True)
     same(type(ask(echo, kept_local)[0]) is type(kept_local), True)
-    for value in (Point(1), Special(1), Data(1), Slotted(1), Pair(1, 2), Color.RED, Flags.A | Flags.B, Point.Inner()):
+    for value in (
+        Point(1), Special(1), Data(1), Slotted(1), Pair(1, 2), Color.RED, Flags.A | Flags.B, Point.Inner(), Typed(1),
+        Generic(), Concrete(), Made(),
+    ):
         for _ in range(2):
             got, kind = ask(echo, value, type(value))
             same((type(got) is type(value), kind is type(value), ask(check, type(value), value)), (True, True, True))
 
+    same(ask(lambda: (Concrete().twice, Made().by)), ("concreteconcrete", "Made"))
+    same(ask(lambda: isinstance(Concrete(), Abstract)), True)
     same(ask(test_point, Point(1)), True)
     same(type(ask(Point(1).moved, 1)) is Point and type(ask(lambda: Special(1))) is Special, True)
     same((ask(Data, 3), ask(lambda: Data(3, [4])), ask(Pair, 1, 2)), (Data(3), Data(3, [4]), Pair(1, 2)))

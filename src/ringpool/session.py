@@ -568,7 +568,8 @@ class _GroupScope(_Scope):
 
     def reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if not isinstance(obj, (types.FunctionType, type, _LRU)):
-            return None
+            # That of 3.11 has a lock.
+            return (_property, (obj.func, obj.attrname)) if type(obj) is functools.cached_property else None
         name = _name_in(self.namespace, obj)
         if name is not None and (root := name.partition(".")[0]) not in self._names:
             self.found.add(root)
@@ -741,13 +742,21 @@ def _cached(fn: Any, parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(fn)
 
 
+def _property(fn: Any, name: str | None) -> Any:
+    """In a pickle: what `functools.cached_property` makes of a function."""
+    made: functools.cached_property[Any] = functools.cached_property(fn)
+    made.attrname = name
+    return made
+
+
 def _class_by_value(cls: type) -> tuple[Any, ...]:
     """What cloudpickle makes of a class, but that it has slots if this has, and is in all as this is if it is there."""
     from cloudpickle import cloudpickle
 
     make, args, state, *_ = cloudpickle._dynamic_class_reduce(cls)
-    if make is cloudpickle._make_skeleton_class and "__slots__" in vars(cls):
-        args[3]["__slots__"] = cls.__slots__  # type: ignore[attr-defined]
+    slots = vars(cls).get("__slots__")
+    if make is cloudpickle._make_skeleton_class and slots:  # typing.NamedTuple has none, and takes none
+        args[3]["__slots__"] = slots
     return make, args, state, None, None, _set_class
 
 
