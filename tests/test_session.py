@@ -45,14 +45,18 @@ def raises(kind, fn, *args):
         return error
     raise AssertionError(f"{got!r} came, and no {kind.__name__}")
 
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("never came to be")
+        time.sleep(0.002)
+
 def kill():
+    wait_until(lambda: pool._supervisor.processes and pool._client.worker_started(0))
     worker = pool._supervisor.processes[0]
     os.kill(worker.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while worker in pool._supervisor.processes:
-        if time.monotonic() > deadline:
-            raise AssertionError("a worker that was killed was never buried")
-        time.sleep(0.002)
+    wait_until(lambda: worker not in pool._supervisor.processes)
 
 """
 END = """
