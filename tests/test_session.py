@@ -1322,3 +1322,73 @@ def test_whatever_is_changed_in_whatever_order_tasks_see_what_the_parent_sees(me
         raise
     """
     run(code, method)
+
+
+@every
+def test_an_initializer_of_the_session_takes_locks_and_pipes_of_multiprocessing_and_objects_of_the_session(method):
+    code = """
+    context = get_context(method)
+
+    class Config:
+        def __init__(self, x):
+            self.x = x
+
+    def load(lock, pipe, config):
+        global kept
+        with lock:
+            pipe.send(config.x)
+        kept = config
+
+    def look():
+        return kept.x, type(kept) is Config
+
+    ours, theirs = context.Pipe()
+    pool = start(initializer=load, initargs=(context.Lock(), theirs, Config(7)))
+    same(ask(look), (7, True))
+    same(ours.recv(), 7)
+    ours.close()
+    theirs.close()
+    """
+    run(code, method)
+
+
+@every
+def test_an_initializer_that_fails_breaks_the_pool_with_what_it_raised(method):
+    code = """
+    class Wrong(Exception):
+        pass
+
+    def load():
+        raise Wrong("words")
+
+    import logging
+    logging.getLogger("concurrent.futures").setLevel(100)
+
+    pool = start(initializer=load)
+    from concurrent.futures.process import BrokenProcessPool
+    error = raises(BrokenProcessPool, abs, 1)
+    same(type(error.__cause__) is Wrong, True)
+    """
+    if method != "fork":  # the worker's logger says so too
+        code = code.replace("def load():\n", "def load():\n        import logging\n        logging.disable()\n")
+    run(code, method)
+
+
+@every
+def test_of_the_object_of_a_library_only_its_own_attributes_are_looked_at(method):
+    code = """
+    import types
+
+    space = types.SimpleNamespace(x=1, items=[1])
+
+    def fn():
+        return space.x, space.items
+
+    pool = start()
+    same(ask(fn), (1, [1]))
+    space.items.append(2)
+    same(ask(fn), (1, [1]))
+    space.x = 2
+    same(ask(fn), (2, [1, 2]))
+    """
+    run(code, method)
