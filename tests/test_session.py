@@ -544,6 +544,40 @@ def test_locks_and_sockets_of_the_fork_are_at_hand_in_its_workers(how):
     run(code, "fork", how)
 
 
+def test_an_object_of_a_library_that_cannot_be_sent_and_changes_as_it_is_used_is_the_copy_of_the_fork():
+    code = """
+    import subprocess, types
+    from concurrent.futures import ThreadPoolExecutor
+
+    threads = ThreadPoolExecutor(1)
+    child = subprocess.Popen(["true"])
+    space = types.SimpleNamespace(lock=threading.Lock(), x=1)
+    locks = [threading.Lock()]
+    FACTOR = 1
+
+    def fn(x):
+        return FACTOR * x, space.x, threads._shutdown, len(locks)
+
+    def use():
+        return pool is None, child.returncode
+
+    pool = start()
+    same((ask(fn, 2), ask(use)), ((2, 1, False, 1), (False, None)))
+    threads.submit(abs, 1).result()
+    threads.shutdown()
+    child.wait()
+    FACTOR, space.x = 10, 2
+    for _ in range(2):
+        same((ask(fn, 2), ask(use)), ((20, 1, False, 1), (False, None)))
+
+    space = types.SimpleNamespace(x=3)
+    same(ask(fn, 2), (20, 3, False, 1))
+    locks.append(locks[0])
+    raises(TypeError, fn, 2)
+    """
+    run(code, "fork")
+
+
 @every
 def test_a_global_that_cannot_be_sent_raises_an_error_that_names_it(method):
     code = """

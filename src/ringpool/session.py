@@ -291,7 +291,12 @@ def _slot(slot: types.MemberDescriptorType, value: Any) -> Any:
         return _MISSING
 
 
+_ANY: list[Any] = []  # parts that are the same as all others
+
+
 def _same(one: list[Any] | None, other: list[Any] | None) -> bool:
+    if one is _ANY:
+        return True
     if one is None or other is None:
         return one is other
     if len(one) != len(other):
@@ -334,7 +339,7 @@ class _Known:
     """What workers have been told of a name, or will be by the tasks that need it.
 
     Args:
-        token, parts: Of the object, as it was then.
+        token, parts: Of the object, as it was then. _ANY if it counts as the same whatever is in it.
         group: The one that it was sent in.
         found: Names that only the pickling of it came upon.
     """
@@ -436,6 +441,7 @@ class Session:
     def _send(self, changed: dict[str, _Look], store: Store) -> dict[str, _Known]:
         """Pickles globals together, so that what they have in common stays so."""
         number = next(self._numbers)
+        stay: dict[str, _Known] = {}
         while True:
             scope = _GroupScope(self, changed)
             values = {name: self.namespace.get(name, _MISSING) for name in changed}
@@ -446,8 +452,15 @@ class Session:
             try:
                 data = store.encode((group, gone, scope.classes), scope)
             except Exception as error:
-                error.add_note(f"This is of the globals of __main__ that a task refers to: {', '.join(values)}.")
-                raise
+                left = {name: changed[name] for name in changed if not self._stays(name, values[name], store)}
+                if len(left) == len(changed):
+                    error.add_note(f"This is of the globals of __main__ that a task refers to: {', '.join(values)}.")
+                    raise
+                stay |= {name: self._known[name] for name in changed.keys() - left.keys()}
+                if not left:
+                    return stay
+                changed = left
+                continue
             known, more = self.reach(scope.found)
             if more.keys() <= changed.keys():
                 break
@@ -456,7 +469,21 @@ class Session:
         found = frozenset(scope.found)
         made = {name: _Known(_token(values[name]), look.parts, sent, found) for name, look in changed.items()}
         self._known.update(made)
-        return {**known, **made}
+        return {**known, **stay, **made}
+
+    def _stays(self, name: str, value: Any, store: Store) -> bool:
+        """Whether a global goes on as workers have it, since it is a library's object that cannot be pickled, and the same
+        as when they got it: a connection or a pool, whose attributes change as it is used."""
+        was = self._known.get(name)
+        of_session = isinstance(value, (types.FunctionType, type)) or type(value).__module__ == "__main__"
+        if of_session or isinstance(value, (dict, *_SEQUENCES)) or was is None or was.token is not _token(value):
+            return False
+        try:
+            store.encode(value, _GroupScope(self, ()))
+        except Exception:
+            self._known[name] = _Known(was.token, _ANY, was.group, was.found)
+            return True
+        return False
 
 
 if TYPE_CHECKING:
