@@ -153,27 +153,34 @@ def test_a_program_runs_its_own_functions_however_it_is_started(way, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_a_function_that_workers_do_not_find_in_the_main_file_is_an_error_that_says_why(method, tmp_path):
+def test_what_workers_do_not_find_in_the_main_file_is_an_error_that_says_why(method, tmp_path):
     (tmp_path / "script.py").write_text(
         textwrap.dedent(f"""
             import multiprocessing
             import ringpool
 
             if __name__ == "__main__":
+                class Point:
+                    pass
+
                 def square(x):
                     return x * x
 
                 with ringpool.ProcessPoolExecutor(1, multiprocessing.get_context({method!r})) as pool:
-                    error = pool.submit(square, 7).exception(timeout=30)
-                    print(type(error).__name__, error, *error.__notes__)
+                    for call in ((square, 7), (id, Point()), (getattr, 7, "x")):
+                        error = pool.submit(*call).exception(timeout=30)
+                        print(type(error).__name__, error, *getattr(error, "__notes__", ()))
                     print(pool.submit(pow, 2, 3).result(timeout=30))
         """)
     )
     done = run(sys.executable, "script.py", cwd=tmp_path)
-    said, result = done.stdout.splitlines()
-    assert said.startswith("AttributeError ") and "has no attribute 'square'" in said
-    assert "has no 'square'" in said and 'under `if __name__ == "__main__":`' in said and "top level" in said
-    assert result == "8" and not done.stderr
+    assert not done.stderr
+    of_function, of_class, of_task, result = done.stdout.splitlines()
+    assert of_function.startswith("AttributeError module '__mp_main__' has no attribute 'square' ")
+    assert of_class.startswith("AttributeError ") and "'Point'" in of_class and "'__mp_main__'" in of_class
+    for said in (of_function, of_class):
+        assert 'under `if __name__ == "__main__":`' in said and "define it at the top level" in said
+    assert of_task == "AttributeError 'int' object has no attribute 'x'" and result == "8"
 
 
 def test_the_stdlibs_processes_are_told_what_they_were_told(tmp_path):

@@ -1153,6 +1153,7 @@ def decode_pickled(bytes data):
 def encode_error(exc, text=None):
     """An exception as the payload of a result: itself, if it pickles, and what can be said of it."""
     reason = ""
+    functions.explain_missing(exc)
     if text is None:
         text = traceback_of(exc)
     try:

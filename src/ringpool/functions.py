@@ -64,6 +64,18 @@ def _can_be_run(file: str) -> bool:
     return os.path.isfile(os.path.join(process.ORIGINAL_DIR or "", file))  # type: ignore[attr-defined]
 
 
+def explain_missing(error: BaseException) -> None:
+    """Adds to the error that a worker's ``__main__`` lacks something why that may be. Such an error names the module as
+    multiprocessing does where it has run the program's main file again."""
+    text = error.args[0] if type(error) is AttributeError and error.args else None
+    if isinstance(text, str) and "'__mp_main__'" in text:
+        error.add_note(
+            "The workers of this pool run the program's main file again. What is defined there under `if __name__ == "
+            '"__main__":`, or by exec(), they do not have: define it at the top level of the file, or in a module, or '
+            'use the "fork" start method.'
+        )
+
+
 def by_reference(obj: Any) -> bool:
     """Whether workers can find this function or class by its module and qualified name."""
     module = getattr(obj, "__module__", None)

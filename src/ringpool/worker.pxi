@@ -58,19 +58,6 @@ def held_here(uint64_t offset, uint64_t n):
     return _here.held(offset, n)
 
 
-cdef object not_found(str module, tuple path, object holder, str name):
-    """What a task calls has not been found in its module by name: gives it or raises why."""
-    try:
-        return getattr(holder, name)
-    except AttributeError as error:
-        if module == "__main__":
-            error.add_note(
-                f"The workers of this pool run the program's main file again, and then its __main__ has no {'.'.join(path)!r}. "
-                "What is defined under `if __name__ == \"__main__\":`, or by exec(), is not there: define it at the top level of "
-                "that file, or in a module, or use the \"fork\" start method")
-        raise
-
-
 @cython.final
 @cython.no_gc_clear
 cdef class ArgumentView(View):
@@ -724,10 +711,7 @@ cdef class Worker:
             __import__(module)
             found = sys.modules[module]
         for name in <tuple>path:
-            held = getattr(found, name, None)
-            if held is None:
-                return not_found(module, path, found, name)
-            found = held
+            found = getattr(found, name)
         return found
 
     cdef rp_result *reserve(self) except NULL:
