@@ -57,7 +57,8 @@ def main_is_importable() -> bool:
 
 @functools.lru_cache
 def _can_be_run(file: str) -> bool:
-    if getattr(sys, "frozen", False):  # the file is in the executable, which each worker runs
+    # In programs of PyInstaller and of Nuitka the file is within the executable, which each worker runs.
+    if getattr(sys, "frozen", False) or hasattr(sys.modules["__main__"], "__compiled__"):
         return True
     if os.path.splitext(os.path.basename(file))[0] == "ipython":
         return False
