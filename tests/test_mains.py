@@ -188,9 +188,10 @@ def test_the_stdlibs_processes_are_told_what_they_were_told(tmp_path):
     program = """
         import multiprocessing.spawn
 
-        import ringpool.supervisor
+        import ringpool
         from ringpool.worker import Name
 
+        ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")).shutdown()
         for name in ("SpawnProcess-1", Name("RingpoolProcess-1")):
             print(multiprocessing.spawn.get_preparation_data(name).get("init_main_from_path"))
     """

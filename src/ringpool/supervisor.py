@@ -283,7 +283,7 @@ class Supervisor:
         self.client.wanted = max(self.client.wanted, 1)
         self.client.begin_session(method == "fork")
         if method != "fork":
-            _leave_out_odd_mains()
+            _leave_out_main()
         if method == "forkserver":
             _preload()
         try:
@@ -784,23 +784,21 @@ def _name(index: int) -> str:
     return f"{NAME}{above}:{index + 1}" if above else f"{NAME}{index + 1}"
 
 
-def _leave_out_odd_mains() -> None:
-    """Has multiprocessing tell our new processes of no main file that is none, such as "<stdin>", or that is not there:
-    they would fail to run it. What they need of such a main module travels by value."""
+@functools.cache
+def _leave_out_main() -> None:
+    """In what multiprocessing tells a new process of ours. It would have it run a main file that is none, such as
+    "<stdin>", or that is not there. What workers need of such a main module travels by value."""
     from multiprocessing import spawn
 
-    told: Callable[[str], dict[str, Any]] = spawn.get_preparation_data
-    if getattr(told, "leaves_out_odd_mains", False):
-        return
+    whole = spawn.get_preparation_data
 
-    def preparation_data(name: str) -> dict[str, Any]:
-        data = told(name)
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        data = whole(name)
         if isinstance(name, worker.Name) and not functions.main_is_importable():
             data.pop("init_main_from_path", None)
         return data
 
-    preparation_data.leaves_out_odd_mains = True  # type: ignore[attr-defined]
-    spawn.get_preparation_data = preparation_data
+    spawn.get_preparation_data = get_preparation_data
 
 
 def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
