@@ -65,6 +65,7 @@ CHUNK = (
     "chunk: filled",
     "worker: reserved for part",
 )
+ALONE = ("worker: block of item", "worker: reserved for item")
 WAIT = ("wait: spun", "wait: announced", "wait: sleeper", "wait: told", "wait: up", "wait: over")
 SPACE = ("space: begun", "space: wanted", "space: announced", "space: told", "space: up", "space: over")
 MEMORY = ("memory: begun", "memory: wanted", "memory: announced", "memory: told", "memory: up", "memory: over")
@@ -371,6 +372,16 @@ def many(pool: Pool) -> None:
     pool.settle((f, i * i) for i, f in enumerate(futures))
 
 
+def apart(pool: Pool) -> None:
+    """Items that lie in blocks of their own, and results that are sent alone; a death costs the one that ran."""
+    buffers = [bytearray(os.urandom(100_000)) for _ in range(8)]
+    calls = [(pickle.PickleBuffer(buffer),) for buffer in buffers]
+    futures = pool.executor.submit_many(tasks.keep, calls, chunksize=4)
+    pool.settle(zip(futures, buffers, strict=True))
+    del futures
+    pool.await_(lambda: pool.client.blocks == pool.blocks, "the blocks that workers have let go of")
+
+
 def taken(pool: Pool) -> None:
     """Calls are cancelled that the worker has taken and not come to; then others before them, and the first."""
     futures = pool.executor.submit_many(tasks.square, zip(range(10), strict=True), chunksize=10)
@@ -541,7 +552,7 @@ WORKLOADS = {
     "large": Workload(large, cases((*RETURNS, *BYTES))),
     "stream": Workload(stream, [Case("stream: waits", costs=1)]),
     "kept": Workload(kept, [Case("worker: held", costs=1), *cases(("release: counted", "release: told"))]),
-    "chunks": Workload(chunks, cases((*CHUNK, *CLAIM, *ANSWERED, "publish: filled"), costs=0)),
+    "chunks": Workload(chunks, cases((*CHUNK, *ALONE, *CLAIM, *ANSWERED, "publish: filled"), costs=0)),
     "items": Workload(
         items,
         [
@@ -556,6 +567,14 @@ WORKLOADS = {
         [
             *cases(("chunk: claimed", "worker: called item"), costs=1),
             *cases(("chunk: begun", "chunk: filled", "worker: reserved for part", *ANSWERED), costs=0),
+        ],
+    ),
+    "apart": Workload(
+        apart,
+        [
+            *cases(("chunk: claimed", "worker: held", "worker: decoded", "worker: called item", *ALONE), costs=1),
+            *cases(("chunk: begun", *ANSWERED), costs=0),
+            *cases(("release: counted", "release: told")),
         ],
     ),
     "taken": Workload(

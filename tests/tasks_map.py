@@ -208,3 +208,42 @@ def wait_then_size(gate: str, value: Any) -> int:
 
 def size(value: Any) -> int:
     return len(value)
+
+
+def fill(i: int, n: int) -> Any:
+    """A large result of one of several kinds."""
+    if i % 4 == 0:
+        return bytes([i % 256]) * n
+    if i % 4 == 1:
+        return "\u20ac" * (n // 3)
+    import numpy as np
+
+    values = np.full(n // 8, i)
+    return values if i % 4 == 2 else {"values": values, "again": [values], "more": np.arange(n // 8)}
+
+
+def fill_or_die(bad: int, i: int, n: int) -> Any:
+    if i == bad:
+        os._exit(3)
+    return fill(i, n)
+
+
+def outlast(gate: str, i: int, n: int) -> Any:
+    """The second call swallows what is to end it."""
+    if i == 1:
+        with contextlib.suppress(BaseException):
+            Path(gate).touch()
+            time.sleep(60)
+    return bytes(n)
+
+
+class StopsAsItIsDecoded:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stop_with, (self.value.copy(),)
+
+
+def stop_with(value: Any) -> Any:
+    raise StopIteration

@@ -241,8 +241,9 @@ def test_each_worker_has_an_item_ahead_however_large_they_are(arenas_of):
 
 
 @each_chunksize
-def test_a_death_costs_the_large_item_that_ran_and_no_other(arenas_of, chunksize):
-    arenas_of(SMALL)
+@pytest.mark.parametrize("room", [SMALL, 64 * MIB])  # of which the worker copies what it finds, or makes views of it
+def test_a_death_costs_the_large_item_that_ran_and_no_other(arenas_of, chunksize, room):
+    arenas_of(room)
     items = [(i, array(i, 150_000)) for i in range(60)]
     with pool() as executor:
         fn = functools.partial(tasks.describe_or_die, 37)
@@ -296,12 +297,11 @@ def test_workers_killed_at_random_cost_one_large_item_each(arenas_of, seed, room
 
 def test_what_workers_keep_of_items_is_theirs_until_they_let_go():
     with pool(1) as executor:
-        assert (
-            list(executor.map(tasks.keep, [2] * 9, [array(i, 100_000) for i in range(9)], chunksize=3)) == [1] + [2] * 8
-        )
-        assert (
-            blocks_after(executor) == 1 + 2 * 2
-        )  # the function; for each of two items what leads to it, and its buffer
+        values = [array(i, 100_000) for i in range(9)]
+        results = executor.map(tasks.keep, [2] * 9, values, chunksize=3, timeout=WAIT_S)
+        assert list(results) == [1] + [2] * 8
+        # The function's; and two for each item: of its buffer, and of what leads to that.
+        assert blocks_after(executor) == 1 + 2 * 2
         assert executor.submit(tasks.keep, 0, None).result(WAIT_S) == 0
         wait_until(lambda: executor._client.blocks == 1, "the blocks of what the worker has let go of")
 

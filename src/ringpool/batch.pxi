@@ -14,6 +14,8 @@
 # The item's record only names them. They belong to the item, whichever chunk it is in, until it is done. An item that finds
 # no room in the arena waits as bytes of the parent's, and gets its block when its chunk is the first in the queue.
 #
+# A large result is sent alone, like that of a task, and settles a Chunk of that one item.
+#
 # payload of a chunk := u32 items, u32 n, n bytes: the pickle of the function (n is 0 if the slot names it), then records
 # tray              := struct rp_tray, then records
 # record            := u64 (bytes << 8 | kind), the bytes; with ITEM_APART: u64 offset, u64 bytes of the block
@@ -805,6 +807,8 @@ cdef class Results:
     cdef Py_ssize_t at
     cdef uint32_t left
     cdef uint64_t index   # of its next item
+    cdef Payload alone    # or the one result, if it came by itself
+    cdef int form         # of that
 
     def __init__(self, Client client, owner, Options options, fn, items, uint64_t chunksize, int64_t buffersize,
                  bint ordered, deadline, meter):
@@ -870,6 +874,7 @@ cdef class Results:
         cdef uint64_t head
         cdef Py_ssize_t n
         cdef bytes tray  # held: what is decoded may run user code, which may close this
+        cdef Payload alone
         if self.running:
             raise ValueError("the iterator is being read already")
         if self.batch is None:
@@ -883,6 +888,14 @@ cdef class Results:
                     raise RuntimeError("an item, or progress, raised StopIteration") from error
             if self.batch is None:
                 raise StopIteration
+            if self.alone is not None:
+                alone = self.alone
+                self.alone = None
+                self.left = 0
+                try:
+                    return alone.value(self.form)
+                except StopIteration as error:
+                    raise RuntimeError("an item raised StopIteration") from error
             tray = self.tray
             p = <const unsigned char *>PyBytes_AS_STRING(tray) + self.at
             n = PyBytes_GET_SIZE(tray) - self.at
@@ -941,6 +954,11 @@ cdef class Results:
                 self.left = chunk.n
                 self.released += chunk.n
                 self.index = chunk.index
+            elif (form == FORM_COMPACT or form == FORM_PICKLE) and chunk.n == 1 and type(value) is Payload:
+                self.alone = value
+                self.form = form
+                self.left = 1
+                self.released += 1
             elif form == FORM_ERROR:
                 raise value
             elif form == FORM_MADE:
@@ -1019,6 +1037,7 @@ cdef class Results:
         self.batch = None
         self.items = None
         self.tray = None
+        self.alone = None
         self.left = 0
         if batch is not None:
             batch.drop()

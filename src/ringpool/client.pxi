@@ -1639,6 +1639,37 @@ cdef class Client:
         chunk.fn = None
         chunk.entry = None
 
+    cdef void take_item(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept:
+        """Takes in the result of the next item of a chunk, which came by itself. Nothing in *r is believed."""
+        cdef rp_tray tray
+        cdef Chunk rest = None
+        cdef Ending ending = None
+        cdef int form = FORM_COMPACT if kind == KIND_VALUE else FORM_PICKLE
+        cdef int collects = hold_gc()
+        memcpy(&tray, r.inline_bytes, sizeof(rp_tray))
+        try:
+            if chunk.n == 0 or tray.first != chunk.base:
+                raise RuntimeError(f"worker {w} sent the result of another item")
+            if r.offset == 0 or (kind != KIND_VALUE and kind != KIND_VALUE_PICKLE):
+                raise RuntimeError(f"worker {w} sent a result of an unknown kind")
+            value = self.payload(w, r, kind, loan)
+            chunk.batch.measure(1, &tray)
+            rest = Chunk()
+        except Exception as error:
+            if not isinstance(error, MemoryError):
+                self.distrust(w)
+            self.free_loan(loan)
+            self.conclude(chunk, FORM_ERROR, error)
+        else:
+            self.free_loan(loan)
+            if chunk.n == 1:
+                ending = chunk.ending
+                chunk.ending = None  # not of the rest, in which there is no item
+            self.part(chunk, rest, 1, value, form, ending)
+        let_gc(collects)
+        chunk.fn = None
+        chunk.entry = None
+
     cdef FutureBase salvage(self, uint32_t w, Chunk chunk):
         """What a dead worker had of a chunk: the results that it had not published are taken in, and what it had not
         begun is sent anew. rouse() follows.
@@ -1777,6 +1808,10 @@ cdef class Client:
         if found != NULL and type(<object>found) is Chunk and (kind == KIND_PART or kind == KIND_LAST):
             chunk = <Chunk>found  # a reference: the table may hold the last other one
             self.take_part(w, chunk, r, kind, &loan)
+            return
+        if found != NULL and type(<object>found) is Chunk and r.kind & KIND_ITEM:
+            chunk = <Chunk>found
+            self.take_item(w, chunk, r, kind, &loan)
             return
         # While the result is in these hands alone, nobody else can come by it: no garbage is collected now, with a
         # __del__ that waits for just this one.

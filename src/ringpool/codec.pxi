@@ -67,6 +67,7 @@ cdef enum:
     KIND_START_ERROR = 4   # the same, of an initializer
     KIND_PART = 5          # results of a chunk: a tray, see batch.pxi
     KIND_LAST = 6          # the same, and the worker is done with the chunk
+    KIND_ITEM = 16         # flag: the next result of a chunk, as that of a task; more may follow. A struct rp_tray is inline
 
 # Why a task is to end that runs:
 cdef enum:

@@ -4,6 +4,7 @@ cdef enum:
     FEW = 8  # arguments that are passed on without a tuple
     MAX_CALLABLES = 512  # kept decoded; beyond that all are forgotten and decoded again as they are named
     START_NS = 100000000  # what a worker may take to start: a bare "spawn" takes so much
+    LEAST_ALONE = 65500  # bytes of an item's result that is sent by itself: no tray holds so many, but one made for it
     TRAY_BYTES = 65536  # so few that what it brings is soon decoded, so many that a message costs little of it
     PART_NS = 10000000  # 10 ms: results are sent after so long at the latest, when the item that is being run ends
     MEMORY_CHECK_NS = 1000000  # the least time between two looks at the memory in use, which take some microseconds
@@ -326,7 +327,7 @@ cdef class Worker:
         cdef const uint8_t *end
         cdef const uint8_t *code
         cdef const uint8_t *apart
-        cdef uint64_t head, apart_bytes
+        cdef uint64_t head, apart_bytes, offset
         cdef uint32_t n = 0, item, size
         cdef uint32_t done = 0, look = 1
         cdef uint64_t now, looked
@@ -369,6 +370,7 @@ cdef class Worker:
             value = None
             kind = KIND_VALUE
             put_bytes = -1
+            offset = 0
             if failure is not None:
                 kind = KIND_ERROR
                 data = failure
@@ -404,10 +406,11 @@ cdef class Worker:
                         put_bytes = put(<unsigned char *>self.tray + self.tray_used + 8,
                                         self.tray_bytes - self.tray_used - 8, value)
                     if put_bytes < 0:
-                        data = joined(encode(value, &kind))
+                        data = self.lay_out(task.task_id, value, &kind, &offset, &put_bytes)
                     self.task_id = 0
                 except BaseException as error:
                     self.task_id = 0
+                    offset = 0
                     if self.forked:
                         raise
                     kind = KIND_ERROR
@@ -422,7 +425,9 @@ cdef class Worker:
                 value = None
                 self.unanswered = 0
             at += head >> 8
-            if put_bytes >= 0:
+            if offset:
+                self.send_item(task.task_id, kind, offset, put_bytes)
+            elif put_bytes >= 0:
                 self.count_in(kind, put_bytes)
             else:
                 self.add_record(task.task_id, kind, data)
@@ -434,7 +439,7 @@ cdef class Worker:
                 now = rp_os_now_ns()
                 look += 1 if done < 16 or now - looked > PART_NS // 16 else 16  # seldom while items are short
                 looked = now
-                if now - self.tray_ns >= PART_NS:
+                if now - self.tray_ns >= PART_NS and self.tray_items:
                     self.send_tray(task.task_id, KIND_PART)
         fn = None
         self.send_tray(task.task_id, KIND_LAST)
@@ -500,10 +505,79 @@ cdef class Worker:
     cdef bint is_loan(self, uint64_t offset) noexcept:
         return rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, 0) != NULL
 
-    cdef object send_tray(self, uint64_t task_id, uint32_t kind):
-        """Publishes the results in the tray, which is empty then."""
+    cdef bytes lay_out(self, uint64_t task_id, object value, int *kind, uint64_t *offset, Py_ssize_t *n):
+        """Encodes the result of an item that has no room in the tray.
+
+        Returns:
+            What a tray is to hold; or None if it is in a block of its own, n bytes at `offset`, to be sent next.
+        """
+        cdef Py_ssize_t size = compact_size(value)
+        cdef uint64_t found = 0
+        n[0] = -1
+        if 0 <= size < LEAST_ALONE:
+            return joined(encode(value, kind))
+        if size >= 0:
+            if not self.could_fit(size):
+                kind[0] = KIND_ERROR
+                return encode_error(self.no_room(size), "")
+            self.send_before(task_id)
+            found = self.block(size)
+            if found:
+                RP_STEP(b"worker: block of item")
+                if put(rp_pool_writable(&self.pool, found, size), size, value) == size:
+                    kind[0] = KIND_VALUE
+                    offset[0] = found
+                    n[0] = size
+                    return None
+                self.free(found)  # while this waited for the block, another thread has changed the value
+        data = pack(value)
+        kind[0] = KIND_VALUE_PICKLE
+        if type(data) is bytes:
+            return data
+        if (<Parcel>data).bytes >= LEAST_ALONE:
+            if not self.could_fit((<Parcel>data).bytes):
+                kind[0] = KIND_ERROR
+                return encode_error(self.no_room((<Parcel>data).bytes), "")
+            self.send_before(task_id)
+            found = self.spread(<Parcel>data)
+            if found:
+                RP_STEP(b"worker: block of item")
+                (<Parcel>data).fill(&self.pool)
+                offset[0] = found
+                n[0] = (<Parcel>data).head_bytes()
+                return None
+        return (<Parcel>data).join()
+
+    cdef object send_before(self, uint64_t task_id):
+        """Publishes what comes before the result of an item that is about to be sent by itself: a loan would not outlast it."""
+        if self.tray_items:
+            self.send_tray(task_id, KIND_PART, 1)
+
+    cdef object send_item(self, uint64_t task_id, uint32_t kind, uint64_t offset, uint64_t n):
+        """Publishes the result of one item, n bytes in a block of its own. The tray is empty."""
+        cdef rp_result *slot = self.reserve()
+        cdef rp_tray tray
+        cdef uint64_t now = rp_os_now_ns()
+        RP_STEP(b"worker: reserved for item")
+        tray.first = self.tray_first
+        tray.ns = <uint32_t>min(now - self.tray_ns, <uint64_t>UINT32_MAX)
+        tray.load_ns = <uint32_t>min(self.load_ns, <uint64_t>UINT32_MAX)
+        self.load_ns = 0
+        memcpy(slot.inline_bytes, &tray, sizeof(rp_tray))
+        slot.task_id = task_id
+        slot.kind = kind | KIND_ITEM
+        slot.items = 1
+        slot.offset = offset
+        slot.bytes = n
+        rp_pool_publish_result(&self.pool, False)
+        self.begin_tray(self.tray_first + 1)
+        self.tray_ns = now
+
+    cdef object send_tray(self, uint64_t task_id, uint32_t kind, uint32_t running=0):
+        """Publishes the results in the tray, which is empty then. So many items more have been run, whose results come next."""
         cdef rp_result *slot = self.reserve()
         cdef uint64_t now = rp_os_now_ns(), offset
+        cdef uint64_t ns = (now - self.tray_ns) * self.tray_items // max(self.tray_items + running, 1)
         RP_STEP(b"worker: reserved for part")
         slot.task_id = task_id
         slot.kind = kind
@@ -511,7 +585,7 @@ cdef class Worker:
         slot.offset = 0
         slot.bytes = 0
         if self.tray_items:
-            self.tray.ns = <uint32_t>min(now - self.tray_ns, <uint64_t>UINT32_MAX)
+            self.tray.ns = <uint32_t>min(ns, <uint64_t>UINT32_MAX)
             self.tray.load_ns = <uint32_t>min(self.load_ns, <uint64_t>UINT32_MAX)
             self.load_ns = 0
             slot.bytes = self.tray_used
@@ -528,7 +602,7 @@ cdef class Worker:
         if self.is_loan(self.tray_offset):
             self.tray_offset = 0  # it has ended
         self.begin_tray(self.tray_first + self.tray_items)
-        self.tray_ns = now
+        self.tray_ns = self.tray_ns + ns if running else now
 
     cdef const uint8_t *payload(self, rp_slot *task) except NULL:
         cdef const uint8_t *at = task.inline_bytes
