@@ -5,7 +5,8 @@
 2. Arrays of 64 KB, 1, 16 and 128 MB in and out (`x * 2` in the worker), beside the stdlib's executor.
 3. The peak of memory of 128 MB in and out, all processes together, beside the program's own arrays, in payloads.
 4. 1,000 tasks on one shared array of 100 MB, beside the same tasks on an integer.
-5. With --soak MINUTES: random sizes from 0 B to 32 MB, submitted by four threads and checked by CRC; the memory in use
+5. 16 arrays of 40 MB into tasks, and doubled there and back, by `map` and `submit_many`, beside `submit`.
+6. With --soak MINUTES: random sizes from 0 B to 32 MB, submitted by four threads and checked by CRC; the memory in use
    now and then.
 
     python benchmarks/payloads.py [--rounds N] [--workers N] [--start-method METHOD] [--soak MINUTES]
@@ -24,7 +25,7 @@ import statistics
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,34 @@ def shared(executor: Any, rounds: int) -> None:
     print(f"1,000 tasks on a shared array of 100 MB: {spread(more)} us a task more than on an integer")
 
 
-def soak(executor: Any, minutes: float) -> None:
+def mapped(executor: Any, rounds: int) -> None:
     """Measure 5."""
+    arrays = [np.random.default_rng(i).random(40 * MB // 8) for i in range(4)] * 4
+    contenders: dict[str, Callable[[Callable[[Any], Any]], Iterable[Any]]] = {
+        "submit": lambda fn: (f.result() for f in [executor.submit(fn, values) for values in arrays]),
+        "map": lambda fn: executor.map(fn, arrays),
+        'map with buffersize="auto"': lambda fn: executor.map(fn, arrays, buffersize="auto"),
+        "submit_many": lambda fn: (f.result() for f in executor.submit_many(fn, zip(arrays, strict=True))),
+    }
+    names = list(contenders)
+    for way, fn in (("in", first), ("in and out", double)):
+        took: dict[str, list[float]] = {name: [] for name in names}
+        for i in range(-1, rounds):  # the first makes the memory warm
+            for name in names[i % len(names) :] + names[: i % len(names)]:
+                start = time.perf_counter()
+                n = sum(1 for _ in contenders[name](fn))
+                took[name].append(time.perf_counter() - start)
+                assert n == len(arrays)
+        for name in names:
+            ratios = [a / b for a, b in zip(took[name][1:], took["submit"][1:], strict=True)]
+            print(
+                f"16 arrays of 40 MB {way}, {name}: {spread(took[name][1:])} s, {spread(ratios)} times submit",
+                flush=True,
+            )
+
+
+def soak(executor: Any, minutes: float) -> None:
+    """Measure 6."""
     end = time.monotonic() + 60 * minutes
     tasks, moved, failures = [0] * 4, [0] * 4, []
 
@@ -221,6 +248,7 @@ def main() -> None:
         into(pools["ringpool"], options.rounds)
         both_ways(pools, options.rounds)
         shared(pools["ringpool"], options.rounds)
+        mapped(pools["ringpool"], options.rounds)
     finally:
         for pool in pools.values():
             pool.shutdown()
