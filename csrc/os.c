@@ -25,6 +25,10 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
+#ifndef SYS_pidfd_open /* which older headers lack; Linux 5.3 */
+#define SYS_pidfd_open 434
+#endif
+
 #define RP_MADV_POPULATE_WRITE 23 /* which older headers lack; Linux 5.14 */
 #define RP_P_PIDFD 3 /* P_PIDFD, which older headers lack; Linux 5.4 */
 

@@ -11,6 +11,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef SYS_pidfd_send_signal /* which older headers lack; Linux 5.1 */
+#define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open /* Linux 5.3 */
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_close_range /* Linux 5.9; before, an error */
+#define SYS_close_range 436
+#endif
+
 #define STACK_BYTES (128u << 10) /* of which a sanitizer's build needs the most */
 #define NAP_NS 100000            /* between two walks, if a process has yet to stop; arbitrary */
 #define LOOK_BYTES 4096u
@@ -161,6 +171,20 @@ static int signal_member(const struct tree *t, uint32_t i, int signum)
     return err;
 }
 
+/* Whether a process is a resource tracker of multiprocessing's, or of one that is made like it (loky's). */
+static bool is_tracker(pid_t pid)
+{
+    static const char says[] = "resource_tracker import main";
+    char text[LOOK_BYTES];
+    ssize_t n;
+    int fd = open_of(pid, 0, "cmdline");
+    if (fd < 0)
+        return false;
+    n = read(fd, text, sizeof text);
+    close(fd);
+    return n > 0 && memmem(text, (size_t)n, says, sizeof says - 1);
+}
+
 /* A process that is said to be a child of a member. */
 static void note(struct tree *t, uint32_t parent, pid_t pid)
 {
@@ -169,7 +193,8 @@ static void note(struct tree *t, uint32_t parent, pid_t pid)
         return;
     if (!is_same(&t->at[parent])) /* it has ended, and this is of another with its number */
         return;
-    t->at[t->n] = (struct member){.pid = pid, .left = s.group != t->group && s.group != t->home, .start = s.start};
+    t->at[t->n] = (struct member){.pid = pid, .start = s.start};
+    t->at[t->n].left = (s.group != t->group && s.group != t->home) || is_tracker(pid);
     t->kin += !t->at[t->n++].left;
 }
 
@@ -348,11 +373,9 @@ static void signal_tree(struct tree *t)
 static int help(void *tree)
 {
     struct tree *t = tree;
-#ifdef SYS_close_range
     if (t->pidfd > 0)
         (void)syscall(SYS_close_range, 0, t->pidfd - 1, 0);
     (void)syscall(SYS_close_range, t->pidfd + 1, ~0u, 0);
-#endif
     t->self = (pid_t)syscall(SYS_getpid);
     signal_tree(t);
     _exit(0);

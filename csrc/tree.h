@@ -3,6 +3,8 @@
  * The *tree* of a process: itself and those of its descendants that have not left it. A descendant has left when it is
  * in a process group that is neither the one that the root is in nor `home`, the one that the root was born in; so have
  * all that it starts there. An orphan has left too: its parent has ended, and the kernel does not tell whose child that was.
+ * A resource tracker of multiprocessing's is left alone: it ends by itself when the others have, and removes the files in
+ * /dev/shm that they leave.
  *
  * How it works: a helper process stops the root, looks for its children in /proc, stops those in the tree, looks for
  * their children, and so on, until two walks in a row find the same processes, all of them stopped. A process that has

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def start_daemon(path: str) -> None:
 def start_daemon_and_family(path: str) -> None:
     start_daemon(path)
     start_family(path)
+
+
+def make_shared_memory(path: str) -> None:
+    """Leaves it to the resource tracker to remove it. That is this process's own."""
+    made = shared_memory.SharedMemory(create=True, size=1)
+    write_whole(path, f"{resource_tracker._resource_tracker._pid} {made.name}")
+    while True:
+        time.sleep(600)
 
 
 def lead_session() -> int:

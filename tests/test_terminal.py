@@ -21,6 +21,8 @@ from ringpool.supervisor import TURN_S
 
 WAIT_S = 60.0
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+
 METHODS = ["fork", "forkserver", "spawn"]
 each_method = pytest.mark.parametrize("method", METHODS)
 
@@ -88,7 +90,7 @@ class Terminal:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), **environment},
+            env=ENVIRONMENT | environment,
         )
         os.close(self._line)
         self.program, *self.workers = (int(pid) for pid in self._shell.stdout.readline().split())
@@ -275,6 +277,21 @@ def test_what_has_left_survives_the_program(method, path, doomed):
         os.kill(terminal.program, signal.SIGKILL)
         await_end_of(*terminal.workers, *family)
         assert all(is_there(pid) for pid in doomed)
+
+
+def test_the_resource_tracker_of_a_worker_removes_what_the_worker_leaves(path):
+    # Without a terminal, whose end would end the tracker.
+    command = [sys.executable, tasks.__file__, "ringpool", "fork", "make_shared_memory", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as program:
+        _, worker = (int(pid) for pid in program.stdout.readline().split())
+        await_file(path)
+        tracker, name = path.read_text().split()
+        assert int(tracker) in children_of(worker)
+        assert Path("/dev/shm", name).exists()
+        program.kill()
+        await_end_of(worker, int(tracker))
+        assert not Path("/dev/shm", name).exists()
+        assert b"leaked shared_memory objects" in program.stderr.read()
 
 
 # ---- what is killed with a task ----

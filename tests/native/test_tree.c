@@ -331,6 +331,36 @@ static void a_parent_that_waits_within_vfork_is_killed(void)
 
 #endif
 
+/* In a folder without a /proc. Only root may go there. */
+static void kill_a_child_without_proc(const struct family *f)
+{
+    char folder[] = "/tmp/test_tree.XXXXXX";
+    pid_t child;
+    int pidfd, status;
+    CHECK(mkdtemp(folder) != NULL);
+    CHECK_EQ(chdir(folder), 0);
+    CHECK_EQ(rmdir(folder), 0);
+    if (chroot("."))
+        _exit(errno == EPERM ? 0 : 1);
+    child = fork();
+    if (child == 0)
+        stay(f);
+    await_here(f, 1);
+    pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+    CHECK_EQ(rp_tree_signal(pidfd, child, getpgrp(), SIGKILL), 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void without_proc_the_process_alone_is_killed(void)
+{
+    struct family f = begin_family();
+    int status;
+    start(&f, kill_a_child_without_proc);
+    status = await_end(&f);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void a_process_that_has_been_waited_for_gets_no_signal(void)
 {
     pid_t child = fork();
@@ -360,6 +390,7 @@ int main(void)
 #ifndef __SANITIZE_THREAD__ /* which makes it a fork() */
     RUN(a_parent_that_waits_within_vfork_is_killed);
 #endif
+    RUN(without_proc_the_process_alone_is_killed);
     RUN(a_process_that_has_been_waited_for_gets_no_signal);
     return 0;
 }
