@@ -51,10 +51,10 @@ struct tree {
     int pidfd; /* of the root */
     pid_t home, group, self;
     int signum, err;
-    bool listed;   /* the kernel lists the children of a thread (CONFIG_PROC_CHILDREN) */
-    bool settled;  /* in this walk, nothing was found that can still fork */
-    uint32_t n;    /* members found in this walk; the first is the root */
-    uint32_t kin;  /* of these, how many have not left */
+    bool listed;     /* the kernel lists the children of a thread (CONFIG_PROC_CHILDREN) */
+    uint32_t n;      /* members found in this walk; the first is the root */
+    uint32_t kin;    /* of these, how many have not left */
+    uint32_t moving; /* of their threads, how many had not stopped, and so could fork */
     struct member at[RP_TREE_MOST];
 };
 
@@ -270,32 +270,30 @@ static void visit_thread(struct tree *t, uint32_t i, pid_t tid)
     /* Before its children: a thread that has stopped by then has forked all that it ever will. (That all its threads
      * are at a stop must be seen: the first of them stops while another may still be within a fork.) */
     if (!t->at[i].left && read_status(t->at[i].pid, tid, &s) && !is_still(s.state))
-        t->settled = false;
+        t->moving++;
     if (t->listed)
         note_listed(t, i, tid);
 }
 
 static void visit(struct tree *t, uint32_t i)
 {
-    const bool settled = t->settled;
+    const uint32_t moving = t->moving;
     int dir = open_of(t->at[i].pid, 0, "task");
     if (dir < 0)
         return;
-    t->settled = true;
     each_number(dir, t, i, visit_thread);
     close(dir);
-    if (!t->settled && signal_member(t, i, SIGSTOP) == -EPERM) { /* another user's, by set-user-ID */
+    if (t->moving > moving && signal_member(t, i, SIGSTOP) == -EPERM) { /* another user's, by set-user-ID */
         t->at[i].left = true;
-        t->settled = true;
+        t->moving = moving;
     }
-    t->settled = t->settled && settled;
 }
 
 static void walk(struct tree *t)
 {
     uint32_t before = t->listed ? 1 : 0;
     t->n = t->kin = 1;
-    t->settled = true;
+    t->moving = 0;
     while (before != t->n) { /* as a rule twice, for a child has mostly the larger number */
         int dir = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         before = t->n;
@@ -322,7 +320,7 @@ static bool stop_tree(struct tree *t)
     int64_t end = now_ns() + RP_TREE_STOP_NS;
     struct status s;
     char self[16], seen[16];
-    uint32_t before = 0, most = 0;
+    uint32_t before = 0, most = 0, moved = 0, least = 0;
     ssize_t n = readlink("/proc/self", seen, sizeof seen);
     int fd;
     put_number(self, t->self);
@@ -340,17 +338,20 @@ static bool stop_tree(struct tree *t)
             return false;
         t->group = s.group; /* its own, if a task has made one */
         walk(t);
-        if (t->settled && t->kin == before)
+        /* Where /proc is looked through, states are seen after children: then those of the walk before are what counts. */
+        if (t->moving == 0 && t->kin == before && (t->listed || moved == 0))
             return true;
-        if (t->kin > most) {
-            most = t->kin;
+        if (t->kin > most || t->moving < least) {
+            most = t->kin > most ? t->kin : most;
+            least = t->moving;
             end = now_ns() + RP_TREE_STOP_NS;
         } else if (now_ns() >= end) {
             return true;
         }
-        if (!t->settled)
+        if (t->moving)
             nanosleep(&nap, NULL);
         before = t->kin;
+        moved = t->moving;
     }
 }
 

@@ -21,17 +21,17 @@
  * A number of a process is never trusted alone: it goes with the time when that process started, and signals go through
  * a pidfd that was open when the two were compared. Nothing here allocates, takes a lock or uses stdio.
  *
- * Not guaranteed: a process that cannot be stopped (it sleeps uninterruptibly, as in vfork()) is waited for
- * RP_TREE_STOP_NS; what it forks in the instant before the signal may escape. Another user's gets no signal. Beyond RP_TREE_MOST processes, and where
- * /proc is missing or of another pid namespace, the root alone gets the signal.
+ * Not guaranteed: a process that does not stop (it sleeps uninterruptibly, as in vfork()) is waited for RP_TREE_STOP_NS;
+ * what it forks in the instant before the signal may escape. Processes of other users get no signal, nor do those beyond
+ * RP_TREE_MOST. Where /proc is missing, or of another pid namespace, the root alone gets the signal.
  */
 #ifndef RP_TREE_H
 #define RP_TREE_H
 
 #include "base.h"
 
-#define RP_TREE_MOST 65536u          /* arbitrary */
-#define RP_TREE_STOP_NS 500000000u   /* arbitrary: longer than a process that wants a processor should wait for one */
+#define RP_TREE_MOST 65536u        /* arbitrary */
+#define RP_TREE_STOP_NS 500000000u /* arbitrary: after the last that has stopped; longer than one should wait for a processor */
 
 /* Sends signum to the tree of a process, and continues it unless it is SIGKILL.
  *

@@ -186,7 +186,7 @@ static void a_root_in_a_group_of_its_own_has_that_and_the_one_that_it_was_born_i
 static void *fork_without_end(void *arg)
 {
     const struct family *f = arg;
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 100; i++) {
         if (fork() == 0) {
             alarm(60);
             if (i % 2)
