@@ -1263,9 +1263,9 @@ cdef class Client:
             self.session = session.Session()
         return session.TaskScope(self.session, self)
 
-    def begin_session(self, bint forks):
-        """To be called before the first worker is started; if by a fork, right before."""
-        if self.scope() is not None and forks:
+    def fork_session(self):
+        """To be called right before the fork that workers are copies of."""
+        if self.scope() is not None:
             self.session.fork()
 
     def encode(self, o, scope):

@@ -24,7 +24,6 @@ import operator
 import sys
 import types
 import weakref
-from array import array
 
 from ringpool.functions import _ATOMS, _MISSING, by_reference, fingerprint
 
@@ -169,7 +168,7 @@ class _Look:
             self._items(list(base.__iter__(value)))
             if kind is not base:
                 self._instance(value)
-        elif kind in (bytearray, array, memoryview) or kind is getattr(sys.modules.get("numpy"), "ndarray", None):
+        elif kind in (bytearray, memoryview) or kind in (_loaded("array", "array"), _loaded("numpy", "ndarray")):
             self._buffer(value)
         elif kind is types.MethodType:
             self._visit(value.__func__)
@@ -282,6 +281,11 @@ class _Look:
                 for slot in list(vars(base).values()):
                     if type(slot) is types.MemberDescriptorType:
                         self._visit(_slot(slot, value))
+
+
+def _loaded(module: str, name: str) -> Any:
+    """What a module has, if the program uses it."""
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _slot(slot: types.MemberDescriptorType, value: Any) -> Any:

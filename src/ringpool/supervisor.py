@@ -281,7 +281,6 @@ class Supervisor:
         self._interrupt = worker.signal_for_interrupts()
         method = self._context.get_start_method()
         self.client.wanted = max(self.client.wanted, 1)
-        self.client.begin_session(method == "fork")
         if method != "fork":
             _leave_out_main()
         if method == "forkserver":
@@ -715,7 +714,7 @@ class Supervisor:
     def _start_process(self, index: int, ticket: int) -> process.BaseProcess:
         method = self._context.get_start_method()
         initializer, initargs = self._initializer, self._initargs
-        if initializer is not None and method != "fork" and self.client.session is not None:
+        if initializer is not None and method != "fork" and not functions.main_is_importable():
             encode = functools.partial(self.client.encode_initializer, (initializer, initargs))
             initializer, initargs = worker.Encoded(encode), ()
         orders = worker.Orders(
@@ -749,6 +748,7 @@ class Supervisor:
             from ringpool import zygote
 
             if self._zygote is None:
+                self.client.fork_session()
                 self._zygote = zygote.Zygote(started, orders, self._parent)
             started._Popen = functools.partial(self._zygote.popen, orders=orders)  # type: ignore[attr-defined]
         if method == "forkserver":
