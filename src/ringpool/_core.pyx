@@ -53,8 +53,8 @@ from multiprocessing.reduction import ForkingPickler
 from pickle import Pickler
 from time import monotonic
 
-from ringpool import functions, session
-from ringpool.session import Callee
+from ringpool import functions
+from ringpool.functions import Callee
 
 cdef extern from "Python.h":
     enum: PyBUF_READ

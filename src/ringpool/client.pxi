@@ -1259,6 +1259,8 @@ cdef class Client:
         """How to pickle what goes to workers, if that is not as always."""
         if functions.main_is_importable():
             return None
+        from ringpool import session
+
         if self.session is None:
             self.session = session.Session()
         return session.TaskScope(self.session, self)

@@ -18,6 +18,7 @@ from multiprocessing.reduction import ForkingPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is the largest import a new worker would have
+    from collections.abc import Callable
     from typing import Any
 
 # Values that cannot change in place: whoever holds the same object holds the same value.
@@ -127,6 +128,24 @@ def by_value_pickler() -> Any:
 def _reduce_lazy_import(lazy: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Sends what it stands for, which is imported here now, and in the worker when the function is decoded."""
     return operator.getitem, ((lazy.resolve(),), 0)
+
+
+class Callee:
+    """What the block of a session's function holds: see session.py, which is imported only where there is a session.
+
+    Args:
+        resolve: Gives the function of a Callee, at each call.
+        name: Where it is found in ``__main__``; or
+        fn: itself.
+        needs: What it refers to.
+    """
+
+    def __init__(self, resolve: Callable[[Callee], Any], name: str | None, fn: Any, needs: tuple[Any, ...]) -> None:
+        self.resolve = resolve
+        self.name = name
+        self.fn = fn
+        self.needs = needs
+        self.settled = -1  # how much had been bound in this process when all of it was as it should be
 
 
 def fingerprint(fn: types.FunctionType, known: dict[str, Any] | None = None) -> list[Any] | None:

@@ -21,11 +21,12 @@ import collections
 import functools
 import itertools
 import operator
+import os
 import sys
 import types
 import weakref
 
-from ringpool.functions import _ATOMS, _MISSING, by_reference, fingerprint
+from ringpool.functions import _ATOMS, _MISSING, Callee, by_reference, fingerprint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is the largest import a new worker would have
@@ -566,7 +567,7 @@ class TaskScope(_Scope):
 
     def callee(self, fn: Any, name: str | None, known: dict[str, _Known]) -> Callee:
         """What the block of a function is to hold, of which `find` has said the rest."""
-        return Callee(name, None if name else fn, self._list(known))
+        return Callee(_resolve, name, None if name else fn, self._list(known))
 
     def _of_name(self, name: str) -> dict[str, _Known]:
         return self._session.needs([name.partition(".")[0]], self._store)
@@ -643,11 +644,14 @@ _of_fork: dict[str, Any] = {}  # name -> what it was before the first of these
 _changes = 0
 
 
-def begin() -> None:
-    """This process is a worker from now on. (It may be a copy of one.)"""
+def _forget() -> None:
+    """In a forked process: if it is to be a worker, its parent has sent nothing yet."""
     _classes.update(_sent)
     _applied.clear()
     _of_fork.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def settle(needs: tuple[Need, ...]) -> None:
@@ -705,27 +709,12 @@ def _bind(name: str, value: Any, number: int) -> None:
     _changes += 1
 
 
-class Callee:
-    """What a function's block holds that belongs to a session.
-
-    Args:
-        name: Where it is found in ``__main__``, at each call; or
-        fn: itself.
-        needs: What it refers to.
-    """
-
-    def __init__(self, name: str | None, fn: Any, needs: tuple[Need, ...]) -> None:
-        self._name = name
-        self._fn = fn
-        self._needs = needs
-        self._settled = -1
-
-    def get(self) -> Any:
-        """The function, ready to be called."""
-        if self._settled != _changes:
-            settle(self._needs)
-            self._settled = _changes
-        return self._fn if self._name is None else _find(self._name)
+def _resolve(callee: Callee) -> Any:
+    """The function, ready to be called."""
+    if callee.settled != _changes:
+        settle(callee.needs)
+        callee.settled = _changes
+    return callee.fn if callee.name is None else _find(callee.name)
 
 
 def _find(name: str) -> Any:

@@ -778,7 +778,7 @@ cdef class Worker:
                 self.callables.clear()
             self.callables[task.fn_id] = known
         if not named:
-            return known.get() if type(known) is Callee else known
+            return known.resolve(known) if type(known) is Callee else known
         module, path = <tuple>known
         found = sys.modules.get(module)
         if found is None:

@@ -11,7 +11,7 @@ import sys
 import threading
 from multiprocessing import process, reduction
 
-from ringpool import _core, session
+from ringpool import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,7 +197,6 @@ def main(orders: Orders) -> None:
         _write_stack_to(orders.stacks.fd, orders.stack_at)
     disown_forkserver()
     _reset_signals(orders.interrupt)
-    session.begin()
     core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.sizes, orders.place)
     if orders.initializer is not None:
         try:
