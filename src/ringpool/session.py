@@ -477,8 +477,8 @@ class Session:
         return {**known, **stay, **made}
 
     def _stays(self, name: str, value: Any, store: Store) -> bool:
-        """Whether a global goes on as workers have it, since it is a library's object that cannot be pickled, and the same
-        as when they got it: a connection or a pool, whose attributes change as it is used."""
+        """Whether a global goes on as workers have it: a library's object that cannot be pickled, the same as when they
+        got it. So it is with a connection or a pool, whose attributes change as it is used."""
         was = self._known.get(name)
         of_session = isinstance(value, (types.FunctionType, type)) or type(value).__module__ == "__main__"
         if of_session or isinstance(value, (dict, *_SEQUENCES)) or was is None or was.token is not _token(value):
