@@ -10,36 +10,50 @@
  * that takes 40 ms for 128 MiB, not 55. Below, a call costs about what it saves. */
 #define PREPARE (512ull << 10)
 
-int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *memory, uint64_t quota, uint64_t keep)
+#define BEGINNING (64ull << 20) /* of the region: what the records are for at first. They take 9 bytes a unit */
+
+static void *reserved(uint64_t bytes)
 {
-    uint64_t units = bytes >> RP_UNIT_SHIFT, grain = GRAIN_MIN, huge = memory ? rp_os_huge_page_bytes() : 0, words;
-    int err;
+    void *at;
+    return rp_os_reserve(bytes, &at) ? NULL : at;
+}
+
+static void *resized(void *at, uint64_t bytes, uint64_t to)
+{
+    return rp_os_resize(bytes, to, &at) ? NULL : at;
+}
+
+int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, struct rp_segment *segment, uint64_t quota, uint64_t keep)
+{
+    uint64_t units = bytes >> RP_UNIT_SHIFT, grain = GRAIN_MIN, huge = segment ? rp_os_huge_page_bytes() : 0;
     if (units == 0 || (bytes & (bytes - 1)) || units >= RP_NIL)
         return -EINVAL;
     memset(a, 0, sizeof *a);
     a->base = base;
-    a->bytes = bytes;
+    a->most = bytes;
+    a->bytes = bytes < BEGINNING ? bytes : BEGINNING;
+    units = a->bytes >> RP_UNIT_SHIFT;
     if (huge)
-        rp_os_ask_huge(memory, bytes, huge <= quota / HUGE_FEW);
+        segment->huge = huge <= quota / HUGE_FEW ? 1 : -1;
     while (grain < huge && huge <= quota / HUGE_FEW)
         grain *= 2;
     while ((uint64_t)1 << a->grain_shift < grain)
         a->grain_shift++;
-    words = ((bytes >> (a->grain_shift + 6)) / 512 + 1) * 512; /* whole pages: so the records end with one */
-    a->memory = memory;
+    a->segment = segment;
     a->keep = keep;
     a->quota = quota < grain ? grain : quota / grain * grain;
     a->units = (uint32_t)units;
     while ((1ull << a->top) < units)
         a->top++;
-    a->records_bytes = units * (2 * sizeof(uint32_t) + 1) + words * sizeof(uint64_t);
-    err = rp_os_reserve(a->records_bytes, &a->records);
-    if (err)
-        return err;
-    a->touched = a->records;
-    a->next = (uint32_t *)(void *)(a->touched + words);
-    a->prev = a->next + units;
-    a->tag = (uint8_t *)(a->prev + units);
+    a->touched_bytes = ((bytes >> (a->grain_shift + 6)) + 1) * sizeof *a->touched;
+    a->touched = reserved(a->touched_bytes);
+    a->next = reserved(units * sizeof *a->next);
+    a->prev = reserved(units * sizeof *a->prev);
+    a->tag = reserved(units);
+    if (!a->touched || !a->next || !a->prev || !a->tag) {
+        rp_arena_destroy(a);
+        return -ENOMEM;
+    }
     for (uint32_t k = 0; k < RP_ORDERS; k++)
         a->free[k] = RP_NIL;
     a->free[a->top] = 0;
@@ -50,8 +64,13 @@ int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *me
 
 void rp_arena_destroy(struct rp_arena *a)
 {
-    rp_os_unmap(a->records, a->records_bytes);
-    a->records = NULL;
+    rp_os_unmap(a->touched, a->touched_bytes);
+    rp_os_unmap(a->next, a->units * sizeof *a->next);
+    rp_os_unmap(a->prev, a->units * sizeof *a->prev);
+    rp_os_unmap(a->tag, a->units);
+    a->touched = NULL;
+    a->next = a->prev = NULL;
+    a->tag = NULL;
 }
 
 static uint32_t grain_order(const struct rp_arena *a)
@@ -91,6 +110,7 @@ static uint64_t covered(const struct rp_arena *a, uint32_t unit, uint32_t order)
 /* Gives what has been touched of these idle grains back, the highest first, until no more than `most` is resident. */
 static void give_back(struct rp_arena *a, uint64_t first, uint64_t grain, uint64_t most)
 {
+    const uint64_t above = grain, resident = a->resident;
     uint64_t end;
     while (grain > first && a->resident > most) {
         uint64_t word = a->touched[(grain - 1) / 64];
@@ -105,12 +125,15 @@ static void give_back(struct rp_arena *a, uint64_t first, uint64_t grain, uint64
             grain--;
             continue;
         }
-        if (rp_os_punch(a->memory + (grain << a->grain_shift), (end - grain) << a->grain_shift))
+        if (rp_segment_punch(a->segment, a->base + (grain << a->grain_shift), (end - grain) << a->grain_shift))
             return; /* then it stays; nothing depends on it */
         a->resident -= (end - grain) << a->grain_shift;
         for (uint64_t i = grain; i < end; i++)
             a->touched[i / 64] &= ~(1ull << (i % 64));
     }
+    if (a->resident < resident)
+        rp_segment_unmap(a->segment, a->base + (first << a->grain_shift), a->base + (above << a->grain_shift),
+                         a->base + (grain << a->grain_shift));
 }
 
 /* The same for a free block. */
@@ -123,7 +146,7 @@ static void give_block_back(struct rp_arena *a, uint32_t unit, uint32_t order, u
 /* The same for all free blocks. */
 static void trim(struct rp_arena *a, uint64_t most)
 {
-    for (uint32_t order = a->top + 1; a->memory && order-- > grain_order(a);)
+    for (uint32_t order = a->top + 1; a->segment && order-- > grain_order(a);)
         for (uint32_t unit = a->free[order]; unit != RP_NIL && a->resident > most; unit = a->next[unit])
             give_block_back(a, unit, order, most);
 }
@@ -132,7 +155,7 @@ static void trim(struct rp_arena *a, uint64_t most)
 static void trim_ends(struct rp_arena *a, uint64_t most)
 {
     uint32_t order;
-    for (uint32_t unit = 0; a->memory && unit < a->units && a->resident > most; unit += 1u << order) {
+    for (uint32_t unit = 0; a->segment && unit < a->units && a->resident > most; unit += 1u << order) {
         uint64_t first = unit >> grain_order(a);
         order = (a->tag[unit] & ~RP_USED) - 1u;
         if (a->tag[unit] & RP_USED && order >= grain_order(a))
@@ -161,9 +184,25 @@ static bool cover(struct rp_arena *a, uint32_t unit, uint32_t order, uint64_t by
         a->touched[i / 64] |= 1ull << (i % 64);
     a->resident += fresh;
     a->busy += covered(a, unit, order);
-    if (a->memory && fresh >= PREPARE)
-        rp_os_populate(a->memory + (first << a->grain_shift), bytes);
+    if (a->segment && fresh >= PREPARE) {
+        uint8_t *at = rp_segment_at(a->segment, a->base + (first << a->grain_shift), bytes);
+        if (at)
+            rp_os_populate(at, bytes);
+    }
     return true;
+}
+
+/* Sees to it that a block has an address here. */
+static bool is_mapped(struct rp_arena *a, uint32_t unit, uint64_t bytes)
+{
+    uint64_t offset = a->base + ((uint64_t)unit << RP_UNIT_SHIFT);
+    if (!a->segment || a->lends || rp_segment_at(a->segment, offset, bytes))
+        return true;
+    for (uint32_t order = RP_WINDOW_LEAST - RP_UNIT_SHIFT; order <= a->top; order++)
+        for (uint32_t i = a->free[order]; i != RP_NIL; i = a->next[i])
+            rp_segment_unmap(a->segment, a->base + ((uint64_t)i << RP_UNIT_SHIFT),
+                             a->base + ((uint64_t)(i + (1u << order)) << RP_UNIT_SHIFT), 0);
+    return rp_segment_at(a->segment, offset, bytes) != NULL;
 }
 
 /* A block joins its free buddies. */
@@ -182,15 +221,50 @@ static uint32_t join(struct rp_arena *a, uint32_t unit, uint32_t *order)
     return unit;
 }
 
+/* Twice as much of the region is in use from now on. */
+static bool grow(struct rp_arena *a)
+{
+    uint64_t units = a->units, bytes = units * sizeof *a->next;
+    void *tag = NULL, *next = NULL, *prev = NULL;
+    if (a->bytes >= a->most)
+        return false;
+    if ((tag = resized(a->tag, units, 2 * units)))
+        a->tag = tag;
+    if (tag && (next = resized(a->next, bytes, 2 * bytes)))
+        a->next = next;
+    if (next && (prev = resized(a->prev, bytes, 2 * bytes)))
+        a->prev = prev;
+    if (!prev) { /* what has grown shrinks again, where it is */
+        if (tag)
+            (void)resized(tag, 2 * units, units);
+        if (next)
+            (void)resized(next, 2 * bytes, bytes);
+        return false;
+    }
+    a->units *= 2;
+    a->bytes *= 2;
+    if (a->free[a->top] == RP_NIL) {
+        push(a, (uint32_t)units, a->top++);
+    } else { /* all was free, and is again */
+        take(a, 0, a->top++);
+        push(a, 0, a->top);
+    }
+    return true;
+}
+
 int rp_arena_alloc(struct rp_arena *a, uint64_t bytes, uint64_t *offset)
 {
     uint32_t want = 0, order, unit;
-    if (bytes > a->bytes || bytes > a->quota)
+    if (bytes > a->most || bytes > a->quota)
         return -E2BIG;
     while (((uint64_t)1 << (want + RP_UNIT_SHIFT)) < bytes)
         want++;
-    for (order = want; order <= a->top && a->free[order] == RP_NIL; order++)
-        ;
+    if (a->segment)
+        a->segment->refused = 0;
+    do
+        for (order = want; order <= a->top && a->free[order] == RP_NIL; order++)
+            ;
+    while (order > a->top && grow(a));
     if (order > a->top)
         return -ENOMEM;
     unit = a->free[order];
@@ -200,7 +274,7 @@ int rp_arena_alloc(struct rp_arena *a, uint64_t bytes, uint64_t *offset)
         push(a, unit + (1u << order), order);
     }
     a->tag[unit] = (uint8_t)(RP_USED | (order + 1));
-    if (!cover(a, unit, order, bytes)) {
+    if (!is_mapped(a, unit, bytes) || !cover(a, unit, order, bytes)) {
         (void)join(a, unit, &order);
         return -ENOMEM;
     }
@@ -229,7 +303,7 @@ int rp_arena_free(struct rp_arena *a, uint64_t offset, uint64_t *block_bytes)
     if (a->resident - a->busy > a->keep)
         trim(a, a->busy + a->keep - a->keep / 4);
     unit = join(a, unit, &order);
-    if (a->resident - a->busy > a->keep && order >= grain_order(a) && a->memory)
+    if (a->resident - a->busy > a->keep && order >= grain_order(a) && a->segment)
         give_block_back(a, unit, order, a->busy + a->keep - a->keep / 4);
     return 0;
 }

@@ -12,8 +12,12 @@
  * that are copied, or more.
  *
  * The *quota* is how much may be touched at a time. The region is to be larger than that, so that blocks can be found
- * wherever the used ones lie: address space costs nothing. A block that would touch more first has idle grains given back,
- * and is refused if that is not enough.
+ * wherever the used ones lie. A block that would touch more first has idle grains given back, and is refused if that is not
+ * enough.
+ *
+ * Address space is taken for what is used: the records begin with those of the region's first 64 MiB and double as no free
+ * block is found, and a block is had only if the owner has it mapped (segment.h). With idle grains that are given back go the
+ * windows that show them and nothing in use; where the system refuses a window, all of free blocks go first.
  *
  * Invariants, checked by rp_arena_check(): the blocks (free and used) tile the region; no two free buddies stand beside
  * each other; used_bytes is the sum of the used blocks; every free block is on the list of its order, and only those; what
@@ -22,7 +26,7 @@
 #ifndef RP_ARENA_H
 #define RP_ARENA_H
 
-#include "os.h"
+#include "segment.h"
 
 #define RP_UNIT_SHIFT 9u /* 512 bytes: the least that does not fit into a slot, twice over */
 #define RP_ORDERS 32u
@@ -30,9 +34,9 @@
 
 struct rp_arena {
     uint64_t base;  /* offset of the region in the segment */
-    uint64_t bytes; /* of the region: RP_UNIT << a whole number */
+    uint64_t bytes; /* of the region, as far as it is in use: RP_UNIT << a whole number */
     uint32_t units;
-    uint32_t top;             /* the order of the whole region */
+    uint32_t top;             /* the order of all that */
     uint32_t grain_shift;     /* a grain is 64 KiB, or a huge page where the system gives those to shared memory */
     uint64_t used_bytes;      /* in whole blocks */
     uint64_t used_blocks;
@@ -40,22 +44,24 @@ struct rp_arena {
     uint64_t busy;            /* of these, what used blocks cover */
     uint64_t keep;            /* of these, how much may be idle */
     uint64_t quota;           /* resident is never more: whole grains */
-    uint8_t *memory;          /* the region, where it is mapped; NULL: nothing is given back */
+    uint64_t most;            /* bytes of the region */
+    struct rp_segment *segment; /* NULL: nothing is mapped or given back */
+    bool lends;               /* its blocks are for other processes to write to: they need not be mapped here */
     uint32_t free[RP_ORDERS]; /* first free block of each order, in units, or RP_NIL */
     uint64_t *touched;        /* a bit a grain */
     uint8_t *tag;             /* per unit: 0 inside a block; order + 1 at a free start; RP_USED | order + 1 at a used one */
     uint32_t *next, *prev;    /* per unit: the free list, at free starts; next at a used one: grains that it covers */
-    void *records;
-    uint64_t records_bytes;
+    uint64_t touched_bytes;   /* of the bitmap */
 };
 
-/* The region [base, base + bytes) of the segment, mapped at `memory`; bytes is a power of two, at least one unit. It
+/* The region [base, base + bytes) of the segment, which stays where it is; bytes is a power of two, at least one unit. It
  * touches no more than `quota` bytes at a time, rounded down to grains, but one at least; of these, `keep` bytes stay with
  * it when they are idle. */
-int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, uint8_t *memory, uint64_t quota, uint64_t keep);
+int rp_arena_init(struct rp_arena *a, uint64_t base, uint64_t bytes, struct rp_segment *segment, uint64_t quota, uint64_t keep);
 void rp_arena_destroy(struct rp_arena *a);
 
-/* 0; -ENOMEM: not now; -E2BIG: never, even in an empty arena. The offset counts from the start of the segment. */
+/* 0; -ENOMEM: not now; -E2BIG: never, even in an empty arena. The offset counts from the start of the segment. Where the
+ * segment's `refused` is not 0, it is the address space of this process that is wanting. */
 int rp_arena_alloc(struct rp_arena *a, uint64_t bytes, uint64_t *offset);
 
 /* 0 and the size of the freed block; -EINVAL if no used block starts there (nothing changes). */

@@ -63,9 +63,24 @@ int rp_os_memfd_check(int fd, uint64_t *bytes)
     return 0;
 }
 
-int rp_os_map(int fd, uint64_t bytes, uint8_t **base)
+int rp_os_file(int fd, uint64_t file[2])
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    struct stat st;
+    if (fstat(fd, &st))
+        return -errno;
+    file[0] = (uint64_t)st.st_dev;
+    file[1] = (uint64_t)st.st_ino;
+    return 0;
+}
+
+int rp_os_keep_private(int fd)
+{
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) ? -errno : 0;
+}
+
+int rp_os_map(int fd, uint64_t offset, uint64_t bytes, uint8_t **base)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
     if (p == MAP_FAILED)
         return -errno;
     /* Neither is needed for correctness: a child that never touches the mapping is merely not charged for it. */
@@ -94,15 +109,24 @@ int rp_os_reserve(uint64_t bytes, void **base)
     return 0;
 }
 
+int rp_os_resize(uint64_t bytes, uint64_t to, void **base)
+{
+    void *p = mremap(*base, bytes, to, MREMAP_MAYMOVE);
+    if (p == MAP_FAILED)
+        return -errno;
+    *base = p;
+    return 0;
+}
+
 void rp_os_unmap(void *base, uint64_t bytes)
 {
     if (base)
         munmap(base, bytes);
 }
 
-int rp_os_punch(void *base, uint64_t bytes)
+int rp_os_punch(int fd, uint64_t offset, uint64_t bytes)
 {
-    return madvise(base, bytes, MADV_REMOVE) ? -errno : 0;
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes) ? -errno : 0;
 }
 
 static bool read_text(const char *path, char *text, size_t room)

@@ -17,9 +17,15 @@ int rp_os_memfd(const char *name, uint64_t bytes, int *fd);
 /* Checks that fd carries the seals of rp_os_memfd and gives its size. -EINVAL if it does not. */
 int rp_os_memfd_check(int fd, uint64_t *bytes);
 
-/* Maps the file shared, for reading and writing, reserving nothing. The mapping is not inherited by a fork: a child
- * that should have it attaches for itself, and one that should not cannot hold its memory. */
-int rp_os_map(int fd, uint64_t bytes, uint8_t **base);
+/* Which file a descriptor is of, and whether it still is: its number may have been closed and used again. */
+int rp_os_file(int fd, uint64_t file[2]);
+
+/* Maps part of the file, whole pages, shared, for reading and writing, reserving no memory. The mapping is not inherited
+ * by a fork: a child that should have it attaches for itself, and one that should not cannot hold its memory. */
+int rp_os_map(int fd, uint64_t offset, uint64_t bytes, uint8_t **base);
+
+/* A descriptor that programs which this process starts do not inherit. */
+int rp_os_keep_private(int fd);
 
 /* Says for part of such a mapping, whole pages, whether a fork inherits it. */
 int rp_os_inherit(void *base, uint64_t bytes, int inherited);
@@ -27,13 +33,14 @@ int rp_os_inherit(void *base, uint64_t bytes, int inherited);
 /* Moves private memory, whole pages, to where other pages are mapped, and takes their place. */
 int rp_os_move(void *from, uint64_t bytes, void *to);
 
-/* Private zeroed memory, reserved but not committed. */
+/* Private zeroed memory, reserved but not committed. Its size can be changed; what is new is zero, and it may move. */
 int rp_os_reserve(uint64_t bytes, void **base);
+int rp_os_resize(uint64_t bytes, uint64_t to, void **base);
 void rp_os_unmap(void *base, uint64_t bytes);
 
-/* Gives the pages of shared memory in [base, base + bytes) back to the system, whoever else has them mapped or holds the
+/* Gives the pages [offset, offset + bytes) of the file back to the system, whatever has them mapped or holds the
  * descriptor; they read as zero afterwards. */
-int rp_os_punch(void *base, uint64_t bytes);
+int rp_os_punch(int fd, uint64_t offset, uint64_t bytes);
 
 /* How large the huge pages are that the system gives to shared memory, asked or unasked; 0: it gives none. */
 uint64_t rp_os_huge_page_bytes(void);

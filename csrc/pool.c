@@ -102,10 +102,11 @@ static uint64_t quota_of(const struct rp_pool *p, uint32_t arena)
     return quota < p->sizes.arena_bytes ? quota : p->sizes.arena_bytes;
 }
 
-static int take_arena(const struct rp_pool *p, struct rp_arena *arena, uint32_t which)
+static int take_arena(struct rp_pool *p, struct rp_arena *arena, uint32_t which)
 {
     uint64_t at = p->arenas + which * p->sizes.arena_bytes, quota = quota_of(p, which);
-    return rp_arena_init(arena, at, p->sizes.arena_bytes, p->segment.base + at, quota, quota / 8 < RP_KEEP ? quota / 8 : RP_KEEP);
+    uint64_t keep = quota / 8 < RP_KEEP ? quota / 8 : RP_KEEP;
+    return rp_arena_init(arena, at, p->sizes.arena_bytes, &p->segment, quota, keep);
 }
 
 static int take_hold(struct rp_pool *p)
@@ -117,6 +118,7 @@ static int take_hold(struct rp_pool *p)
     rp_board_init(&p->board, base + l.board, RP_BOARD_CAPACITY);
     p->entries = (void *)(base + l.entries);
     p->arenas = l.arenas;
+    rp_segment_divide(&p->segment, l.arenas, p->sizes.arena_bytes);
     p->mask_words = (p->n_workers + 63) / 64;
     p->spin.budget_ns = RP_SPIN_MAX_NS;
     p->results = calloc(p->n_workers, sizeof *p->results);
@@ -133,18 +135,23 @@ static int take_hold(struct rp_pool *p)
                      RP_RETURNS_CAPACITY, 4);
     }
     err = take_arena(p, &p->arena, p->own);
-    return err || p->own ? err : take_arena(p, &p->overflow, RP_OVERFLOW(p->n_workers));
+    if (!err && p->own == 0) {
+        err = take_arena(p, &p->overflow, RP_OVERFLOW(p->n_workers));
+        p->overflow.lends = true;
+    }
+    return err;
 }
 
 static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
 {
+    struct layout l = lay_out(n_workers, sizes.arena_bytes);
     int err;
     memset(p, 0, sizeof *p);
     p->segment.fd = -1;
     p->n_workers = n_workers;
     p->n_cpus = n_cpus;
     p->sizes = sizes;
-    err = rp_segment_create(&p->segment, lay_out(n_workers, sizes.arena_bytes).bytes, fingerprint(n_workers, sizes));
+    err = rp_segment_create(&p->segment, l.bytes, l.arenas, fingerprint(n_workers, sizes));
     if (!err)
         err = take_hold(p);
     if (err) {
@@ -169,7 +176,7 @@ int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struc
         sizes.arena_bytes = bytes;
         err = create(p, n_workers, n_cpus, sizes);
         bytes /= 2;
-    } while ((err == -ENOMEM || err == -EFBIG) && bytes >= RP_ARENA_MIN);
+    } while (err == -EFBIG && bytes >= RP_ARENA_MIN);
     return err;
 }
 
@@ -188,7 +195,7 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
         rp_pool_destroy(p);
         return -EINVAL;
     }
-    err = rp_segment_attach(&p->segment, fd, fingerprint(n_workers, sizes));
+    err = rp_segment_attach(&p->segment, fd, lay_out(n_workers, sizes.arena_bytes).arenas, fingerprint(n_workers, sizes));
     if (!err && p->segment.bytes != lay_out(n_workers, sizes.arena_bytes).bytes)
         err = -EPROTO;
     if (!err) {
@@ -200,8 +207,10 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
     }
     if (err)
         rp_pool_destroy(p);
-    else
-        rp_segment_close_fd(&p->segment);
+    else {
+        (void)rp_pool_block(p, 0, p->arenas, 1);
+        (void)rp_pool_block(p, p->own, p->arenas + p->own * p->sizes.arena_bytes, 1);
+    }
     return err;
 }
 
@@ -214,7 +223,7 @@ void rp_pool_destroy(struct rp_pool *p)
     rp_arena_destroy(&p->overflow);
     /* The owner's end is the memory's, though others may hold the descriptor: another pool's zygote, for example. */
     if (p->own == 0 && p->served && p->segment.base)
-        (void)rp_os_punch(p->segment.base, p->segment.bytes);
+        (void)rp_segment_punch(&p->segment, 0, p->segment.bytes);
     free(p->results);
     free(p->returns);
     free(p->served);
@@ -227,18 +236,21 @@ void rp_pool_destroy(struct rp_pool *p)
     p->shared = NULL;
 }
 
-uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+bool rp_pool_within(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
 {
     uint64_t at = offset - (p->arenas + arena * p->sizes.arena_bytes); /* wraps below the arena, and is refused with the rest */
-    if (arena >= RP_ARENAS(p->n_workers) || at >= p->sizes.arena_bytes || bytes > p->sizes.arena_bytes - at)
-        return NULL;
-    return p->segment.base + offset;
+    return arena < RP_ARENAS(p->n_workers) && at < p->sizes.arena_bytes && bytes <= p->sizes.arena_bytes - at;
+}
+
+uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+{
+    /* What is mapped is a cache: nothing that the caller can tell changes. */
+    return rp_pool_within(p, arena, offset, bytes) ? rp_segment_at((struct rp_segment *)&p->segment, offset, bytes) : NULL;
 }
 
 uint8_t *rp_pool_writable(const struct rp_pool *p, uint64_t offset, uint64_t bytes)
 {
-    uint8_t *at = rp_pool_block(p, p->own, offset, bytes);
-    return at ? at : rp_pool_block(p, RP_OVERFLOW(p->n_workers), offset, bytes);
+    return rp_pool_block(p, rp_pool_within(p, p->own, offset, bytes) ? p->own : RP_OVERFLOW(p->n_workers), offset, bytes);
 }
 
 bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
@@ -616,11 +628,11 @@ bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item)
     return true;
 }
 
-struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint32_t first)
+struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint64_t bytes, uint32_t first)
 {
     struct rp_tray *tray = NULL;
     if (offset) {
-        tray = (struct rp_tray *)((uint8_t *)p->segment.base + offset);
+        tray = (struct rp_tray *)(void *)rp_pool_writable(p, offset, bytes);
         rp_store_relaxed(&tray->used, sizeof *tray);
         tray->first = first;
         tray->ns = 0;
@@ -1006,8 +1018,10 @@ bool rp_pool_is_to_purge(const struct rp_pool *p, uint32_t w, uint64_t *task_id)
 void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes)
 {
     uint64_t from = round_up(offset, RP_PAGE), to = (offset + bytes) & ~(uint64_t)(RP_PAGE - 1);
-    if (from < to)
-        (void)rp_os_punch(p->segment.base + from, to - from);
+    if (from >= to)
+        return;
+    (void)rp_segment_punch(&p->segment, from, to - from);
+    rp_segment_unmap(&p->segment, from, to, from);
 }
 
 uint64_t rp_pool_wants_memory(struct rp_pool *p, uint32_t w, uint64_t *loan_bytes)

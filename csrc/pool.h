@@ -13,6 +13,13 @@
  *   arenas 0..2n + 2         0: parent; the last: who has a loan there;        sparse: struct rp_sizes
  *                            others: the worker that has it
  *
+ * All but the arenas is mapped in each process. Of the arenas a process maps windows as it comes by blocks (segment.h):
+ * rp_pool_block is the one place where an offset becomes an address. The windows of its own arena go when memory is given
+ * back (arena.h); those of others when nothing of their arena is in use here and RP_WINDOWS_KEEP bytes have been mapped
+ * since that was last looked for, or when address space runs out. Then, if there is still none, it is as if the arena were
+ * full: tasks wait in the parent, results in their workers; and if nothing is under way that could make room, or what
+ * another process has sent cannot be mapped to be read, that one task fails with MemoryError.
+ *
  * Glossary: a *task* is a call on its way; its *slot* on the *board* carries it to a worker. A *result* goes back through
  * the worker's own *ring*. A payload too large for either travels in a *block* of the sender's *arena*; the parent frees
  * its own when the task is settled, and returns a worker's through that worker's *return ring*. A *bell* wakes.
@@ -92,6 +99,8 @@
 #define RP_BOARD_CAPACITY 1024u
 #define RP_RING_CAPACITY 1024u
 #define RP_RETURNS_CAPACITY 1024u
+
+#define RP_WINDOWS_KEEP (256u << 20) /* more costs address space, less costs mapping large payloads again; arbitrary */
 
 #define RP_RESULT_INLINE 88u
 #define RP_NEVER UINT64_MAX
@@ -195,7 +204,7 @@ struct rp_pool_shared {
 _Static_assert(sizeof(struct rp_pool_shared) <= RP_PAGE, "the map gives it one page");
 
 struct rp_sizes { /* of the arenas, in bytes */
-    uint64_t arena_bytes;  /* of each: address space, which costs nothing */
+    uint64_t arena_bytes;  /* of each: of the file, which costs nothing until it is used */
     uint64_t parent_quota; /* how much of its own the parent fills at a time, */
     uint64_t worker_quota; /* and each worker, */
     uint64_t overflow_quota; /* and what it lends of the overflow */
@@ -247,15 +256,20 @@ struct rp_pool { /* one process's hold */
 /* What a pool takes besides its arenas. */
 uint64_t rp_pool_fixed_bytes(uint32_t n_workers);
 
-/* A new pool. The arenas' size is an upper limit; where the system will not reserve so much address space, halves are tried
- * down to 1 MiB, and pool->sizes says what it became. */
+/* A new pool, which stays where it is. The arenas' size is an upper limit; where the system will not have so large a file
+ * (RLIMIT_FSIZE), halves are tried down to 1 MiB, and pool->sizes says what it became. */
 int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes);
 
-/* Worker `index` takes hold of the segment behind fd (which it then owns). */
+/* Worker `index` takes hold of the segment behind fd (which it then owns), and maps where small payloads lie: so one that has
+ * no address space left later still learns which function to call, and says what is wrong. */
 int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes, uint32_t index);
 void rp_pool_destroy(struct rp_pool *p);
 
-/* The bytes [offset, offset + bytes) if they lie within that arena, else NULL. */
+/* Do the bytes [offset, offset + bytes) lie within that arena? */
+bool rp_pool_within(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
+
+/* They, all of them, if so; else NULL. NULL also where they have no address yet and the system gives none: see `refused` in
+ * segment.h. What lies in a block that this process has allocated, or within what has been given an address, has one. */
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
 
 /* The same, of this process's own arena or the overflow: where it may write. */
@@ -313,8 +327,8 @@ void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n);
 bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item);
 
 /* Collects results in the block at `offset` from now on, 0 for none: to be called when what is in the one before has been
- * published. Then counts one in, when its bytes are there. */
-struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint32_t first);
+ * published. bytes: how many of it may be used. Then counts one in, when its bytes are there. */
+struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint64_t bytes, uint32_t first);
 void rp_pool_fill_tray(struct rp_tray *tray, uint64_t used);
 uint64_t rp_pool_tray_used(const struct rp_tray *tray);
 
@@ -402,7 +416,7 @@ void rp_pool_purge(struct rp_pool *p);
 /* Has worker w yet to look? *task_id: what it may run first, or 0. */
 bool rp_pool_is_to_purge(const struct rp_pool *p, uint32_t w, uint64_t *task_id);
 
-/* Gives the whole pages of [offset, offset + bytes) back to the system. */
+/* Gives the whole pages of [offset, offset + bytes), of which nothing is in use here, back to the system. */
 void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes);
 
 /* The collector: the number of worker w's request for memory, and of how large a loan, 0 if for a block of its own arena; each

@@ -29,6 +29,26 @@ KIB, MIB = 1 << 10, 1 << 20
 # ---- the allocator ----
 
 
+class Segment(ctypes.Structure):
+    """The beginning of struct rp_segment."""
+
+    _fields_ = (
+        ("fd", ctypes.c_int),
+        ("base", ctypes.c_void_p),
+        ("fixed", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("file", ctypes.c_uint64 * 2),
+        ("start", ctypes.c_uint64),
+        ("stride", ctypes.c_uint64),
+        ("windows", ctypes.c_void_p),
+        ("capacity", ctypes.c_uint32),
+        ("used", ctypes.c_uint32),
+        ("shifts", ctypes.c_uint64),
+        ("mapped", ctypes.c_uint64),
+        ("rest", ctypes.c_uint64 * 16),
+    )
+
+
 class Arena(ctypes.Structure):
     """The beginning of struct rp_arena."""
 
@@ -51,11 +71,15 @@ class Arena(ctypes.Structure):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Any:
     path = tmp_path_factory.mktemp("arena") / "arena.so"
-    compile_c(["-shared", "-fPIC", CSRC / "arena.c", CSRC / "os.c", "-o", path], "plain")
+    compile_c(["-shared", "-fPIC", CSRC / "arena.c", CSRC / "segment.c", CSRC / "os.c", "-o", path], "plain")
     library = ctypes.CDLL(str(path))
     u64, pointer = ctypes.c_uint64, ctypes.c_void_p
-    library.rp_os_memfd.argtypes = [ctypes.c_char_p, u64, pointer]
-    library.rp_os_map.argtypes = [ctypes.c_int, u64, pointer]
+    library.rp_segment_create.argtypes = [pointer, u64, u64, u64]
+    library.rp_segment_divide.argtypes = [pointer, u64, u64]
+    library.rp_segment_destroy.argtypes = [pointer]
+    library.rp_segment_at.argtypes = [pointer, u64, u64]
+    library.rp_segment_at.restype = pointer
+    library.rp_os_map.argtypes = [ctypes.c_int, u64, u64, pointer]
     library.rp_os_unmap.argtypes = [pointer, u64]
     library.rp_arena_init.argtypes = [pointer, u64, u64, pointer, u64, u64]
     library.rp_arena_alloc.argtypes = [pointer, u64, pointer]
@@ -76,18 +100,22 @@ def allocator(library: Any) -> type[RuleBasedStateMachine]:
         blocks = Bundle("blocks")
         BASE = 3 * MIB
         BYTES = 4 * MIB
+        PAGE = 4096
 
         @initialize(
             quota=st.sampled_from([MIB, 3 * MIB, 4 * MIB, 64 * MIB]),
             keep=st.sampled_from([0, 64 * KIB, 512 * KIB, 4 * MIB]),
         )
         def begin(self, quota: int, keep: int) -> None:
-            fd, memory = ctypes.c_int(), ctypes.c_void_p()
-            assert library.rp_os_memfd(b"test", self.BYTES, ctypes.byref(fd)) == 0
-            assert library.rp_os_map(fd, self.BYTES, ctypes.byref(memory)) == 0
-            self.fd, self.memory = fd.value, memory.value or 0
+            self.segment, memory = Segment(), ctypes.c_void_p()
+            segment = ctypes.byref(self.segment)
+            assert library.rp_segment_create(segment, self.BASE + self.BYTES, self.PAGE, 1) == 0
+            library.rp_segment_divide(segment, self.BASE, self.BYTES)
+            # All of it, for the test: the allocator's own windows come and go.
+            assert library.rp_os_map(self.segment.fd, self.BASE, self.BYTES, ctypes.byref(memory)) == 0
+            self.memory = memory.value or 0
             self.arena = Arena()
-            code = library.rp_arena_init(ctypes.byref(self.arena), self.BASE, self.BYTES, self.memory, quota, keep)
+            code = library.rp_arena_init(ctypes.byref(self.arena), self.BASE, self.BYTES, segment, quota, keep)
             assert code == 0
             self.quota, self.keep = quota, keep
             self.live: dict[int, tuple[int, bytes]] = {}
@@ -105,7 +133,7 @@ def allocator(library: Any) -> type[RuleBasedStateMachine]:
             assert offset.value == self.BASE
             library.rp_arena_destroy(ctypes.byref(self.arena))
             library.rp_os_unmap(self.memory, self.BYTES)
-            os.close(self.fd)
+            library.rp_segment_destroy(ctypes.byref(self.segment))
 
         @rule(
             target=blocks,
@@ -163,7 +191,12 @@ def allocator(library: Any) -> type[RuleBasedStateMachine]:
             if hasattr(self, "arena"):
                 assert library.rp_arena_check(ctypes.byref(self.arena)) == 0
                 assert self.arena.used_blocks == len(self.live) and self.arena.used_bytes == self.used()
-                assert os.fstat(self.fd).st_blocks * 512 <= self.arena.resident
+                assert os.fstat(self.segment.fd).st_blocks * 512 - self.PAGE <= self.arena.resident
+                assert self.segment.mapped <= 4 * self.BYTES
+                for at, (n, _) in self.live.items():  # what is in use has an address
+                    mapped = self.segment.mapped
+                    assert library.rp_segment_at(ctypes.byref(self.segment), at, n)
+                    assert self.segment.mapped == mapped
 
         def used(self) -> int:
             return sum(size_of_block(n) for n, _ in self.live.values())

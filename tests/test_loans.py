@@ -53,6 +53,7 @@ def filled(n: int, seed: int) -> bytes:
 
 
 def touched(executor: ProcessPoolExecutor) -> int:
+    executor._client.create()  # if it was not used before
     return os.fstat(executor._client.memfd).st_blocks * 512
 
 

@@ -90,6 +90,7 @@ def test_it_is_decoded_once_a_worker():
 def test_its_buffers_cannot_be_written_to_and_lie_in_memory_once():
     with pool(1) as executor:
         data = filled(8 * MIB, 3)
+        executor._client.create()
         before = os.fstat(executor._client.memfd).st_blocks * 512
         shared = executor.share(Buffers(data))
         assert shared.nbytes > 8 * MIB and str(shared.nbytes) in repr(shared)

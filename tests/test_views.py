@@ -60,6 +60,7 @@ def blocks_of_workers(executor) -> int:
 
 def shared_bytes(executor) -> int:
     """What the system has given to the pool's shared memory."""
+    executor._client.create()  # if it was not used before
     return os.fstat(executor._client.memfd).st_blocks * 512
 
 
@@ -180,7 +181,8 @@ def test_results_outlive_the_pool():
 
 def test_what_is_kept_of_a_pool_that_is_gone_keeps_no_more_memory_than_it_uses():
     with pool() as executor:
-        fd = os.dup(executor._client.memfd) if executor._client.memfd >= 0 else -1
+        executor._client.create()
+        fd = os.dup(executor._client.memfd)
         value = made(executor, 8 * MIB, 64 * KIB)
     try:
         assert 8 * MIB <= os.fstat(fd).st_blocks * 512 < 9 * MIB

@@ -57,7 +57,7 @@ def _after_fork_in_child():
     for client in list(_clients):
         (<Client>client).forget()
     if _here is not None:
-        _here.forked = True
+        _here.leave()
 
 
 os.register_at_fork(
@@ -102,8 +102,15 @@ cdef class Block:
     cdef uint64_t n        # bytes that are looked at, or of a loan all
 
     cdef unsigned char *at(self) noexcept:
-        """NULL in a forked child."""
-        return rp_pool_block(&self.client.pool, self.arena, self.offset, self.n) if self.client.open else NULL
+        """NULL in a forked child, and where no address space is left."""
+        cdef unsigned char *at
+        if not self.client.open:
+            return NULL
+        at = rp_pool_block(&self.client.pool, self.arena, self.offset, self.n)
+        if at == NULL:
+            self.client.unmap_idle()
+            at = rp_pool_block(&self.client.pool, self.arena, self.offset, self.n)
+        return at
 
     def __dealloc__(self):
         if self.client is not None:
@@ -126,6 +133,7 @@ cdef class ResultView(View):
     def __dealloc__(self):
         if self.used:
             self.block.client.arenas[self.block.arena].used -= 1
+        self.unlist()  # before the block goes, and perhaps with it the mapping
 
 
 @cython.final
@@ -147,9 +155,11 @@ cdef class Payload:
         result's.)"""
         cdef uint64_t n
         if self.block is not None:
-            if self.block.at() == NULL:
+            if not self.client.open:
                 raise RuntimeError(
                     "the result lies in memory of the process that submitted the task, not of its forked child")
+            if self.block.at() == NULL:
+                raise no_address(&self.client.pool, self.n)
             n = self.n if self.views is None else self.joined_bytes()
             copy = PyBytes_FromStringAndSize(NULL, n)
             if self.block is not None:  # making room for the copy may have run user code, and that this
@@ -235,6 +245,10 @@ cdef Payload payload_of(bytes data):
     return payload
 
 
+cdef c_bool arena_is_idle(const void *arenas, uint64_t region) noexcept nogil:
+    return region != 0 and (<const ArenaEntry *>arenas)[region].blocks == 0
+
+
 cdef rp_sizes as_sizes(tuple sizes):
     cdef rp_sizes each
     each.arena_bytes, each.parent_quota, each.worker_quota, each.overflow_quota = sizes
@@ -301,7 +315,7 @@ cdef class Client:
         n_workers: How many workers take tasks at a time.
         n_places: How many there may be, with those that start or leave, 1 to 2048.
         n_cpus: Processors that the pool may use; decides when spinning is a waste.
-        sizes: Bytes of address space of each arena, at most; how many bytes of it the parent, and a worker, may fill; and how
+        sizes: Bytes from the beginning of each arena to that of the next, at most; how many bytes of it the parent, and a worker, may fill; and how
             many bytes of results there may be in the overflow.
 
     It takes no shared memory before the first use: see create().
@@ -372,6 +386,7 @@ cdef class Client:
     cdef public bint green        # the program's threads are greenlets: none may sleep here
     cdef dict sleepers            # if so, id of a future -> the events of the greenlets that wait for it
     cdef object due               # futures among those that are done, whose events are to be set
+    cdef uint64_t trim_at         # when so many bytes are mapped, what is idle is looked for
     cdef bytearray wild           # a worker: 1 if it has sent what none of ours sends, and is to be killed
 
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, tuple sizes):
@@ -428,19 +443,23 @@ cdef class Client:
         Raises:
             OSError: The system refuses it. The next call tries again.
         """
-        cdef rp_pool made
+        cdef uint32_t n_places = self.pool.n_workers, n_cpus = self.pool.n_cpus
+        cdef rp_sizes sizes = self.pool.sizes
         cdef int err
         if self.created or self.closing or self.inherited:
             return 0
-        err = rp_pool_create(&made, self.pool.n_workers, self.pool.n_cpus, self.pool.sizes)
+        err = rp_pool_create(&self.pool, n_places, n_cpus, sizes)
         if err:
+            self.pool.n_workers = n_places
+            self.pool.n_cpus = n_cpus
+            self.pool.sizes = sizes
             raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
-        self.pool = made
+        self.trim_at = RP_WINDOWS_KEEP
         self.open = self.created = True
         return 0
 
     cdef forget(self):
-        """In a forked child: the pool is the parent's, and its mapping was not inherited. The descriptor was, and would
+        """In a forked child: the pool is the parent's, and its mappings were not inherited. The descriptor was, and would
         hold the memory as long as the child lives. A pool that was never used is the child's own."""
         if not self.created:
             return
@@ -471,7 +490,7 @@ cdef class Client:
 
     @property
     def sizes(self):
-        """As they were given, but with the address space that the system allowed."""
+        """As they were given, but with arenas that the system allowed."""
         cdef rp_sizes *sizes = &self.pool.sizes
         return sizes.arena_bytes, sizes.parent_quota, sizes.worker_quota, sizes.overflow_quota
 
@@ -691,6 +710,8 @@ cdef class Client:
         self.check()  # pickling ran user code
         while parcel.spread(&self.pool.arena):
             if last:
+                if self.pool.segment.refused:
+                    raise no_address(&self.pool, parcel.bytes)
                 raise MemoryError(
                     f"the shared object takes {parcel.bytes} bytes, and of the {self.pool.arena.quota} bytes of shared "
                     "memory that this pool has for arguments not so many are left (see shared_memory_limit)")
@@ -1161,6 +1182,9 @@ cdef class Client:
                         n = (<Chunk>future).waiting.bytes
                     self.queue.popleft()
                     # To make the exception may run user code, which may settle the future: fail() looks again.
+                    if self.pool.segment.refused:
+                        self.fail(future, no_address(&self.pool, n))
+                        continue
                     self.fail(future, MemoryError(
                         f"the arguments take {n} bytes, and of the {self.pool.arena.quota} bytes of shared memory that this "
                         "pool has for arguments not so many are to be had (see shared_memory_limit)"))
@@ -1603,6 +1627,8 @@ cdef class Client:
                     raise RuntimeError(f"worker {w} sent results of an impossible size")
                 if r.offset:
                     at = (<Payload>value).block.at()
+                    if at == NULL:
+                        raise no_address(&self.pool, r.bytes)
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent the results of other items")
@@ -1686,11 +1712,16 @@ cdef class Client:
         cdef const uint8_t *at = rp_pool_block(&self.pool, arena, offset, sizeof(rp_tray)) if offset else NULL
         cdef Chunk rest
         cdef rp_tray tray
+        if at == NULL and offset and rp_pool_within(&self.pool, arena, offset, sizeof(rp_tray)):
+            raise no_address(&self.pool, sizeof(rp_tray))
         if at != NULL:
             memcpy(&tray, at, sizeof(rp_tray))
             used = rp_pool_tray_used(<const rp_tray *>at)
             if (tray.first == chunk.base and used >= sizeof(rp_tray) and (used <= self.loans[w].bytes or not lent)
-                    and rp_pool_block(&self.pool, arena, offset, used) != NULL):
+                    and rp_pool_within(&self.pool, arena, offset, used)):
+                at = rp_pool_block(&self.pool, arena, offset, used)
+                if at == NULL:
+                    raise no_address(&self.pool, used)
                 results = PyBytes_FromStringAndSize(<char *>at, used)
                 at = <const uint8_t *>PyBytes_AS_STRING(results)
                 offset = sizeof(rp_tray)
@@ -1872,6 +1903,8 @@ cdef class Client:
             payload.n = r.bytes
             block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
             p = (<Block>block).at()
+            if p == NULL:
+                raise no_address(&self.pool, r.bytes)
             if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == SPREAD:
                 payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
             payload.block = block
@@ -1883,7 +1916,7 @@ cdef class Client:
         raise RuntimeError(f"worker {w} sent a result of an unknown kind")
 
     cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n):
-        if rp_pool_block(&self.pool, self.pool.arena_of[w], offset, n) == NULL:
+        if not rp_pool_within(&self.pool, self.pool.arena_of[w], offset, n):
             raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
         return self.block_in(self.pool.arena_of[w], offset, n)
 
@@ -1931,6 +1964,8 @@ cdef class Client:
             else:
                 view.block = self.new_block(w, entries[k].offset, entries[k].size)
                 view.at = view.block.at()
+                if view.at == NULL:
+                    raise no_address(&self.pool, entries[k].size)
             views.append(view)
         return views
 
@@ -1993,7 +2028,14 @@ cdef class Client:
             rp_pool_clear(&self.pool, self.pool.arenas + block.arena * self.pool.sizes.arena_bytes, self.pool.sizes.arena_bytes)
         else:
             rp_pool_clear(&self.pool, block.offset, whole_pages(block.n) if block.n > 2048 else block.n)
+        if arena.blocks == 0 and self.pool.segment.mapped > self.trim_at:
+            self.unmap_idle()
         self.unmap_if_unused()
+
+    cdef void unmap_idle(self) noexcept:
+        """Of the arenas of others of which no block is here, nothing is in use."""
+        rp_segment_unmap_regions(&self.pool.segment, arena_is_idle, self.arenas)
+        self.trim_at = self.pool.segment.mapped + RP_WINDOWS_KEEP
 
     cdef clear_but_for_blocks(self, uint32_t arena):
         """Gives the memory of an arena back, whose worker is no more, but for the blocks that are here."""
@@ -2787,7 +2829,6 @@ cdef class Client:
             self.session.close()
         if self.open and not self.retired:  # the above runs callbacks, which may have come here in their turn
             self.retired = True
-            rp_segment_close_fd(&self.pool.segment)
             self.unmap_if_unused()
             try:
                 for arena in range(self.n_arenas):

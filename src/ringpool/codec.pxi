@@ -1172,6 +1172,8 @@ def decode_error(data):
     """The exception of a result, or a RemoteError that stands for it, with the remote traceback as its __cause__."""
     from ringpool.errors import RemoteError, _RemoteTraceback
 
+    if not data:  # there was no room for more
+        return MemoryError("the result, or the exception, of the task found no room in its worker: see RLIMIT_AS")
     pickled, text, name, words, reason = pickle.loads(data)
     exc = None
     if pickled is not None:

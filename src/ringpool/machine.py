@@ -62,14 +62,6 @@ def peak_rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def address_space() -> int | None:
-    """Bytes of address space that this process may use at most (RLIMIT_AS), or None if there is no limit."""
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return None if soft == resource.RLIM_INFINITY else soft
-
-
 def _own_cgroups(controller: str) -> Iterator[str]:
     """The folders of this process's control group and all above it, under either version of the interface.
 

@@ -45,9 +45,16 @@ cdef extern from "tree.h" nogil:
     int rp_tree_signal(int pidfd, int root, int home, int signum)
 
 
+cdef extern from "stdbool.h" nogil:
+    ctypedef bint c_bool "bool"  # of callbacks: bint is an int
+
+
 cdef extern from "segment.h" nogil:
     struct rp_segment:
         int fd
+        uint64_t mapped
+        int refused
+    void rp_segment_unmap_regions(rp_segment *seg, c_bool (*idle)(const void *arg, uint64_t region), const void *arg)
     void rp_segment_close_fd(rp_segment *seg)
 
 
@@ -128,6 +135,8 @@ cdef extern from "pool.h" nogil:
     int rp_pool_create(rp_pool *p, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes)
     int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes, uint32_t index)
     void rp_pool_destroy(rp_pool *p)
+    uint64_t RP_WINDOWS_KEEP
+    bint rp_pool_within(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     uint8_t *rp_pool_writable(const rp_pool *p, uint64_t offset, uint64_t bytes)
     bint rp_pool_may_hold(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
@@ -156,7 +165,7 @@ cdef extern from "pool.h" nogil:
     uint64_t rp_pool_tray_used(const rp_tray *tray)
     void rp_pool_begin_chunk(rp_pool *p, uint64_t task_id, uint32_t n)
     bint rp_pool_claim_item(rp_pool *p, uint32_t *item)
-    rp_tray *rp_pool_take_tray(rp_pool *p, uint64_t offset, uint32_t first)
+    rp_tray *rp_pool_take_tray(rp_pool *p, uint64_t offset, uint64_t bytes, uint32_t first)
     void rp_pool_fill_tray(rp_tray *tray, uint64_t used)
     bint rp_pool_is_condemned(const rp_pool *p, uint64_t task_id)
     rp_result *rp_pool_try_result(rp_pool *p)

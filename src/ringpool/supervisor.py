@@ -53,10 +53,6 @@ if TYPE_CHECKING:
 # broken program loses all.
 START_TRIES = 3
 
-# The pool maps an arena for each worker and one for the parent. Where address space is limited, it leaves three
-# quarters of it to threads' stacks, libraries and the tasks.
-AS_SHARE = 4
-
 GRACE_S = 1.0  # from the exception raised in a task to the end of its worker, by default
 
 # After a Ctrl-C: how long running tasks have to clean up. The program should be back at the prompt within two seconds.
@@ -81,7 +77,7 @@ SHARE = 0.5
 EXIT_PRIORITY = 100
 
 QUOTA_MIN = 1 << 19  # bytes of payloads that each process of a pool must have room for; arbitrary
-ARENA_MAX = 64 << 30  # bytes of address space for them; arbitrary
+ARENA_MAX = 64 << 30  # bytes from the beginning of one arena to the next's, in a sparse file; arbitrary
 ROOMY = 4  # so much more of that than memory: blocks are found, however those in use lie
 
 # Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
@@ -876,9 +872,6 @@ def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, 
         )
     room = min(shared_memory_limit, 1 << 62) - _core.fixed_bytes(n_places)
     arena = min(ARENA_MAX, 1 << (ROOMY * (room // 2) - 1).bit_length())
-    space = machine.address_space()
-    if space is not None:
-        arena = min(arena, space // (AS_SHARE * _core.arenas(n_places)))
     return arena, room // 2, room // (2 * halves), room // 4
 
 

@@ -2,6 +2,7 @@
 
 cdef enum:
     FEW = 8  # arguments that are passed on without a tuple
+    FEW_BYTES = 2048  # an exception of ours takes no more
     MAX_CALLABLES = 512  # kept decoded; beyond that all are forgotten and decoded again as they are named
     START_NS = 100000000  # what a worker may take to start: a bare "spawn" takes so much
     LEAST_ALONE = 65500  # bytes of an item's result that is sent by itself: no tray holds so many, but one made for it
@@ -45,6 +46,10 @@ def memfd(str name, uint64_t size):
 
 
 cdef Worker _here = None  # what this process works as
+
+
+cdef c_bool region_is_others(const void *own, uint64_t region) noexcept nogil:
+    return region != (<const uint32_t *>own)[0]
 
 
 def task_is_ending():
@@ -98,7 +103,10 @@ cdef class Worker:
     cdef uint32_t items_seen  # that had views. No task has so small a number
     cdef bint ending     # an exception has been raised in the task that runs, or in the one before
     cdef bint forked     # this is a child that a task has forked
+    cdef uint64_t task_at  # where the arguments of the task that runs begin in their arena, or 0: they are in its slot
+    cdef uint64_t trim_at  # when so many bytes are mapped, what is idle is unmapped
     cdef rp_tray *tray   # collects the results of a chunk; NULL until there is one
+    cdef uint64_t last_tray[8]  # where there is no room for one: of a result without its value
     cdef uint64_t tray_offset, tray_bytes, tray_used
     cdef uint32_t tray_first, tray_items
     cdef uint64_t tray_ns # when its first item was begun
@@ -111,6 +119,7 @@ cdef class Worker:
         cdef int err = rp_pool_attach(&self.pool, memfd, n_places, n_cpus, as_sizes(sizes), index)
         if err:
             raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
+        self.trim_at = RP_WINDOWS_KEEP
         self.pid = getpid()
         rp_pool_watch(&self.pool)
         self.callables = {}
@@ -176,6 +185,8 @@ cdef class Worker:
             else:
                 self.execute(&task)
             RP_STEP(b"worker: answered")
+            if self.pool.segment.mapped > self.trim_at:
+                self.unmap_idle()
             if rp_pool_is_condemned(&self.pool, task.task_id):
                 recycled = False  # its place is wanted by nobody yet: it goes at once
                 break
@@ -200,6 +211,19 @@ cdef class Worker:
                 rc = rp_pool_await_dismissal(&self.pool, tell)
             PyErr_CheckSignals()
 
+    cdef void unmap_idle(self) noexcept:
+        """Between tasks: of what others have sent, only views are in use, and what they keep. Of what this worker has
+        sent, nothing that a loan holds."""
+        rp_pool_take_returns(&self.pool)
+        if _views == NULL and not self.shares and not self.is_loan(self.tray_offset):
+            rp_segment_unmap_regions(&self.pool.segment, region_is_others, &self.pool.own)
+        self.trim_at = self.pool.segment.mapped + RP_WINDOWS_KEEP
+
+    cdef void leave(self) noexcept:
+        """In a child that a task has forked."""
+        self.forked = True
+        rp_segment_close_fd(&self.pool.segment)  # it would hold the memory as long as the child lives
+
     cdef bint wait(self) except -1:
         cdef int i, rc
         if not rp_pool_crowded(&self.pool):
@@ -207,6 +231,8 @@ cdef class Worker:
                 rp_pause()
                 if rp_board_ready(&self.pool.board):
                     return True
+        if self.pool.segment.mapped > RP_WINDOWS_KEEP:
+            self.unmap_idle()
         with nogil:
             rc = rp_pool_wait_task(&self.pool)
         if rc < 0:
@@ -433,8 +459,8 @@ cdef class Worker:
                 self.add_record(task.task_id, kind, data)
                 data = None
             done += 1
-            if done < n and self.is_loan(self.tray_offset):
-                self.send_tray(task.task_id, KIND_PART)  # at once: others may wait for it
+            if done < n and (self.is_loan(self.tray_offset) or (self.tray_items and self.tray_offset == 0)):
+                self.send_tray(task.task_id, KIND_PART)  # at once: others may wait for it, or there is room for no more
             if done == look and done < n:
                 now = rp_os_now_ns()
                 look += 1 if done < 16 or now - looked > PART_NS // 16 else 16  # seldom while items are short
@@ -458,7 +484,8 @@ cdef class Worker:
             kind = KIND_ERROR
             data = encode_error(self.no_room(len(data)), "")
             if not self.make_room(task_id, 8 + len(data)):
-                raise MemoryError()
+                data = b""
+                self.begin_last_tray()
         memcpy(<uint8_t *>self.tray + self.tray_used + 8, PyBytes_AS_STRING(data), len(data))
         self.count_in(kind, len(data))
 
@@ -485,10 +512,19 @@ cdef class Worker:
 
     cdef void begin_tray(self, uint32_t first) noexcept:
         """The next result is that of item `first`."""
-        self.tray = rp_pool_take_tray(&self.pool, self.tray_offset, first)
+        self.tray = rp_pool_take_tray(&self.pool, self.tray_offset, self.tray_bytes, first)
         self.tray_first = first
         self.tray_used = sizeof(rp_tray)
         self.tray_items = 0
+
+    cdef void begin_last_tray(self) noexcept:
+        """A tray for one result of no bytes, which goes in the slot. What was in another has been sent."""
+        self.free_tray()
+        memset(&self.last_tray[0], 0, sizeof(self.last_tray))
+        self.tray = <rp_tray *>&self.last_tray[0]
+        self.tray.first = self.tray_first
+        self.tray_bytes = sizeof(self.last_tray)
+        self.tray_used = sizeof(rp_tray)
 
     cdef void free_tray(self) noexcept:
         """Gives the block of an empty tray back."""
@@ -503,7 +539,7 @@ cdef class Worker:
         rp_arena_free(&self.pool.arena, offset, &n)  # refuses a loan, which ends by itself
 
     cdef bint is_loan(self, uint64_t offset) noexcept:
-        return rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, 0) != NULL
+        return rp_pool_within(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, 0)
 
     cdef bytes lay_out(self, uint64_t task_id, object value, int *kind, uint64_t *offset, Py_ssize_t *n):
         """Encodes the result of an item that has no room in the tray.
@@ -606,11 +642,13 @@ cdef class Worker:
 
     cdef const uint8_t *payload(self, rp_slot *task) except NULL:
         cdef const uint8_t *at = task.inline_bytes
+        self.task_at = task.offset
         if task.offset:
             at = rp_pool_block(&self.pool, 0, task.offset, task.bytes)
+            if at == NULL:
+                self.unmap_idle()
+                at = self.of_parent(task.offset, task.bytes)
         elif task.bytes > RP_SLOT_INLINE:
-            at = NULL
-        if at == NULL:
             raise RuntimeError("a task names memory that is not its parent's")
         if task.kind & KIND_STREAM:
             _incoming.head = <unsigned char *>at
@@ -623,12 +661,19 @@ cdef class Worker:
 
     cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
         """Where an item lies that its record, of n bytes, only names."""
-        cdef const uint8_t *at = NULL
-        if n >= 16:
-            bytes[0] = look64(record + 8)
-            at = rp_pool_block(&self.pool, 0, look64(record), bytes[0])
-        if at == NULL:
+        if n < 16:
             raise RuntimeError("an item names memory that is not its parent's")
+        self.task_at = look64(record)
+        bytes[0] = look64(record + 8)
+        return self.of_parent(self.task_at, bytes[0])
+
+    cdef unsigned char *of_parent(self, uint64_t offset, uint64_t n) except NULL:
+        """The address of what lies in the parent's arena."""
+        cdef unsigned char *at = rp_pool_block(&self.pool, 0, offset, n)
+        if at == NULL:
+            if rp_pool_within(&self.pool, 0, offset, n):
+                raise no_address(&self.pool, n)
+            raise RuntimeError("a task names memory that is not its parent's")
         return at
 
     cdef object call(self, object fn, int kind, const uint8_t *p, Py_ssize_t n):
@@ -689,13 +734,10 @@ cdef class Worker:
             self.items_seen += 1
             self.unanswered = self.items_seen
         # The head, with the pickle, stays as long as any of the buffers does.
-        at = rp_pool_block(&self.pool, 0, self.pool.arenas, 0)
-        can_stay = _forks == 0 and rp_pool_may_hold(&self.pool, 0, self.pool.arenas + (p - at), n)
+        can_stay = _forks == 0 and rp_pool_may_hold(&self.pool, 0, self.task_at, n)
         count = read_head(<unsigned char *>p, n, entries, &pickle_at)
         for k in range(count):
-            at = rp_pool_block(&self.pool, 0, entries[k].offset, entries[k].size)
-            if at == NULL:
-                raise RuntimeError("a task names memory that is not its parent's")
+            at = self.of_parent(entries[k].offset, entries[k].size)
             if not can_stay or not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
                 buffers.append(own_copy(at, entries[k].size, entries[k].readonly))
                 continue
@@ -724,9 +766,9 @@ cdef class Worker:
         known = self.shares.get(id)
         if known is not None:
             return (<tuple>known)[1]
-        at = rp_pool_block(&self.pool, 0, offset, n)
-        if at == NULL or n < before:
+        if n < before:
             raise RuntimeError("a task names memory that is not its parent's")
+        at = self.of_parent(offset, n)
         lease = ShareLease()
         lease.worker = self
         lease.words = at
@@ -736,9 +778,7 @@ cdef class Worker:
         count = read_head(at, n, entries, &pickle_at)
         for k in range(count):
             view = ShareView()
-            view.at = rp_pool_block(&self.pool, 0, entries[k].offset, entries[k].size)
-            if view.at == NULL:
-                raise RuntimeError("a task names memory that is not its parent's")
+            view.at = self.of_parent(entries[k].offset, entries[k].size)
             view.size = entries[k].size
             view.readonly = True
             view.lease = lease
@@ -749,10 +789,7 @@ cdef class Worker:
         return o
 
     cdef object held(self, uint64_t offset, uint64_t n):
-        cdef const uint8_t *at = rp_pool_block(&self.pool, 0, offset, n)
-        if at == NULL:
-            raise RuntimeError("a task names memory that is not its parent's")
-        return loads_at(at, n)
+        return loads_at(self.of_parent(offset, n), n)
 
     cdef purge(self):
         """Lets go of shared objects whose last handle is gone."""
@@ -768,9 +805,7 @@ cdef class Worker:
         cdef bint named = task.kind & KIND_NAMED
         known = self.callables.get(task.fn_id)
         if known is None:
-            at = rp_pool_block(&self.pool, 0, task.fn_offset, task.fn_bytes)
-            if at == NULL:
-                raise RuntimeError("a task names a function outside its parent's memory")
+            at = self.of_parent(task.fn_offset, task.fn_bytes)
             known = pickle.loads(PyMemoryView_FromMemory(<char *>at, task.fn_bytes, PyBUF_READ))
             if named:
                 known = known[0], tuple(known[1].split("."))
@@ -800,6 +835,8 @@ cdef class Worker:
             PyErr_CheckSignals()
 
     cdef object no_room(self, uint64_t n):
+        if self.could_fit(n) and self.pool.segment.refused:
+            return no_address(&self.pool, n)
         if not self.could_fit(n):
             text = f"more than the {self.most()} bytes of shared memory that this pool has for a result"
         else:
@@ -827,12 +864,15 @@ cdef class Worker:
         cdef rp_result *slot
         if n > RP_RESULT_INLINE:
             offset = self.block(n)
-            if offset == 0:
+            if offset:
+                RP_STEP(b"worker: block")
+                memcpy(rp_pool_writable(&self.pool, offset, n), PyBytes_AS_STRING(data), n)
+                RP_STEP(b"worker: block filled")
+                return self.send_block(task_id, kind, offset, n)
+            if kind != KIND_ERROR or n > FEW_BYTES:
                 return self.send_bytes(task_id, KIND_ERROR, encode_error(self.no_room(n), ""))
-            RP_STEP(b"worker: block")
-            memcpy(rp_pool_writable(&self.pool, offset, n), PyBytes_AS_STRING(data), n)
-            RP_STEP(b"worker: block filled")
-            return self.send_block(task_id, kind, offset, n)
+            data = b""  # not even for that
+            n = 0
         slot = self.reserve()
         memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
         slot.task_id = task_id
@@ -900,7 +940,10 @@ cdef class Worker:
         except BaseException:
             rp_pool_give_up_loan(&self.pool)
             raise
-        if err or rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, n) == NULL:
+        if err:
+            self.pool.segment.refused = 0  # it is memory that is wanting
+            return 0
+        if rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, n) == NULL:
             return 0
         RP_STEP(b"worker: loan")
         return offset

@@ -21,7 +21,7 @@ int main(void)
 {
     pthread_t thread;
     begin(120);
-    CHECK_EQ(rp_segment_create(&segment, 4 * RP_PAGE, 0), 0);
+    CHECK_EQ(rp_segment_create(&segment, 4 * RP_PAGE, 4 * RP_PAGE, 0), 0);
     rp_ring_init(&writer, segment.base + RP_PAGE, 8, 7);
     rp_ring_init(&reader, segment.base + RP_PAGE, 8, 7);
     thread = start_thread(publish_plainly, NULL);

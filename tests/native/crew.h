@@ -70,6 +70,8 @@ static inline void check_filled(const uint8_t *at, uint64_t n, uint64_t id, uint
 
 /* ---- a worker that is a thread ---- */
 
+static pthread_mutex_t mapping = PTHREAD_MUTEX_INITIALIZER;
+
 /* Attaches like a process, then moves to the parent's mapping: ThreadSanitizer knows bytes by their address, and would
  * not see two threads meet in the same memory mapped twice. */
 static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, uint32_t index)
@@ -77,7 +79,7 @@ static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, 
     uint8_t *own, *theirs = parent->segment.base;
     int n = open_fds(), fd = dup(parent->segment.fd);
     CHECK_EQ(rp_pool_attach(p, fd, parent->n_workers, parent->n_cpus, parent->sizes, index), 0);
-    CHECK(p->segment.fd == -1 && open_fds() == n);
+    CHECK_EQ(open_fds(), n + 1);
     own = p->segment.base;
     p->shared = (void *)(theirs + ((uint8_t *)p->shared - own));
     p->board.shared = (void *)(theirs + ((uint8_t *)p->board.shared - own));
@@ -89,13 +91,24 @@ static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, 
         p->returns[w].shared = (void *)(theirs + ((uint8_t *)p->returns[w].shared - own));
         p->returns[w].slots = theirs + (p->returns[w].slots - own);
     }
-    rp_os_unmap(own, p->segment.bytes);
+    rp_os_unmap(own, p->segment.fixed);
     p->segment.base = theirs;
+    /* With a window of each arena as a whole, no other is ever needed. */
+    CHECK_EQ(pthread_mutex_lock(&mapping), 0);
+    for (uint32_t arena = 0; arena < RP_ARENAS(parent->n_workers); arena++)
+        CHECK(rp_pool_block(parent, arena, parent->arenas + arena * parent->sizes.arena_bytes, parent->sizes.arena_bytes));
+    CHECK_EQ(pthread_mutex_unlock(&mapping), 0);
+    p->segment.windows = parent->segment.windows;
+    p->segment.capacity = parent->segment.capacity;
+    p->segment.used = parent->segment.used;
+    p->segment.shifts = parent->segment.shifts;
 }
 
 static inline void detach_here(struct rp_pool *p)
 {
     p->segment.base = NULL;
+    p->segment.windows = NULL;
+    p->segment.capacity = p->segment.used = 0;
     rp_pool_destroy(p);
 }
 

@@ -2,6 +2,7 @@
 #include "arena.h"
 #include "check.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -254,11 +255,19 @@ static void check_filled(const uint8_t *block, uint64_t bytes, uint8_t with)
         CHECK_EQ(block[at + 4096 < bytes ? at + 4095 : bytes - 1], with);
 }
 
-static uint64_t given(int fd) /* by the system */
+static uint64_t given(const struct rp_segment *seg) /* by the system, besides the segment's first page */
 {
     struct stat st;
-    CHECK_EQ(fstat(fd, &st), 0);
-    return (uint64_t)st.st_blocks * 512;
+    CHECK_EQ(fstat(seg->fd, &st), 0);
+    return (uint64_t)st.st_blocks * 512 - RP_PAGE;
+}
+
+/* A segment with a region, which the test has mapped for itself: an arena's windows come and go. */
+static void make_region(struct rp_segment *seg, uint8_t **memory)
+{
+    CHECK_EQ(rp_segment_create(seg, BASE + REGION, RP_PAGE, 1), 0);
+    rp_segment_divide(seg, BASE, REGION);
+    CHECK_EQ(rp_os_map(seg->fd, BASE, REGION, memory), 0);
 }
 
 static void what_is_idle_is_given_back_and_nothing_else(void)
@@ -271,11 +280,10 @@ static void what_is_idle_is_given_back_and_nothing_else(void)
     } blocks[512], *b;
     uint32_t n = 0, returned = 0, greed = 2;
     uint64_t bytes, before;
+    struct rp_segment seg;
     uint8_t *memory;
-    int fd;
-    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
-    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
-    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, UINT64_MAX, KEEP), 0);
+    make_region(&seg, &memory);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, &seg, UINT64_MAX, KEEP), 0);
     for (uint64_t step = 0; step < TIMES(20000u) || returned <= 10; step++) {
         if (step % 200 == 0)
             greed = 1 + (uint32_t)rng_below(&r, 4);
@@ -297,7 +305,7 @@ static void what_is_idle_is_given_back_and_nothing_else(void)
         }
         CHECK_EQ(rp_arena_check(&a), 0);
         if (step % 16 == 0)
-            CHECK(given(fd) <= a.resident);
+            CHECK(given(&seg) <= a.resident);
     }
     while (n) {
         n--;
@@ -307,37 +315,36 @@ static void what_is_idle_is_given_back_and_nothing_else(void)
     CHECK_EQ(rp_arena_check(&a), 0);
     CHECK_EQ(a.busy, 0);
     CHECK(a.resident <= KEEP);
-    CHECK(given(fd) <= KEEP);
+    CHECK(given(&seg) <= KEEP);
     rp_arena_destroy(&a);
     rp_os_unmap(memory, REGION);
-    CHECK_EQ(close(fd), 0);
+    rp_segment_destroy(&seg);
 }
 
 static void a_block_that_comes_again_is_warm(void)
 {
     struct rp_arena a;
     uint64_t offset, bytes, resident;
+    struct rp_segment seg;
     uint8_t *memory;
-    int fd;
-    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
-    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
-    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, UINT64_MAX, KEEP), 0);
+    make_region(&seg, &memory);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, &seg, UINT64_MAX, KEEP), 0);
     for (int i = 0; i < 5; i++) {
         CHECK_EQ(rp_arena_alloc(&a, KEEP, &offset), 0);
         fill(memory + (offset - BASE), KEEP, 1);
-        resident = given(fd);
+        resident = given(&seg);
         CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
-        CHECK_EQ(given(fd), resident);
+        CHECK_EQ(given(&seg), resident);
     }
     CHECK_EQ(rp_arena_alloc(&a, 4 * KEEP, &offset), 0);
     fill(memory + (offset - BASE), 4 * KEEP, 1);
-    CHECK_EQ(given(fd), 4 * KEEP);
+    CHECK_EQ(given(&seg), 4 * KEEP);
     CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
-    CHECK_EQ(given(fd), KEEP - KEEP / 4); /* and some room to the next time */
+    CHECK_EQ(given(&seg), KEEP - KEEP / 4); /* and some room to the next time */
     CHECK_EQ(memory[0] | memory[4095], 1); /* the lowest, which is split first */
     rp_arena_destroy(&a);
     rp_os_unmap(memory, REGION);
-    CHECK_EQ(close(fd), 0);
+    rp_segment_destroy(&seg);
 }
 
 /* However used blocks lie, no more than the quota is touched, and what is idle is no hindrance. */
@@ -346,11 +353,10 @@ static void no_more_than_the_quota_is_touched(void)
     const uint64_t quota = REGION / 4, piece = quota / 8;
     struct rp_arena a;
     uint64_t offset, bytes, pieces[8];
+    struct rp_segment seg;
     uint8_t *memory;
-    int fd;
-    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
-    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
-    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, quota + 1, REGION), 0);
+    make_region(&seg, &memory);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, &seg, quota + 1, REGION), 0);
     CHECK_EQ(rp_arena_alloc(&a, quota + 1, &offset), -E2BIG);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 8; i++) {
@@ -366,7 +372,7 @@ static void no_more_than_the_quota_is_touched(void)
         CHECK_EQ(rp_arena_alloc(&a, quota / 2, &offset), 0); /* but not at the expense of a block that lies elsewhere */
         fill(memory + (offset - BASE), quota / 2, 99);
         CHECK_EQ(rp_arena_check(&a), 0);
-        CHECK(given(fd) <= quota);
+        CHECK(given(&seg) <= quota);
         for (int i = 1; i < 8; i += 2) {
             check_filled(memory + (pieces[i] - BASE), piece, (uint8_t)(i + 1));
             CHECK_EQ(rp_arena_free(&a, pieces[i], &bytes), 0);
@@ -374,12 +380,12 @@ static void no_more_than_the_quota_is_touched(void)
         CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
         CHECK_EQ(rp_arena_alloc(&a, quota, &offset), 0);
         fill(memory + (offset - BASE), quota, 1);
-        CHECK_EQ(given(fd), quota);
+        CHECK_EQ(given(&seg), quota);
         CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
     }
     rp_arena_destroy(&a);
     rp_os_unmap(memory, REGION);
-    CHECK_EQ(close(fd), 0);
+    rp_segment_destroy(&seg);
 }
 
 /* What others have touched may lie in the end of a block, which the block has no use for. It goes back to the system like
@@ -391,11 +397,10 @@ static void what_a_block_does_not_cover_is_no_hindrance(void)
     struct rp_arena a;
     uint64_t offset, bytes, pieces[64];
     uint32_t n = 0, refused = 0;
+    struct rp_segment seg;
     uint8_t *memory;
-    int fd;
-    CHECK_EQ(rp_os_memfd("arena", REGION, &fd), 0);
-    CHECK_EQ(rp_os_map(fd, REGION, &memory), 0);
-    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, 24 * grain, 3 * grain), 0);
+    make_region(&seg, &memory);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, &seg, 24 * grain, 3 * grain), 0);
     CHECK_EQ(rp_arena_alloc(&a, 12 * grain, &pieces[0]), 0);
     for (int i = 1; i < 10; i++)
         CHECK_EQ(rp_arena_alloc(&a, grain, &pieces[i]), 0);
@@ -406,7 +411,7 @@ static void what_a_block_does_not_cover_is_no_hindrance(void)
     CHECK_EQ(rp_arena_alloc(&a, 24 * grain, &offset), 0);
     CHECK_EQ(rp_arena_check(&a), 0);
     rp_arena_destroy(&a);
-    CHECK_EQ(rp_arena_init(&a, BASE, REGION, memory, quota, quota / 8), 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, &seg, quota, quota / 8), 0);
     for (uint64_t step = 0; step < TIMES(50000u); step++) {
         if (one_in(&r, 2) && n < 64) {
             uint64_t busy = a.busy;
@@ -432,7 +437,78 @@ static void what_a_block_does_not_cover_is_no_hindrance(void)
     CHECK(refused > 10);
     rp_arena_destroy(&a);
     rp_os_unmap(memory, REGION);
-    CHECK_EQ(close(fd), 0);
+    rp_segment_destroy(&seg);
+}
+
+/* The records are for as much of the region as has been in use, and what is behind comes as it is needed. */
+static void the_records_grow_with_what_is_used(void)
+{
+    const uint64_t most = 4ull << 30, large = 256ull << 20;
+    struct rng r = rng_from(seed);
+    struct rp_arena a;
+    uint64_t blocks[64], offset, bytes;
+    uint32_t n = 0;
+    CHECK_EQ(rp_arena_init(&a, BASE, most, NULL, UINT64_MAX, 0), 0);
+    CHECK_EQ(rp_arena_alloc(&a, most + 1, &offset), -E2BIG);
+    CHECK(a.bytes <= large);
+    CHECK_EQ(rp_arena_alloc(&a, 1, &offset), 0);
+    CHECK_EQ(rp_arena_alloc(&a, most, &bytes), -ENOMEM);
+    CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+    CHECK_EQ(rp_arena_alloc(&a, most, &offset), 0); /* of free buddies that grew together */
+    CHECK_EQ(offset, BASE);
+    CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+    CHECK_EQ(bytes, most);
+    CHECK_EQ(a.free[a.top], 0);
+    rp_arena_destroy(&a);
+    CHECK_EQ(rp_arena_init(&a, BASE, most, NULL, UINT64_MAX, 0), 0);
+    for (int step = 0; step < 300; step++) {
+        if (one_in(&r, 2) && n < 64) {
+            if (rp_arena_alloc(&a, 1 + rng_below(&r, large), &blocks[n]) == 0) {
+                CHECK(blocks[n] < BASE + a.bytes);
+                n++;
+            } else
+                CHECK_EQ(a.bytes, most);
+        } else if (n) {
+            uint32_t i = (uint32_t)rng_below(&r, n);
+            CHECK_EQ(rp_arena_free(&a, blocks[i], &bytes), 0);
+            blocks[i] = blocks[--n];
+        }
+        if (step % 50 == 0)
+            CHECK_EQ(rp_arena_check(&a), 0);
+    }
+    rp_arena_destroy(&a);
+}
+
+/* Where the system gives no more address space, a block is refused, and nothing has changed; one that has been given back
+ * leaves its address space to another. */
+static void a_block_that_cannot_be_mapped_is_refused(void)
+{
+    struct rlimit old, low;
+    struct rp_segment seg;
+    struct rp_arena a;
+    uint64_t offset, second, bytes;
+    uint8_t *memory;
+    make_region(&seg, &memory);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, &seg, UINT64_MAX, 0), 0);
+    CHECK_EQ(rp_arena_alloc(&a, REGION / 2, &offset), 0);
+    CHECK_EQ(seg.refused, 0);
+    CHECK_EQ(getrlimit(RLIMIT_AS, &old), 0);
+    low = old;
+    low.rlim_cur = 1; /* less than there is: none can be added */
+    CHECK_EQ(setrlimit(RLIMIT_AS, &low), 0);
+    CHECK_EQ(rp_arena_alloc(&a, REGION / 4, &second), -ENOMEM);
+    CHECK_EQ(seg.refused, -ENOMEM);
+    CHECK_EQ(rp_arena_check(&a), 0);
+    CHECK_EQ(a.used_blocks, 1);
+    CHECK_EQ(setrlimit(RLIMIT_AS, &old), 0);
+    CHECK_EQ(rp_arena_alloc(&a, REGION / 4, &second), 0);
+    CHECK_EQ(seg.refused, 0);
+    CHECK_EQ(rp_arena_free(&a, second, &bytes), 0);
+    CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
+    CHECK_EQ(seg.mapped, 0); /* nothing is kept, so nothing is mapped */
+    rp_arena_destroy(&a);
+    rp_os_unmap(memory, REGION);
+    rp_segment_destroy(&seg);
 }
 
 /* The checker itself must see what it is there for. */
@@ -483,6 +559,8 @@ int main(int argc, char **argv)
     RUN(a_block_that_comes_again_is_warm);
     RUN(no_more_than_the_quota_is_touched);
     RUN(what_a_block_does_not_cover_is_no_hindrance);
+    RUN(the_records_grow_with_what_is_used);
+    RUN(a_block_that_cannot_be_mapped_is_refused);
     RUN(the_check_notices_each_broken_invariant);
     return 0;
 }

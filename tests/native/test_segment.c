@@ -1,5 +1,6 @@
 /* test_segment.c - what a segment promises: sealed, nameless, and refused to whoever was built otherwise. */
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -12,7 +13,7 @@
 static struct rp_segment made(void)
 {
     struct rp_segment seg;
-    CHECK_EQ(rp_segment_create(&seg, BYTES, LAYOUT), 0);
+    CHECK_EQ(rp_segment_create(&seg, BYTES, BYTES, LAYOUT), 0);
     return seg;
 }
 
@@ -24,7 +25,7 @@ static void check_refused(int fd, uint64_t layout, int err)
     CHECK(copy >= 0);
     memset(&seg, 0x5a, sizeof seg);
     before = seg;
-    CHECK_EQ(rp_segment_attach(&seg, copy, layout), err);
+    CHECK_EQ(rp_segment_attach(&seg, copy, BYTES, layout), err);
     CHECK(!fd_is_open(copy));
     CHECK_EQ(open_fds(), n);
     CHECK(memcmp(&seg, &before, sizeof seg) == 0);
@@ -34,7 +35,7 @@ static void both_sides_see_the_same_bytes(void)
 {
     struct rp_segment a = made(), b;
     int n = open_fds(), fd = dup(a.fd);
-    CHECK_EQ(rp_segment_attach(&b, fd, LAYOUT), 0);
+    CHECK_EQ(rp_segment_attach(&b, fd, BYTES, LAYOUT), 0);
     CHECK_EQ(b.fd, fd);
     CHECK_EQ(b.bytes, BYTES);
     CHECK(a.base != b.base);
@@ -94,7 +95,7 @@ static void a_foreign_header_is_refused(void)
     *header = good;
     {
         struct rp_segment again;
-        CHECK_EQ(rp_segment_attach(&again, dup(seg.fd), LAYOUT), 0);
+        CHECK_EQ(rp_segment_attach(&again, dup(seg.fd), BYTES, LAYOUT), 0);
         rp_segment_destroy(&again);
     }
     rp_segment_destroy(&seg);
@@ -137,7 +138,7 @@ static void what_is_no_memory_file_is_refused(void)
     close(ends[0]);
     close(ends[1]);
     close(null);
-    CHECK_EQ(rp_segment_attach(&seg, -1, LAYOUT), -EBADF);
+    CHECK_EQ(rp_segment_attach(&seg, -1, BYTES, LAYOUT), -EBADF);
 }
 
 static void nobody_can_shrink_it_grow_it_or_add_a_seal(void)
@@ -183,12 +184,146 @@ static void a_size_that_cannot_be_is_refused_without_a_leak(void)
     int n = open_fds();
     memset(&seg, 0x5a, sizeof seg);
     before = seg;
-    CHECK_EQ(rp_segment_create(&seg, RP_PAGE - 1, LAYOUT), -EINVAL);
-    CHECK_EQ(rp_segment_create(&seg, 0, LAYOUT), -EINVAL);
-    CHECK_EQ(rp_segment_create(&seg, 1ull << 62, LAYOUT), -ENOMEM);
-    CHECK(rp_segment_create(&seg, 1ull << 63, LAYOUT) < 0);
+    CHECK_EQ(rp_segment_create(&seg, RP_PAGE - 1, RP_PAGE - 1, LAYOUT), -EINVAL);
+    CHECK_EQ(rp_segment_create(&seg, 0, 0, LAYOUT), -EINVAL);
+    CHECK_EQ(rp_segment_create(&seg, 1ull << 62, 1ull << 62, LAYOUT), -ENOMEM);
+    CHECK(rp_segment_create(&seg, 1ull << 63, 1ull << 63, LAYOUT) < 0);
     CHECK_EQ(open_fds(), n);
     CHECK(memcmp(&seg, &before, sizeof seg) == 0);
+}
+
+#define START (16u * RP_PAGE)
+#define STRIDE (64u << 20)
+#define REGIONS 3u
+
+static struct rp_segment divided(void)
+{
+    struct rp_segment seg;
+    CHECK_EQ(rp_segment_create(&seg, START + REGIONS * STRIDE, START, LAYOUT), 0);
+    rp_segment_divide(&seg, START, STRIDE);
+    return seg;
+}
+
+/* Whatever is asked for has an address, all in one, that shows just these bytes; and what lies within it has the address
+ * that it has there, without another window. */
+static void every_range_of_a_region_has_an_address(void)
+{
+    struct rng r = rng_from(7);
+    struct rp_segment seg = divided();
+    uint8_t *whole;
+    CHECK_EQ(rp_os_map(seg.fd, 0, seg.bytes, &whole), 0);
+    for (uint64_t i = 0; i < seg.bytes; i += 512)
+        memcpy(whole + i, &i, 8);
+    for (uint32_t step = 0; step < TIMES(2000u); step++) {
+        uint64_t region = rng_below(&r, REGIONS), at, bytes, from, found, mapped;
+        uint8_t *p;
+        bytes = 1 + rng_below(&r, 1ull << rng_below(&r, 27));
+        if (bytes > STRIDE)
+            bytes = STRIDE;
+        at = rng_below(&r, STRIDE - bytes + 1);
+        from = START + region * STRIDE + at;
+        p = rp_segment_at(&seg, from, bytes);
+        CHECK(p != NULL);
+        for (uint64_t i = (from + 511) / 512 * 512; i + 8 <= from + bytes; i += 512 * (1 + rng_below(&r, 1000))) {
+            memcpy(&found, p + (i - from), 8);
+            CHECK_EQ(found, i);
+        }
+        CHECK_EQ(p[bytes - 1], whole[from + bytes - 1]);
+        mapped = seg.mapped;
+        CHECK(rp_segment_at(&seg, from + bytes / 2, bytes - bytes / 2) != NULL);
+        CHECK_EQ(rp_segment_at(&seg, from, bytes), p);
+        CHECK(seg.mapped == mapped || bytes / 2 > 0);
+        if (step % 100 == 99) {
+            rp_segment_unmap(&seg, START + region * STRIDE, START + (region + 1) * STRIDE, 0);
+            CHECK(seg.mapped < mapped);
+        }
+    }
+    rp_segment_unmap(&seg, 0, seg.bytes, 0);
+    CHECK_EQ(seg.mapped, 0);
+    rp_os_unmap(whole, seg.bytes);
+    rp_segment_destroy(&seg);
+}
+
+/* A region that is used from its lowest parts on takes an eighth more address space than was used, and few mappings. */
+static void windows_are_about_as_large_as_what_is_used(void)
+{
+    struct rp_segment seg = divided();
+    uint32_t n = 0;
+    for (uint64_t at = 0; at < STRIDE; at += 4096) {
+        CHECK(rp_segment_at(&seg, START + at, 4096) != NULL);
+        CHECK(seg.mapped <= at + at / 8 + (1u << RP_WINDOW_SHIFT));
+    }
+    for (uint32_t i = 0; i < seg.capacity; i++)
+        n += seg.windows[i].key > 1;
+    CHECK(n < 50);
+    CHECK(rp_segment_at(&seg, START, STRIDE) != NULL);
+    CHECK_EQ(seg.mapped, 2ull * STRIDE);
+    rp_segment_destroy(&seg);
+}
+
+static bool is_second(const void *arg, uint64_t region)
+{
+    CHECK_EQ(*(const int *)arg, 5);
+    return region == 1;
+}
+
+static void windows_of_idle_regions_are_unmapped_and_no_others(void)
+{
+    struct rp_segment seg = divided();
+    uint8_t *first = rp_segment_at(&seg, START, 10), *last = rp_segment_at(&seg, START + REGIONS * STRIDE - 1, 1);
+    uint64_t mapped = seg.mapped;
+    const int five = 5;
+    CHECK(rp_segment_at(&seg, START + STRIDE, STRIDE) != NULL);
+    rp_segment_unmap_regions(&seg, is_second, &five);
+    CHECK_EQ(seg.mapped, mapped);
+    CHECK_EQ(rp_segment_at(&seg, START, 10), first);
+    CHECK_EQ(rp_segment_at(&seg, START + REGIONS * STRIDE - 1, 1), last);
+    rp_segment_destroy(&seg);
+}
+
+/* What has an address keeps it where no more address space is to be had; what has none is refused, and had later. */
+static void a_limit_of_the_address_space_refuses_windows(void)
+{
+    struct rlimit old, low;
+    struct rp_segment seg = divided();
+    uint8_t *first = rp_segment_at(&seg, START, 10);
+    CHECK_EQ(getrlimit(RLIMIT_AS, &old), 0);
+    low = old;
+    low.rlim_cur = 1;
+    CHECK_EQ(setrlimit(RLIMIT_AS, &low), 0);
+    CHECK(rp_segment_at(&seg, START + STRIDE, 10) == NULL);
+    CHECK_EQ(seg.refused, -ENOMEM);
+    CHECK_EQ(rp_segment_at(&seg, START + 5, 10), first + 5);
+    CHECK_EQ(setrlimit(RLIMIT_AS, &old), 0);
+    CHECK(rp_segment_at(&seg, START + STRIDE, 10) != NULL);
+    CHECK_EQ(seg.refused, 0);
+    rp_segment_destroy(&seg);
+}
+
+/* User code may close descriptors that are not its own, and open others that get their numbers. */
+static void another_file_with_the_number_of_the_descriptor_is_not_mapped(void)
+{
+    struct rp_segment seg = divided(), other = divided();
+    CHECK_EQ(dup2(other.fd, seg.fd), seg.fd);
+    CHECK(rp_segment_at(&seg, START, 10) == NULL);
+    CHECK_EQ(seg.refused, -EBADF);
+    CHECK_EQ(close(seg.fd), 0);
+    CHECK(rp_segment_at(&seg, START, 10) == NULL);
+    CHECK_EQ(seg.refused, -EBADF);
+    seg.fd = -1;
+    rp_segment_destroy(&seg);
+    rp_segment_destroy(&other);
+}
+
+static void an_attached_descriptor_is_not_handed_to_other_programs(void)
+{
+    struct rp_segment seg = made(), again;
+    int fd = dup(seg.fd);
+    CHECK_EQ(fcntl(fd, F_GETFD), 0);
+    CHECK_EQ(rp_segment_attach(&again, fd, BYTES, LAYOUT), 0);
+    CHECK_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    rp_segment_destroy(&again);
+    rp_segment_destroy(&seg);
 }
 
 int main(void)
@@ -205,5 +340,11 @@ int main(void)
     RUN(it_is_its_users_own_and_not_handed_to_other_programs);
     RUN(a_forked_child_does_not_inherit_the_mapping);
     RUN(a_size_that_cannot_be_is_refused_without_a_leak);
+    RUN(every_range_of_a_region_has_an_address);
+    RUN(windows_are_about_as_large_as_what_is_used);
+    RUN(windows_of_idle_regions_are_unmapped_and_no_others);
+    RUN(a_limit_of_the_address_space_refuses_windows);
+    RUN(another_file_with_the_number_of_the_descriptor_is_not_mapped);
+    RUN(an_attached_descriptor_is_not_handed_to_other_programs);
     return 0;
 }
