@@ -149,6 +149,8 @@ class _Look:
 
     def _visit(self, value: Any) -> None:
         kind = type(value)
+        if kind is list or kind is tuple or kind is dict:
+            return self._plain(value)
         self._parts.append(_token(value))
         if kind in _ATOMS or value is _MISSING or kind is types.ModuleType or id(value) in self._seen:
             return
@@ -161,8 +163,7 @@ class _Look:
         elif issubclass(kind, dict):
             self._items(list(dict.keys(value)))
             self._items(list(dict.values(value)))
-            if kind is not dict:
-                self._instance(value)
+            self._instance(value)
         elif issubclass(kind, _SEQUENCES):
             base: Any = next(base for base in _SEQUENCES if issubclass(kind, base))
             self._count(base.__len__(value))
@@ -192,6 +193,31 @@ class _Look:
         self._left -= n
         if self._left < 0:
             raise _TooLarge
+
+    def _plain(self, value: Any) -> None:
+        """A list, tuple or dict, with those in it: in one loop, since there may be thousands."""
+        parts, seen, todo = self._parts, self._seen, [value]
+        while todo:
+            value = todo.pop()
+            parts.append(value)
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            self._left -= 1 + len(value)
+            if self._left < 0:
+                raise _TooLarge
+            for items in (list(value), list(value.values())) if type(value) is dict else (list(value),):
+                if _ATOMS.issuperset(map(type, items)):
+                    parts += items
+                    continue
+                for item in items:
+                    kind = type(item)
+                    if kind in _ATOMS:
+                        parts.append(item)
+                    elif kind is list or kind is tuple or kind is dict:
+                        todo.append(item)
+                    else:
+                        self._visit(item)
 
     def _items(self, items: list[Any]) -> None:
         if set(map(type, items)) <= _ATOMS:
