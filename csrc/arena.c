@@ -131,7 +131,7 @@ static void give_back(struct rp_arena *a, uint64_t first, uint64_t grain, uint64
         for (uint64_t i = grain; i < end; i++)
             a->touched[i / 64] &= ~(1ull << (i % 64));
     }
-    if (a->resident < resident)
+    if (a->resident < resident && a->segment->mapped > a->resident + (a->quota < RP_WINDOWS_KEEP ? a->quota : RP_WINDOWS_KEEP))
         rp_segment_unmap(a->segment, a->base + (first << a->grain_shift), a->base + (above << a->grain_shift),
                          a->base + (grain << a->grain_shift));
 }

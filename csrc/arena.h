@@ -17,7 +17,7 @@
  *
  * Address space is taken for what is used: the records begin with those of the region's first 64 MiB and double as no free
  * block is found, and a block is had only if the owner has it mapped (segment.h). With idle grains that are given back go the
- * windows that show them and nothing in use; where the system refuses a window, all of free blocks go first.
+ * windows that show them and nothing in use, if more is mapped than the memory that is left and RP_WINDOWS_KEEP; where the system refuses a window, all of free blocks go first.
  *
  * Invariants, checked by rp_arena_check(): the blocks (free and used) tile the region; no two free buddies stand beside
  * each other; used_bytes is the sum of the used blocks; every free block is on the list of its order, and only those; what

@@ -14,7 +14,7 @@
  *                            others: the worker that has it
  *
  * All but the arenas is mapped in each process. Of the arenas a process maps windows as it comes by blocks (segment.h):
- * rp_pool_block is the one place where an offset becomes an address. The windows of its own arena go when memory is given
+ * rp_pool_block is the one place where an offset becomes an address. The windows of its own arena go with memory that is given
  * back (arena.h); those of others when nothing of their arena is in use here and RP_WINDOWS_KEEP bytes have been mapped
  * since that was last looked for, or when address space runs out. Then, if there is still none, it is as if the arena were
  * full: tasks wait in the parent, results in their workers; and if nothing is under way that could make room, or what
@@ -99,8 +99,6 @@
 #define RP_BOARD_CAPACITY 1024u
 #define RP_RING_CAPACITY 1024u
 #define RP_RETURNS_CAPACITY 1024u
-
-#define RP_WINDOWS_KEEP (256u << 20) /* more costs address space, less costs mapping large payloads again; arbitrary */
 
 #define RP_RESULT_INLINE 88u
 #define RP_NEVER UINT64_MAX

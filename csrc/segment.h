@@ -32,6 +32,9 @@
 #define RP_WINDOW_SHIFT 20u /* the usual size. Larger: hundreds of workers cost the parent more; smaller: more mappings */
 #define RP_WINDOW_LEAST 16u /* a multiple of any page size */
 
+/* For those that unmap: so many bytes may be mapped and not in use, of the process's own and of others'. */
+#define RP_WINDOWS_KEEP (256u << 20) /* more costs address space, less costs mapping large payloads again; arbitrary */
+
 struct rp_segment_header { /* written once by the creator, before anybody can attach */
     uint64_t magic;
     uint32_t version;

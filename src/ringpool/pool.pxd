@@ -54,6 +54,7 @@ cdef extern from "segment.h" nogil:
         int fd
         uint64_t mapped
         int refused
+    uint64_t RP_WINDOWS_KEEP
     void rp_segment_unmap_regions(rp_segment *seg, c_bool (*idle)(const void *arg, uint64_t region), const void *arg)
     void rp_segment_close_fd(rp_segment *seg)
 
@@ -135,7 +136,6 @@ cdef extern from "pool.h" nogil:
     int rp_pool_create(rp_pool *p, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes)
     int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes, uint32_t index)
     void rp_pool_destroy(rp_pool *p)
-    uint64_t RP_WINDOWS_KEEP
     bint rp_pool_within(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
     uint8_t *rp_pool_writable(const rp_pool *p, uint64_t offset, uint64_t bytes)

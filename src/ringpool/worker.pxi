@@ -214,7 +214,6 @@ cdef class Worker:
     cdef void unmap_idle(self) noexcept:
         """Between tasks: of what others have sent, only views are in use, and what they keep. Of what this worker has
         sent, nothing that a loan holds."""
-        rp_pool_take_returns(&self.pool)
         if _views == NULL and not self.shares and not self.is_loan(self.tray_offset):
             rp_segment_unmap_regions(&self.pool.segment, region_is_others, &self.pool.own)
         self.trim_at = self.pool.segment.mapped + RP_WINDOWS_KEEP
@@ -232,7 +231,7 @@ cdef class Worker:
                 if rp_board_ready(&self.pool.board):
                     return True
         if self.pool.segment.mapped > RP_WINDOWS_KEEP:
-            self.unmap_idle()
+            rp_pool_take_returns(&self.pool)  # what came back is idle
         with nogil:
             rc = rp_pool_wait_task(&self.pool)
         if rc < 0:

@@ -505,7 +505,19 @@ static void a_block_that_cannot_be_mapped_is_refused(void)
     CHECK_EQ(seg.refused, 0);
     CHECK_EQ(rp_arena_free(&a, second, &bytes), 0);
     CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
-    CHECK_EQ(seg.mapped, 0); /* nothing is kept, so nothing is mapped */
+    rp_arena_destroy(&a);
+    rp_segment_unmap(&seg, 0, seg.bytes, 0);
+    CHECK_EQ(seg.mapped, 0);
+    CHECK_EQ(rp_arena_init(&a, BASE, REGION, &seg, UINT64_MAX, 0), 0);
+    CHECK_EQ(rp_arena_alloc(&a, REGION / 4, &offset), 0);
+    CHECK_EQ(rp_arena_alloc(&a, REGION / 4, &second), 0);
+    CHECK_EQ(rp_arena_free(&a, second, &bytes), 0);
+    CHECK_EQ(seg.mapped, REGION / 2); /* that of the free one is there for the next, */
+    CHECK_EQ(setrlimit(RLIMIT_AS, &low), 0);
+    CHECK_EQ(rp_arena_alloc(&a, REGION / 2, &second), -ENOMEM);
+    CHECK_EQ(setrlimit(RLIMIT_AS, &old), 0);
+    CHECK_EQ(seg.mapped, REGION / 4); /* unless another needs the room */
+    CHECK_EQ(rp_arena_free(&a, offset, &bytes), 0);
     rp_arena_destroy(&a);
     rp_os_unmap(memory, REGION);
     rp_segment_destroy(&seg);
