@@ -90,8 +90,8 @@ def test_items_of_all_kinds_and_sizes_arrive_as_arguments_of_submit_do(method):
 def test_more_than_the_memory_holds_arrives(arenas_of, chunksize, buffersize):
     arenas_of(SMALL)
     values = [value for value in of_all_kinds(250_000) for _ in range(2)]
-    expected = [tasks.describe(value) for value in values]
     with pool() as executor:
+        expected = [executor.submit(tasks.describe, value).result(WAIT_S) for value in values]
         for ordered in (True, False):
             results = executor.map(
                 tasks.describe, values, chunksize=chunksize, buffersize=buffersize, ordered=ordered, timeout=WAIT_S
