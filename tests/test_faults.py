@@ -228,13 +228,7 @@ INITIALIZERS = [
     ("faults", tasks.fault, (), BrokenProcessPool, SEGFAULT + " before it was ready"),
 ]
 ARGUMENTS = [
-    (
-        "fails to unpickle",
-        tasks.take,
-        (tasks.FailsToUnpickle(),),
-        BrokenProcessPool,
-        "exited with code 1 before it was",
-    ),
+    ("fails to unpickle", tasks.take, (tasks.FailsToUnpickle(),), ValueError, "does not want to arrive"),
     (
         "exits at unpickle",
         tasks.take,

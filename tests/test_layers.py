@@ -83,7 +83,7 @@ def target_layers(base, names):
 
 
 def python_imports(path, for_type_checkers=False):
-    """Returns the layers that a .py file imports, at any depth; those that it imports for type checkers only if asked."""
+    """Returns the layers that a .py file imports, at any depth; those for type checkers only if asked."""
     package = ["ringpool", *path.relative_to(PACKAGE).parts[:-1]]
     layers = set()
 

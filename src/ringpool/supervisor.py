@@ -710,7 +710,7 @@ class Supervisor:
     def _start_process(self, index: int, ticket: int) -> process.BaseProcess:
         method = self._context.get_start_method()
         initializer, initargs = self._initializer, self._initargs
-        if initializer is not None and method != "fork" and not functions.main_is_importable():
+        if initializer is not None and method != "fork":
             encode = functools.partial(self.client.encode_initializer, (initializer, initargs))
             initializer, initargs = worker.Encoded(encode), ()
         orders = worker.Orders(

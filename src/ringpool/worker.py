@@ -56,7 +56,8 @@ class Name(str):
 
 
 class Encoded:
-    """A call as the pool's tasks have theirs, for what multiprocessing could not pickle: an initializer of a session.
+    """The call of an initializer, as the pool's tasks have theirs: by value if need be, and if it does not unpickle, that
+    is the initializer's exception.
 
     Args:
         encode: Makes the bytes, when a worker is started.
