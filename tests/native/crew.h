@@ -97,7 +97,10 @@ static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, 
     CHECK_EQ(pthread_mutex_lock(&mapping), 0);
     for (uint32_t arena = 0; arena < RP_ARENAS(parent->n_workers); arena++)
         CHECK(rp_pool_block(parent, arena, parent->arenas + arena * parent->sizes.arena_bytes, parent->sizes.arena_bytes));
+    ((struct rp_pool *)parent)->segment.mapped = 0; /* so none is ever unmapped before the end */
     CHECK_EQ(pthread_mutex_unlock(&mapping), 0);
+    rp_segment_unmap(&p->segment, 0, p->segment.bytes, 0);
+    free(p->segment.windows);
     p->segment.windows = parent->segment.windows;
     p->segment.capacity = parent->segment.capacity;
     p->segment.used = parent->segment.used;
