@@ -56,8 +56,8 @@ class Name(str):
 
 
 class Encoded:
-    """The call of an initializer, as the pool's tasks have theirs: by value if need be, and if it does not unpickle, that
-    is the initializer's exception.
+    """The call of an initializer, as the pool's tasks have theirs: by value if need be, and if it does not unpickle, it
+    is as if the initializer had raised that.
 
     Args:
         encode: Makes the bytes, when a worker is started.
