@@ -476,7 +476,7 @@ def test_a_deadline_while_a_result_is_pickled_is_no_failure_to_pickle(path):
 
 
 def test_a_pool_of_a_task_that_is_to_end_ends_its_tasks_too(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(ringpool.executor, "ABORT_GRACE_S", WAIT_S)  # in the worker, which is forked
+    monkeypatch.setattr(ringpool.supervisor, "ABORT_GRACE_S", WAIT_S)  # in the worker, which is forked
     with pool(method="fork") as executor:
         future = executor.options(timeout=60, grace=WAIT_S).submit(
             tasks.clean_up_in_a_pool_of_its_own, str(path), str(tmp_path / "cleaned")
@@ -492,12 +492,12 @@ def test_a_pool_of_a_task_that_is_to_end_ends_its_tasks_too(path, tmp_path, monk
 
 CTRL_C = """
 import multiprocessing, os, signal, sys, threading, time
-import ringpool, tasks_endings as tasks
+import ringpool, ringpool.supervisor, tasks_endings as tasks
 
 if __name__ == "__main__":
     method, task, where = sys.argv[1:]
     if task == "clean_up":  # which is to have the time for it
-        ringpool.executor.ABORT_GRACE_S = ringpool.supervisor.ABORT_GRACE_S = 30
+        ringpool.supervisor.ABORT_GRACE_S = 30
     arguments = {"clean_up": [where + ".cleaned"], "start_child": [True]}.get(task, [])
     with ringpool.ProcessPoolExecutor(2, multiprocessing.get_context(method)) as pool:
         future = pool.submit(getattr(tasks, task), where, *arguments)
@@ -539,11 +539,11 @@ def test_after_a_ctrl_c_the_program_is_back_soon_and_leaves_nobody(method, task,
 
 CTRL_C_ELSEWHERE = """
 import multiprocessing, os, sys, threading, time
-import ringpool, tasks_endings as tasks
+import ringpool, ringpool.supervisor, tasks_endings as tasks
 
 if __name__ == "__main__":
     how, where = sys.argv[1:]
-    ringpool.executor.ABORT_GRACE_S = ringpool.supervisor.ABORT_GRACE_S = 30  # time for the task to clean up
+    ringpool.supervisor.ABORT_GRACE_S = 30  # time for the task to clean up
     pool = ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
     task = tasks.clean_up, where, where + ".cleaned"
     if how == "exits":

@@ -191,7 +191,8 @@ def test_the_stdlibs_processes_are_told_what_they_were_told(tmp_path):
         import ringpool
         from ringpool.worker import Name
 
-        ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")).shutdown()
+        with ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(int).result()
         for name in ("SpawnProcess-1", Name("RingpoolProcess-1")):
             print(multiprocessing.spawn.get_preparation_data(name).get("init_main_from_path"))
     """

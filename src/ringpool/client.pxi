@@ -39,6 +39,7 @@ cdef enum:
     MAX_DYNAMIC = 128      # by value
 
 cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to the end of its worker, by default
+GRACE_S = GRACE_NS / 1e9
 cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce(); a deadline is kept to so much
 cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
 

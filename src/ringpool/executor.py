@@ -35,10 +35,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import BrokenExecutor
 
-from ringpool import _core, machine
+from ringpool import _core
 from ringpool.future import Future
-from ringpool.supervisor import ABORT_GRACE_S, GRACE_S, Supervisor
 
+# Workers that start afresh import this with the program's main module, and make no pool: what one needs is imported
+# when it is made.
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes as long to import as all modules of this package
     from multiprocessing.context import BaseContext
@@ -47,6 +48,7 @@ if TYPE_CHECKING:  # typing takes as long to import as all modules of this packa
     from typing import Any, Literal, ParamSpec, TypeVar
 
     from ringpool.progress import Meter, Progress
+    from ringpool.supervisor import Supervisor
 
     _Executor = concurrent.futures.ProcessPoolExecutor
     _P = ParamSpec("_P")
@@ -135,6 +137,8 @@ class ProcessPoolExecutor(_StandIn):
         cancel_running: bool = False,
     ) -> None:
         if max_workers is None:
+            from ringpool import machine
+
             max_workers = min(machine.usable_cpus(), _MAX_WORKERS)
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -166,6 +170,8 @@ class ProcessPoolExecutor(_StandIn):
         self._max_workers = max_workers
         self._counts_tasks = max_tasks_per_child is not None
         self._mp_context = mp_context
+        from ringpool.supervisor import Supervisor
+
         self._supervisor = Supervisor(
             mp_context,
             max_workers,
@@ -331,7 +337,7 @@ class ProcessPoolExecutor(_StandIn):
         return self._map(None, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
 
     def options(
-        self, *, timeout: float | None = None, grace: float = GRACE_S, retries: int = 0, name: str | None = None
+        self, *, timeout: float | None = None, grace: float = _core.GRACE_S, retries: int = 0, name: str | None = None
     ) -> View:
         """This pool with options for the tasks that are submitted through what it returns.
 
@@ -446,11 +452,11 @@ class ProcessPoolExecutor(_StandIn):
         exception, as ``sys.exit()`` in ``except KeyboardInterrupt`` does, it does not wait for what runs: what has not
         started is cancelled, and what runs is ended after a short grace. So too in a task that is being ended."""
         if _comes_of_ctrl_c(error) or _core.task_is_ending():
-            self._supervisor.abort(ABORT_GRACE_S)
+            self._supervisor.abort()
         try:
             self.shutdown(wait=True)
         except KeyboardInterrupt:
-            self._supervisor.abort(ABORT_GRACE_S)
+            self._supervisor.abort()
             self._supervisor.join()
             raise
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import copy
 import functools
 import math
 import os
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
 # Deaths before being ready, one after the other, that break a pool: a machine short of memory may lose one or two, a
 # broken program loses all.
 START_TRIES = 3
-
-GRACE_S = 1.0  # from the exception raised in a task to the end of its worker, by default
 
 # After a Ctrl-C: how long running tasks have to clean up. The program should be back at the prompt within two seconds.
 ABORT_GRACE_S = 0.5
@@ -355,12 +352,14 @@ class Supervisor:
         for place in list(self._places.values()):
             place.signal(signum)
 
-    def abort(self, grace: float) -> None:
+    def abort(self, grace: float | None = None) -> None:
         """Closes the pool, cancels what has not started and ends what runs.
 
         Args:
-            grace: Seconds that running tasks have to clean up, before their workers are killed.
+            grace: Seconds that running tasks have to clean up, before their workers are killed; ABORT_GRACE_S if None.
         """
+        if grace is None:
+            grace = ABORT_GRACE_S
         if self.client.inherited:
             return
         self._ending = True
@@ -508,7 +507,7 @@ class Supervisor:
         now = now_ns / 1e9
         if now >= self._abort_at:
             self._abort_at = math.inf
-            self.abort(GRACE_S)
+            self.abort(_core.GRACE_S)
         due, seconds = self.client.enforce(now_ns, lost_ns)
         for index, kill in due:
             place = self._places.get(index)
@@ -882,6 +881,8 @@ def _refuse() -> RuntimeError:
 def _another(error: BaseException) -> BaseException:
     """An exception like this one, for a future of its own."""
     try:
+        import copy
+
         again = copy.copy(error)
     except Exception:  # of the user's class
         return error
@@ -924,13 +925,16 @@ def _abort_all() -> None:
     if not _exiting and any(each.client.green for each in list(_live)):
         _end_all()  # a library that has replaced threads has replaced threading's hooks with them
     for each in list(_live):
-        each.abort(ABORT_GRACE_S)
+        each.abort()
     for each in list(_live):
         each.join()
 
 
 # The stdlib's executors end the same way: before threads are joined, which is before atexit.
-threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+try:
+    threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+except RuntimeError:  # the interpreter is ending by now: a pool that is made takes no task
+    _exiting = True
 atexit.register(
     _abort_all
 )  # before multiprocessing.util's, which was registered earlier and would wait for the workers
