@@ -1069,6 +1069,11 @@ bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request)
     return (now && now != request) || idle;
 }
 
+uint64_t rp_pool_current(const struct rp_pool *p, uint32_t w)
+{
+    return rp_load_acquire(&p->entries[w].current);
+}
+
 void rp_pool_end_loan(struct rp_pool *p, uint64_t offset)
 {
     uint64_t bytes;

@@ -432,6 +432,10 @@ void rp_pool_end_loan(struct rp_pool *p, uint64_t offset);
 /* Has worker w no use for the loan that was its answer to this request? It has asked anew, or has no task in hand. */
 bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request);
 
+/* The task that worker w says it has in hand, or 0. Until its result has been taken in, with the loan if it has one, that
+ * task is pending: a worker that names another has written wildly. */
+uint64_t rp_pool_current(const struct rp_pool *p, uint32_t w);
+
 void rp_pool_stop(struct rp_pool *p);
 
 uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w);

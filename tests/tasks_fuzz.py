@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import random
 import re
@@ -19,14 +20,24 @@ EDGES = [0, 1, 2, 7, 88, 89, 255, 256, 1 << 16, (1 << 16) - 1, (1 << 31) - 1, 1 
 EDGES += [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 64, (1 << 64) - 4096]
 
 
+WINDOW_BYTES = 256 << 10
+
+
+def is_the_memory(fd: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:ringpool ")
+    except OSError:  # that of the listing itself
+        return False
+
+
 class Memory:
     """The pool's memory, as this worker has it mapped: the parts that are this worker's to write to."""
 
     def __init__(self, n_workers: int, arena_bytes: int) -> None:
-        start = min(
+        start = next(  # of the mapping that begins where the file does
             int(line.split("-")[0], 16)
             for line in Path("/proc/self/maps").read_text().splitlines()
-            if "/memfd:ringpool" in line
+            if "/memfd:ringpool " in line and int(line.split()[2], 16) == 0
         )
         self.base = start
         w = int(re.findall(r"\d+", current_process().name)[-1]) - 1
@@ -37,7 +48,10 @@ class Memory:
         arenas = returns + n_workers * (-(-(LINE + 1024 * 16) // PAGE) * PAGE)
         arenas = -(-arenas // (2 << 20)) * (2 << 20)
         self.arena_offset = arenas + self.read(self.entry + 3 * LINE + 48) * arena_bytes
-        self.arena = start + self.arena_offset
+        # A window of its own onto the beginning of the arena: the worker's may come and go.
+        name = next(fd for fd in os.listdir("/proc/self/fd") if is_the_memory(fd))
+        self.window = mmap.mmap(int(name), WINDOW_BYTES, offset=self.arena_offset)
+        self.arena = ctypes.addressof(ctypes.c_char.from_buffer(self.window))
         self.arena_bytes = arena_bytes
 
     def read(self, at: int) -> int:

@@ -71,7 +71,9 @@ class Arena(ctypes.Structure):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Any:
     path = tmp_path_factory.mktemp("arena") / "arena.so"
-    compile_c(["-shared", "-fPIC", CSRC / "arena.c", CSRC / "segment.c", CSRC / "os.c", CSRC / "tree.c", "-o", path], "plain")
+    compile_c(
+        ["-shared", "-fPIC", CSRC / "arena.c", CSRC / "segment.c", CSRC / "os.c", CSRC / "tree.c", "-o", path], "plain"
+    )
     library = ctypes.CDLL(str(path))
     u64, pointer = ctypes.c_uint64, ctypes.c_void_p
     library.rp_segment_create.argtypes = [pointer, u64, u64, u64]

@@ -2142,8 +2142,9 @@ cdef class Client:
             self.drop_borrower()
 
     cdef bint end_past_loans(self) noexcept:
-        """Ends the loans of workers that have no use for them, so that nobody waits for such. Were there any?"""
-        cdef uint64_t request
+        """Ends the loans of workers that have no use for them, so that no other waits for such. Were there any? One that says
+        that it runs what is no task of ours would keep its loan for ever."""
+        cdef uint64_t request, task_id
         cdef uint32_t w
         cdef bint some = False
         for w in range(self.pool.n_workers):
@@ -2155,6 +2156,10 @@ cdef class Client:
                     self.take_loan(w, 0)
                 if not self.open or self.retired:
                     break
+            elif self.loans[w].bytes:
+                task_id = rp_pool_current(&self.pool, w)
+                if task_id and self.find(task_id) == NULL:
+                    self.distrust(w)
         return some
 
     cdef Payload oldest_in_overflow(self):

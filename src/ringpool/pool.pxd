@@ -206,6 +206,7 @@ cdef extern from "pool.h" nogil:
     uint64_t rp_pool_loan_wanted(const rp_pool *p, uint32_t w, uint64_t *bytes)
     int rp_pool_lend(rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset)
     bint rp_pool_is_past_loan(const rp_pool *p, uint32_t w, uint64_t request)
+    uint64_t rp_pool_current(const rp_pool *p, uint32_t w)
     void rp_pool_end_loan(rp_pool *p, uint64_t offset)
     void rp_pool_stop(rp_pool *p)
     uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
