@@ -43,7 +43,7 @@ def runs(folder: Path) -> collections.Counter[int]:
 def ready(executor: ringpool.ProcessPoolExecutor) -> list[int]:
     """The processes of workers that have started. (Three that fail to, in a row, break the pool, as they should.)"""
     started = executor._client.worker_started
-    return [p.pid for p in executor._supervisor.processes if started(int(p.name.rpartition("-")[2]))]
+    return [p.pid for p in executor._supervisor.processes if started(int(p.name.rpartition("-")[2]) - 1)]
 
 
 # ---- the results ----

@@ -7,6 +7,7 @@ good only while nothing of that was rebound; `fingerprint` is how that is known.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
@@ -114,7 +115,13 @@ def by_value_pickler() -> Any:
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = None if self.scope is None else self.scope.reduce(obj)
-            return super().reducer_override(obj) if reduced is None else reduced
+            if reduced is not None:
+                return reduced
+            # By the type: isinstance(), which cloudpickle asks, would run a property called __class__.
+            if not issubclass(type(obj), (type, types.FunctionType)):
+                return NotImplemented
+            _import_home(obj)
+            return super().reducer_override(obj)
 
         def _dynamic_function_reduce(self, fn: types.FunctionType) -> Any:
             reduced = super()._dynamic_function_reduce(fn)
@@ -128,6 +135,15 @@ def by_value_pickler() -> Any:
 def _reduce_lazy_import(lazy: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Sends what it stands for, which is imported here now, and in the worker when the function is decoded."""
     return operator.getitem, ((lazy.resolve(),), 0)
+
+
+def _import_home(obj: Any) -> None:
+    """Imports the module that a class or function says it is of, as pickle does to see whether it is there. Cloudpickle
+    looks only at what is imported, and would send a copy of the class: numpy.rec, for example, is seldom imported."""
+    module = getattr(obj, "__module__", None)
+    if isinstance(module, str) and module not in sys.modules:
+        with contextlib.suppress(Exception):
+            __import__(module)
 
 
 class Callee:

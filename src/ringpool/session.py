@@ -477,7 +477,8 @@ class Session:
             scope = _GroupScope(self, changed)
             values = {name: self.namespace.get(name, _MISSING) for name in changed}
             # First what the reducers of the others may call when they are unpickled.
-            order = sorted(reversed(values), key=lambda name: not isinstance(values[name], (types.FunctionType, type)))
+            first = (types.FunctionType, type)
+            order = sorted(reversed(values), key=lambda name: not issubclass(type(values[name]), first))
             group = [_Binding(name, values[name], number) for name in order if values[name] is not _MISSING]
             gone = [name for name in order if values[name] is _MISSING]
             try:
@@ -506,8 +507,8 @@ class Session:
         """Whether a global goes on as workers have it: a library's object that cannot be pickled, the same as when they
         got it. So it is with a connection or a pool, whose attributes change as it is used."""
         was = self._known.get(name)
-        of_session = isinstance(value, (types.FunctionType, type)) or type(value).__module__ == "__main__"
-        if of_session or isinstance(value, (dict, *_SEQUENCES)) or was is None or was.token is not _token(value):
+        of_session = issubclass(type(value), (types.FunctionType, type)) or type(value).__module__ == "__main__"
+        if of_session or issubclass(type(value), (dict, *_SEQUENCES)) or was is None or was.token is not _token(value):
             return False
         try:
             store.encode(value, _GroupScope(self, ()))
@@ -535,7 +536,8 @@ class _Scope:
         self.namespace = _namespace()
 
     def reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        """What is to stand for a function or class; None if it goes by value."""
+        """What is to stand for a function or class; None if it goes by value. Asks for the type of any object: to ask
+        isinstance() would run a property called __class__."""
         raise NotImplementedError
 
     def needs(self, fn: types.FunctionType) -> tuple[Need, ...]:
@@ -564,7 +566,7 @@ class TaskScope(_Scope):
         self._store = store
 
     def reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        if not isinstance(obj, (types.FunctionType, type, _LRU)):
+        if not issubclass(type(obj), (types.FunctionType, type, _LRU)):
             return None
         name = _name_in(self.namespace, obj)
         return None if name is None else (_bound_here, (name, self._list(self._of_name(name))))
@@ -625,7 +627,7 @@ class _GroupScope(_Scope):
         self._names = names
 
     def reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        if not isinstance(obj, (types.FunctionType, type, _LRU)):
+        if not issubclass(type(obj), (types.FunctionType, type, _LRU)):
             # That of 3.11 has a lock.
             return (_property, (obj.func, obj.attrname)) if type(obj) is functools.cached_property else None
         name = _name_in(self.namespace, obj)
@@ -635,7 +637,7 @@ class _GroupScope(_Scope):
             if not changed:
                 return _bound_here, (name, ())  # whoever needs the group needs that as well
             # Else the group will be made again, with it.
-        if isinstance(obj, type):
+        if issubclass(type(obj), type):
             if obj.__module__ == "__main__":
                 self.classes.append(self._session.keep(obj))
                 return _class_by_value(obj)
@@ -652,7 +654,7 @@ class ResultScope(_Scope):
     """Of what a worker sends back: classes that it has from the parent mean the parent's."""
 
     def reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        if isinstance(obj, type) and _classes:
+        if issubclass(type(obj), type) and _classes:
             from cloudpickle import cloudpickle
 
             number = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(obj)
