@@ -426,7 +426,7 @@ static void block_handled_signals(void)
     pthread_sigmask(SIG_SETMASK, &handled, NULL);
 }
 
-int rp_os_zygote(int parent, int *fd, void *order)
+int rp_os_zygote(int parent, int held, int *fd, void *order)
 {
     int ends[2], pid, err;
     sigset_t all, old;
@@ -438,6 +438,8 @@ int rp_os_zygote(int parent, int *fd, void *order)
     err = errno;
     if (pid == 0) {
         close(ends[0]);
+        if (held >= 0)
+            dup3(parent, held, O_CLOEXEC); /* not closed: the number is one that forked children close */
         serve_orders(ends[1], parent, order);
         close(ends[1]);
         block_handled_signals();

@@ -107,9 +107,11 @@ void rp_os_thread_join(uintptr_t thread);
  *
  * It ends with this process too, however that ends: `parent` is a pidfd of this process. (The end of the socket would
  * not tell: children that the user forks hold copies of it. PR_SET_PDEATHSIG would tell of the end of one thread.)
+ * Where there are no pidfds, `parent` is the end of a pipe whose other end, `held`, this process alone keeps open; else
+ * `held` is -1.
  * A process that is made has those signals blocked that have handlers, and no others. Its order is padded with zeros. */
 #define RP_ORDER_BYTES 256u
-int rp_os_zygote(int parent, int *fd, void *order);
+int rp_os_zygote(int parent, int held, int *fd, void *order);
 
 /* The pid of a new process. -EPIPE: the zygote has died; otherwise what clone() says. One call at a time; does not
  * return early for signals, since an answer nobody takes would be the next caller's. */

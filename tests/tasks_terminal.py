@@ -10,7 +10,6 @@ import subprocess
 import sys
 import termios
 import time
-from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,18 @@ with open(sys.argv[1] + ".new", "w") as file:
     file.write(f"{os.getpid()} {grandchild.pid}")
 os.rename(sys.argv[1] + ".new", sys.argv[1])
 grandchild.wait()
+"""
+
+
+# A child of a task that leaves it to its own resource tracker to remove what it makes.
+MAKER = """
+import os, sys, time
+from multiprocessing import resource_tracker, shared_memory
+made = shared_memory.SharedMemory(create=True, size=1)
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(f"{os.getpid()} {resource_tracker._resource_tracker._pid} {made.name}")
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(600)
 """
 
 
@@ -111,12 +122,8 @@ def start_daemon_and_family(path: str) -> None:
     start_family(path)
 
 
-def make_shared_memory(path: str) -> None:
-    """Leaves it to the resource tracker to remove it. That is this process's own."""
-    made = shared_memory.SharedMemory(create=True, size=1)
-    write_whole(path, f"{resource_tracker._resource_tracker._pid} {made.name}")
-    while True:
-        time.sleep(600)
+def start_maker_of_shared_memory(path: str) -> None:
+    subprocess.run([sys.executable, "-c", MAKER, path], check=True)
 
 
 def lead_session() -> int:

@@ -58,3 +58,21 @@ pool.shutdown()
 @pytest.mark.parametrize("program", [PATCHED_LATE, NOT_PATCHED], ids=["patched late", "not patched"])
 def test_a_pool_with_real_threads_works_beside_greenlets(program):
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=WAIT_S)
+
+
+DEATHS = """
+import os, sys
+import eventlet
+eventlet.monkey_patch()
+import ringpool
+with ringpool.ProcessPoolExecutor(1) as pool:
+    for _ in range(5):
+        assert type(pool.submit(os._exit, 3).exception()) is ringpool.WorkerDied
+        eventlet.sleep(0)
+"""
+
+
+@needs("eventlet")
+def test_a_death_is_heard_of_though_nothing_else_happens():
+    """What eventlet puts in the place of os.read waits, whatever the descriptor says."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", DEATHS], check=True, timeout=WAIT_S)

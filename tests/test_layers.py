@@ -19,10 +19,11 @@ PYTHON_LAYERS = [
     "__init__",  # the names that users import
     "executor",  # submit, map, shutdown
     "supervisor",  # the thread that watches the workers, and what is done when one dies
-    "waiting",  # for descriptors, in threads and greenlets
     "zygote",  # makes workers by fork, from a process that was forked before there were threads
+    "waiting",  # for descriptors, in threads and greenlets
     "worker",  # what a worker process runs
     "progress",  # tells how far a map has come
+    "refusals",  # which limit or sandbox an error comes from
     "machine",  # how many processors and how much memory may be used
     "future",  # the class of the futures
     "session",  # what workers know of an interactive __main__

@@ -279,17 +279,19 @@ def test_what_has_left_survives_the_program(method, path, doomed):
         assert all(is_there(pid) for pid in doomed)
 
 
-def test_the_resource_tracker_of_a_worker_removes_what_the_worker_leaves(path):
+def test_the_resource_tracker_of_what_a_task_has_started_removes_what_that_leaves(path):
     # Without a terminal, whose end would end the tracker.
-    command = [sys.executable, tasks.__file__, "ringpool", "fork", "make_shared_memory", str(path)]
+    command = [sys.executable, tasks.__file__, "ringpool", "fork", "start_maker_of_shared_memory", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as program:
-        _, worker = (int(pid) for pid in program.stdout.readline().split())
-        await_file(path)
-        tracker, name = path.read_text().split()
-        assert int(tracker) in children_of(worker)
-        assert Path("/dev/shm", name).exists()
-        program.kill()
-        await_end_of(worker, int(tracker))
+        try:
+            _, worker = (int(pid) for pid in program.stdout.readline().split())
+            await_file(path)
+            maker, tracker, name = path.read_text().split()
+            assert int(tracker) in children_of(int(maker)) and int(maker) in children_of(worker)
+            assert Path("/dev/shm", name).exists()
+        finally:
+            program.kill()
+        await_end_of(worker, int(maker), int(tracker))
         assert not Path("/dev/shm", name).exists()
         assert b"leaked shared_memory objects" in program.stderr.read()
 

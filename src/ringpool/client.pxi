@@ -2573,7 +2573,7 @@ cdef class Client:
                 self.forgiven[task_id] = before.get(task_id, 0) + min(lost, now - started)
         for future in list(self.endings):
             ending = (<FutureBase>future).ending
-            if ending is not None and ending.began_ns < now:
+            if ending is not None and ending.began_ns < now and ending.kill_ns != RP_NEVER:
                 ending.kill_ns += min(lost, now - ending.began_ns)
 
     def enforce(self, uint64_t now, uint64_t lost=0):
@@ -2656,6 +2656,15 @@ cdef class Client:
                     due = min(due, ending.again_ns)
         now = rp_os_now_ns()
         return signals, None if due == RP_NEVER else max(due, now + LOOK_AGAIN_NS) / 1e9 - now / 1e9
+
+    def spare(self, uint32_t w):
+        """Worker w cannot be killed: what was to end with it goes on."""
+        cdef Ending ending
+        for future in self.endings:
+            ending = (<FutureBase>future).ending
+            if ending is not None and ending.worker == w:
+                ending.killed = False
+                ending.kill_ns = RP_NEVER
 
     def close(self, refusal):
         """Takes no more tasks; when none is pending, the workers are told to leave.

@@ -264,6 +264,8 @@ class ProcessPoolExecutor(_StandIn):
             BrokenProcessPool: The pool is broken.
             RuntimeError: The pool has been shut down, or belongs to the process that this one was forked from.
         """
+        self._client.check()
+        self._supervisor.create()
         return self._client.share(obj)
 
     def submit_many(

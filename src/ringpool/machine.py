@@ -3,6 +3,7 @@ often the kernel has killed for want of memory."""
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -13,6 +14,15 @@ _SELF = "/proc/self/cgroup"
 _VMSTAT = "/proc/vmstat"
 _UNKNOWN_MEMORY = 4 << 30  # arbitrary
 
+# How a system call fails that a sandbox (seccomp, as container engines use it) does not allow, or the kernel lacks.
+_REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
+
+
+def is_refused(error: OSError) -> bool:
+    """Whether a system call failed because it is not allowed at all. (Here, not in `refusals`: that is imported when
+    something has failed, and cannot be while no descriptor is left.)"""
+    return error.errno in _REFUSALS
+
 
 def usable_cpus() -> int:
     """Processors that this process may use: those of its affinity, but no more than its control group's quota buys.
@@ -20,7 +30,10 @@ def usable_cpus() -> int:
     Returns:
         At least 1; a quota of 1.5 processors counts as 2.
     """
-    cpus = len(os.sched_getaffinity(0))
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except OSError:  # a sandbox may refuse
+        cpus = os.cpu_count() or 1
     for folder in _own_cgroups("cpu"):
         quota = _cpu_quota(folder)
         if quota is not None:
@@ -115,7 +128,7 @@ def _read(path: str) -> list[str]:
 
 def _read_lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().splitlines()
     except (OSError, ValueError):
         return []

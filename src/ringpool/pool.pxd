@@ -35,7 +35,7 @@ cdef extern from "os.h" nogil:
     int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes)
     int rp_os_guard(int pidfd)
     enum: RP_ORDER_BYTES
-    int rp_os_zygote(int parent, int *fd, void *order)
+    int rp_os_zygote(int parent, int held, int *fd, void *order)
     int rp_os_zygote_make(int fd, const void *order, uint32_t order_bytes)
     void rp_os_zygote_dismiss(int fd)
     void rp_os_zygote_end(int fd, int pid)

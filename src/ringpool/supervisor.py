@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import math
 import os
@@ -73,6 +74,9 @@ SHARE = 0.5
 # Among multiprocessing's finalizers: before those of its own pools and managers, which a pending task may use.
 EXIT_PRIORITY = 100
 
+# Where there are no pidfds: between two looks whether a worker has died. It costs a system call a worker.
+LOOK_S = 0.05
+
 QUOTA_MIN = 1 << 19  # bytes of payloads that each process of a pool must have room for; arbitrary
 ARENA_MAX = 64 << 30  # bytes from the beginning of one arena to the next's, in a sparse file; arbitrary
 ROOMY = 4  # so much more of that than memory: blocks are found, however those in use lie
@@ -103,7 +107,8 @@ class _Place:
     Args:
         index: Which place of the pool it has.
         process: The process, started.
-        pidfd: Of the process; None if it has died already.
+        pidfd: Of the process; None if it has died already, or the system refuses pidfds.
+        by_number: Whether the system refuses them. The process is then watched and signalled by its number.
         owns_pidfd: Whether it is to be closed here. Else it is the process's sentinel, which multiprocessing closes.
         oom_kills: How many the kernel had counted when it started; None if it does not count.
         inherited: Of the peak memory that its wait status tells, the bytes that may be this process's: an exec passes
@@ -118,6 +123,7 @@ class _Place:
         index: int,
         process: process.BaseProcess,
         pidfd: int | None,
+        by_number: bool,
         owns_pidfd: bool,
         oom_kills: int | None,
         inherited: int,
@@ -128,6 +134,7 @@ class _Place:
         self.index = index
         self.process = process
         self.pidfd = pidfd
+        self.by_number = by_number
         self.owns_pidfd = owns_pidfd
         self.oom_kills = oom_kills
         self.inherited = inherited
@@ -142,20 +149,64 @@ class _Place:
 
     def signal(self, signum: int) -> None:
         """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that have
-        not left it (see tree.h)."""
+        not left it (see tree.h). Where the system refuses pidfds, the worker alone gets it.
+
+        Raises:
+            PermissionError: It is another user's than this process by now.
+        """
         with self.lock, contextlib.suppress(ProcessLookupError):
-            if self.pidfd is None:
-                return
-            signal.pidfd_send_signal(self.pidfd, 0)  # it is there
+            self._send(0)  # it is there
             if signum == signal.SIGKILL:
                 self.killed = True
-            if signum in (signal.SIGTERM, signal.SIGKILL):
-                assert self.process.pid is not None
-                _core.signal_tree(self.pidfd, self.process.pid, self.home, signum)
-            else:
-                signal.pidfd_send_signal(self.pidfd, signum)
+            try:
+                self._send(signum)
+            except PermissionError:
+                self.killed = False
+                raise
         if self.closed:
             self.close()
+
+    def _send(self, signum: int) -> None:
+        """As `signal`, without what is to be noted.
+
+        Raises:
+            ProcessLookupError: It has ended.
+            PermissionError: See `signal`.
+        """
+        assert self.process.pid is not None
+        if self.pidfd is not None:
+            try:
+                if signum in (signal.SIGTERM, signal.SIGKILL):
+                    _core.signal_tree(self.pidfd, self.process.pid, self.home, signum)
+                else:
+                    signal.pidfd_send_signal(self.pidfd, signum)
+                return
+            except OSError as error:  # perhaps the call alone is refused
+                if not machine.is_refused(error):
+                    raise
+        elif not self.by_number:
+            raise ProcessLookupError
+        if self.process.exitcode is not None:  # until then, its number is its own
+            raise ProcessLookupError
+        try:
+            os.kill(self.process.pid, signum)
+        except PermissionError as error:
+            raise PermissionError(
+                error.errno,
+                f"worker {self.index} (pid {self.process.pid}) cannot be signalled: it was started as another user "
+                "than this program is now",
+            ) from None
+
+    def has_ended(self) -> bool:
+        """Asks the system; for a worker by number."""
+        if self.process.exitcode is not None:
+            return True
+        assert self.process.pid is not None
+        try:
+            os.kill(self.process.pid, 0)
+        except OSError as error:
+            return error.errno == errno.ESRCH
+        return False
 
     def close(self) -> None:
         """Waits for nobody: a signal handler of who holds the lock may wait for the supervisor. He closes later."""
@@ -211,10 +262,11 @@ class Supervisor:
         self._kill_at = math.inf  # the workers that are there then are killed
         self._lock = threading.RLock()  # of the beginning. Nobody who holds it waits for anybody
         self._begun = False
+        self._said: set[str] = set()  # warnings
         self._joining: set[int] = set()  # threads in Thread.join
         self._owner: weakref.ref[Any] | None = None
-        self._wake = -1
-        self._parent = -1
+        self._wake: waiting.Alarm | None = None
+        self._parent: waiting.Lifeline | None = None  # of this process
         self._stacks: int | None = None  # a memfd that the workers' faulthandlers write to, each to its own stretch
         self._zygote: zygote.Zygote | None = None  # with fork: makes the workers
         self._main_file: str | None = None
@@ -229,6 +281,17 @@ class Supervisor:
         """The workers that have not been buried."""
         return [place.process for place in list(self._places.values())]
 
+    def create(self) -> None:
+        """Makes the shared memory, unless it is there.
+
+        Raises:
+            OSError: The system refuses it.
+        """
+        try:
+            self.client.create()
+        except OSError as error:
+            raise _explained(error, "memfd_create") from None
+
     def begin(self, owner: Any) -> bool:
         """Starts the first workers and the threads, once.
 
@@ -237,7 +300,7 @@ class Supervisor:
             __del__ in the midst of it. A task that is submitted now waits for the workers that are coming; whoever
             begins fails it if none can be started.
         """
-        self.client.create()
+        self.create()
         if not self._begun:  # here, since all who submit come by before they can wait
             self.client.green = waiting.threads_are_greenlets()
         me = threading.get_ident()
@@ -279,24 +342,28 @@ class Supervisor:
         if method == "forkserver":
             _preload()
         try:
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._parent = os.pidfd_open(os.getpid())
+            self._wake = waiting.Alarm()
+            self._parent = waiting.Lifeline()
             with contextlib.suppress(OSError):  # the workers are worth more than their last words
                 self._stacks = _core.memfd("ringpool-stacks", self.client.n_places * STACK_STRIDE)
             self._start_missing()
             if self._zygote is not None and self._zygote.refused:
                 self.client.wanted = self._n_workers  # now: a fork should come before there are threads
                 self._start_missing()
-        except Exception:
+        except Exception as error:
             if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
                 self._close_descriptors()
-                raise
+                better = _explained(error)
+                if better is error:
+                    raise
+                raise better from error
         except BaseException as error:  # perhaps in the midst of a start: there may be a process that nobody knows of
             self._give_up(error)
             raise
         # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
         self._owner = weakref.ref(owner, lambda _: self.close())
-        self.client.alarm_fd = self._wake
+        assert self._wake is not None
+        self.client.alarm_fd = self._wake.tell_fd
         self.client.ask_for_workers()  # for tasks that came meanwhile
         _live.add(self)
         if _exiting:  # since it began: _end_all may not have seen it
@@ -310,8 +377,9 @@ class Supervisor:
             for thread in self._threads:
                 thread.start()
         except RuntimeError as error:  # no room for another thread's stack: there can be no pool
-            self._give_up(error)
-            raise
+            better = _explained(error)
+            self._give_up(better)
+            raise better from None
 
     def _give_up(self, error: BaseException) -> None:
         """Undoes a beginning that failed for good. Needs the lock."""
@@ -349,8 +417,14 @@ class Supervisor:
         how = "kill_workers" if signum == signal.SIGKILL else "terminate_workers"
         self.client.close(functools.partial(_refuse_ended, how))
         self.client.cancel_all()
+        failure = None
         for place in list(self._places.values()):
-            place.signal(signum)
+            try:
+                place.signal(signum)
+            except PermissionError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def abort(self, grace: float | None = None) -> None:
         """Closes the pool, cancels what has not started and ends what runs.
@@ -410,7 +484,9 @@ class Supervisor:
         self._threads = []
         self._lock = threading.RLock()
         self._zygote = None
-        self._wake = self._parent = -1  # left open: in a worker they are its own
+        if self._parent is not None:
+            self._parent.let_go()
+        self._wake = self._parent = None  # left open: in a worker they are its own
 
     # ---- the two threads ----
 
@@ -450,25 +526,35 @@ class Supervisor:
             self._watch_workers()
         except BaseException as error:
             self._fail(error)
-            for place in self._places.values():
-                place.process.kill()
-                place.process.join()
-                place.close()
+            for place in list(self._places.values()):
+                try:
+                    place.process.kill()
+                    place.process.join()
+                except OSError:
+                    self._abandon(place)
+                else:
+                    place.close()
             self._places.clear()
-        self._threads[0].join()
-        self._let_go()
-        self.client.end()
+        finally:  # whatever fails, nobody waits for this thread in vain
+            try:
+                self._threads[0].join()
+                self._let_go()
+            finally:
+                self.client.end()
 
     def _fail(self, error: BaseException) -> None:
         """One of the two threads has failed, most likely for want of memory. Nobody shall wait for it."""
-        self._break_off("A thread of the pool has failed", error)
-        self.client.tell_news()
-        self.client.stop()
+        try:
+            self._break_off("A thread of the pool has failed", error)
+        finally:
+            self.client.tell_news()
+            self.client.stop()
 
     def _watch_workers(self) -> None:
         """Returns when the pool has stopped and the last worker is buried."""
+        assert self._wake is not None
         if self._context.get_start_method() == "fork":
-            waiting.readable([self._wake], ALONE_S, self.client.green)
+            waiting.readable([self._wake.fd], ALONE_S, self.client.green)
             self.client.wanted = self._n_workers
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
@@ -476,7 +562,9 @@ class Supervisor:
             if self.client.stopped and self._zygote is not None:
                 self._zygote.dismiss()  # it ends while the workers do
             places = list(self._places.values())
-            watched = {self._wake}
+            watched = {self._wake.fd}
+            if any(place.by_number for place in places):
+                seconds = LOOK_S if seconds is None else min(seconds, LOOK_S)
             for place in places:
                 watched.add(place.process.sentinel)
                 if place.pidfd is not None:
@@ -489,10 +577,9 @@ class Supervisor:
             # Before the look: so who is found alive has not died in time for what is judged overdue by then.
             now_ns = time.monotonic_ns()
             ready, _ = waiting.readable(list(watched), 0, self.client.green)
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+            self._wake.clear()
             for place in places:
-                if place.process.sentinel in ready or place.pidfd in ready:
+                if place.process.sentinel in ready or place.pidfd in ready or (place.by_number and place.has_ended()):
                     self._bury(place)
             self._replace()
             seconds = self._enforce(now_ns, late_ns if late_ns >= STOPPED_NS else 0)
@@ -512,22 +599,44 @@ class Supervisor:
         for index, kill in due:
             place = self._places.get(index)
             if place is not None:
-                place.signal(signal.SIGKILL if kill else self._interrupt)
+                try:
+                    place.signal(signal.SIGKILL if kill else self._interrupt)
+                except PermissionError as error:
+                    self.client.spare(index)
+                    self._say_once(f"{error}; its task goes on though it is to end")
         if now >= self._kill_at:
             self._kill_at = math.inf
-            for place in self._places.values():
-                place.signal(signal.SIGKILL)
+            for place in list(self._places.values()):
+                try:
+                    place.signal(signal.SIGKILL)
+                except PermissionError as error:
+                    self._abandon(place)
+                    self.client.fail_all(functools.partial(_another, error))
         next_s = min(self._abort_at, self._kill_at) - time.monotonic()
         if seconds is not None:
             next_s = min(next_s, seconds)
         return None if next_s == math.inf else min(max(next_s, 0.0), LONGEST_S)
+
+    def _abandon(self, place: _Place) -> None:
+        """When the pool ends: a worker that cannot be killed is not waited for. It ends with this process. (What it has
+        of the shared memory until then is its own alone.)"""
+        process._children.discard(place.process)  # type: ignore[attr-defined]
+        self._places.pop(place.index, None)
+        place.close()
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            import logging
+
+            self._said.add(text)
+            logging.getLogger("concurrent.futures").warning(text)
 
     def _replace(self) -> None:
         try:
             self._start_missing()
         except Exception as error:
             if all(self.client.worker_retired(index) for index in self._places):
-                self._break_off("No worker could be started", error)
+                self._break_off("No worker could be started", _explained(error))
         for place in self._places.values():
             if place.successor is not None:
                 self.client.dismiss(place.index, place.successor.index)
@@ -611,7 +720,7 @@ class Supervisor:
         self.client.close(functools.partial(broken, f"{_UNUSABLE}."))
         self.client.fail_all(self.loss)
         for each in self.processes:
-            with contextlib.suppress(ProcessLookupError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
                 each.terminate()
 
     def _let_go(self) -> None:
@@ -624,11 +733,14 @@ class Supervisor:
         if self._zygote is not None:
             self._zygote.close()
             self._zygote = None
-        for fd in (self._wake, self._parent, self._stacks):
-            if fd is not None and fd >= 0:
-                os.close(fd)
-        self._wake = self._parent = -1
-        self._stacks = None
+        wake, parent, stacks = self._wake, self._parent, self._stacks
+        self._wake = self._parent = self._stacks = None
+        if wake is not None:
+            wake.close()
+        if parent is not None:
+            parent.close()
+        if stacks is not None:
+            os.close(stacks)
 
     # ---- processes ----
 
@@ -672,19 +784,23 @@ class Supervisor:
             home = os.getpgid(started.pid)
         method = self._context.get_start_method()
         pidfd: int | None = None
+        by_number = False
         if self._zygote is not None and not self._zygote.refused:
             pidfd = started._popen.pidfd  # type: ignore[attr-defined]
+            by_number = started._popen.by_number  # type: ignore[attr-defined]
         else:
             try:
                 pidfd = os.pidfd_open(started.pid)
             except ProcessLookupError:  # it has died already: its sentinel says so
                 pass
-            except OSError:  # no descriptor is left: nobody could end what it runs
-                started.kill()
+            except OSError as error:
+                by_number = machine.is_refused(error)
+                if not by_number:  # no descriptor is left: nobody could end what it runs
+                    started.kill()
             _close_parents_ends(started, None if method == "forkserver" else pidfd)
         inherited = machine.peak_rss() if method == "spawn" else 0
         owns_pidfd = method == "forkserver"
-        place = _Place(index, started, pidfd, owns_pidfd, oom_kills, inherited, ticket, home, predecessor)
+        place = _Place(index, started, pidfd, by_number, owns_pidfd, oom_kills, inherited, ticket, home, predecessor)
         if predecessor is not None:
             predecessor.successor = place
         self._places[index] = place
@@ -707,6 +823,7 @@ class Supervisor:
         return re.sub(_BELOW_MAIN, r"\1", text) or None
 
     def _start_process(self, index: int, ticket: int) -> process.BaseProcess:
+        assert self._parent is not None and self._wake is not None
         method = self._context.get_start_method()
         initializer, initargs = self._initializer, self._initargs
         if initializer is not None and method != "fork":
@@ -714,8 +831,8 @@ class Supervisor:
             initializer, initargs = worker.Encoded(encode), ()
         orders = worker.Orders(
             memfd=worker.Descriptor(self.client.memfd),
-            parent=worker.Descriptor(self._parent),
-            tell=worker.Descriptor(self._wake) if self._recycles else None,
+            parent=worker.Descriptor(self._parent.fd),
+            tell=worker.Descriptor(self._wake.tell_fd) if self._recycles else None,
             stacks=None if self._stacks is None else worker.Descriptor(self._stacks),
             stack_at=index * STACK_STRIDE,
             n_places=self.client.n_places,
@@ -872,6 +989,15 @@ def _sizes(n_places: int, shared_memory_limit: int | None = None) -> tuple[int, 
     room = min(shared_memory_limit, 1 << 62) - _core.fixed_bytes(n_places)
     arena = min(ARENA_MAX, 1 << (ROOMY * (room // 2) - 1).bit_length())
     return arena, room // 2, room // (2 * halves), room // 4
+
+
+def _explained(error: Exception, call: str | None = None) -> Exception:
+    """See `refusals.explained`."""
+    try:
+        from ringpool import refusals
+    except (ImportError, OSError):  # no descriptor is left, which is then what the error says
+        return error
+    return refusals.explained(error, call)
 
 
 def _refuse() -> RuntimeError:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posix
 import select
 import sys
 import threading
 
-from ringpool import _core
+from ringpool import _core, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,15 +57,56 @@ def for_ever() -> NoReturn:
 
 
 class Alarm:
-    """What one thread, or another process, tells by a descriptor, and another waits for."""
+    """What one thread, or another process, tells by a descriptor, and another waits for: an eventfd, or a pipe where
+    the system refuses one.
+
+    Attributes:
+        fd: Can be read when something has been told.
+        tell_fd: To be written to, 8 bytes at a time; a write that finds it full has been told before.
+    """
 
     def __init__(self) -> None:
-        self.fd = self.tell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self.fd = self.tell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError as error:
+            if not machine.is_refused(error):
+                raise
+            self.fd, self.tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def clear(self) -> None:
-        """Forgets what has been told."""
+        """Forgets what has been told. At once; what a library has put in the place of os.read may wait for more."""
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
+            while len(posix.read(self.fd, 4096)) == 4096:
+                pass
+
+    def close(self) -> None:
+        for fd in {self.fd, self.tell_fd}:
+            os.close(fd)
+
+
+class Lifeline:
+    """Tells other processes that this one has ended: a pidfd, or a pipe where the system refuses one.
+
+    Attributes:
+        fd: For the others to wait on. It can be read, or is at its end, when this process has ended.
+        held: The pipe's other end, which no other process may keep open; -1 if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.held = -1
+        try:
+            self.fd = os.pidfd_open(os.getpid())
+        except OSError as error:
+            if not machine.is_refused(error):
+                raise
+            self.fd, self.held = os.pipe2(os.O_CLOEXEC)
+
+    def let_go(self) -> None:
+        """In a forked child. The descriptor for the others stays: in a worker it is its own."""
+        if self.held >= 0:
+            os.close(self.held)
+            self.held = -1
 
     def close(self) -> None:
         os.close(self.fd)
+        self.let_go()

@@ -189,11 +189,17 @@ def _reset_signals(interrupt: int) -> None:
 
 def main(orders: Orders) -> None:
     """Runs a worker from its first instruction to its last."""
-    # A pidfd tells of the parent's end, not the end of a pipe: that would cost the parent a descriptor a worker.
+    # All workers wait on one descriptor (see `waiting.Lifeline`), not each on the end of a pipe of its own: that would
+    # cost the parent a descriptor a worker.
     parent = process.parent_process()
     assert parent is not None
     os.dup2(orders.parent.fd, parent.sentinel, inheritable=False)
-    _core.guard(orders.parent.fd)
+    try:
+        _core.guard(orders.parent.fd)
+    except OSError as error:  # no room for a thread
+        from ringpool import refusals
+
+        raise refusals.explained(error) from None
     if orders.stacks is not None:
         _write_stack_to(orders.stacks.fd, orders.stack_at)
     disown_forkserver()

@@ -9,7 +9,8 @@ cdef class Zygote:
     "after_in_child" in each process that it makes. There too this call returns, with `order` set.
 
     Args:
-        parent: A pidfd of this process.
+        parent: A pidfd of this process; or, where there are none, the end of a pipe.
+        held: The pipe's other end, which this process alone keeps open; else -1.
 
     Raises:
         OSError: The system refuses another process or descriptor.
@@ -23,12 +24,12 @@ cdef class Zygote:
     def __cinit__(self):
         self.fd = -1
 
-    def __init__(self, int parent):
+    def __init__(self, int parent, int held=-1):
         cdef bytearray order = bytearray(RP_ORDER_BYTES)  # before the fork: nothing is to fail after it
         self.close()
         self.maker = getpid()
         PyOS_BeforeFork()
-        self.pid = rp_os_zygote(parent, &self.fd, PyByteArray_AS_STRING(order))
+        self.pid = rp_os_zygote(parent, held, &self.fd, PyByteArray_AS_STRING(order))
         if self.pid == 0:
             PyOS_AfterFork_Child()
             self.order = order

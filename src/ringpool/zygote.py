@@ -26,18 +26,18 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import warnings
 from multiprocessing import popen_fork, process, resource_tracker, util
 
-from ringpool import _core, worker
+from ringpool import _core, machine, worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, NoReturn
 
-# How a system says that it does not allow, or know, a clone with CLONE_PARENT.
-_REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS})
+    from ringpool.waiting import Lifeline
 
 
 class Zygote:
@@ -46,15 +46,15 @@ class Zygote:
     Args:
         like: The first worker, not started. All others are like it but for their names and numbers.
         orders: What it is told.
-        parent: A pidfd of this process.
+        parent: Of this process.
 
     Raises:
         OSError: The system refuses another process or descriptor.
     """
 
-    def __init__(self, like: process.BaseProcess, orders: worker.Orders, parent: int) -> None:
+    def __init__(self, like: process.BaseProcess, orders: worker.Orders, parent: Lifeline) -> None:
         self.refused = False  # to copy itself
-        if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) > 1:  # what os.fork says
+        if sys.version_info >= (3, 12) and _threads() > 1:  # what os.fork says
             warnings.warn(
                 f"This process (pid={os.getpid()}) is multi-threaded, "
                 "use of fork() may lead to deadlocks in the child.",
@@ -69,7 +69,7 @@ class Zygote:
             memfd = _duplicate(orders.memfd, stack)
             stacks = None if orders.stacks is None else _duplicate(orders.stacks, stack)
             with _workers_keep_the_tracker():
-                self._core = _core.Zygote(parent)
+                self._core = _core.Zygote(parent.fd, parent.held)
             if self._core.order is not None:
                 orders.memfd, orders.stacks = memfd, stacks
                 _become(like, orders, self._core.order)  # does not return
@@ -86,7 +86,8 @@ class Zygote:
             try:
                 return _Popen(self._core, started, orders)
             except OSError as error:
-                if error.errno not in _REFUSALS:
+                # EINVAL: the kernel does not know a clone with CLONE_PARENT.
+                if not machine.is_refused(error) and error.errno != errno.EINVAL:
                     raise
                 self.refused = True  # for good: nothing changes what the zygote may do
         return _ForkPopen(started, orders)
@@ -104,6 +105,7 @@ class _Popen(popen_fork.Popen):
     """A child that the zygote has made. Its sentinel is a pidfd, which no child of a task can keep open."""
 
     pidfd: int | None = None  # the sentinel, unless it was dead before it had one
+    by_number = False  # the system refuses pidfds: the sentinel tells nothing
 
     def __init__(self, zygote: _core.Zygote, started: process.BaseProcess, orders: worker.Orders) -> None:
         self._zygote = zygote
@@ -114,23 +116,38 @@ class _Popen(popen_fork.Popen):
         # A descriptor that is readable for ever, as a sentinel of the dead is. Made first: once the worker is there,
         # nothing may fail that would leave it unknown to the supervisor.
         dead, other = os.pipe()
-        os.close(other)
         try:
             orders = self._orders
             own = (str(process_obj.name), process_obj._identity, orders.place, orders.ticket, orders.stack_at)
             self.pid = self._zygote.make(pickle.dumps(own))
         except BaseException:
             os.close(dead)
+            os.close(other)
             raise
+        fds = [dead]
+        self.sentinel = dead
         try:
             self.sentinel = self.pidfd = os.pidfd_open(self.pid)
-            os.close(dead)
+            os.close(fds.pop())
+            fds = [self.sentinel]
         except ProcessLookupError:  # it has died, and the system has reaped it, because SIGCHLD is ignored
-            self.sentinel = dead
-        except OSError:  # another thread has taken the last descriptor: what cannot be watched must not be
-            os.kill(self.pid, signal.SIGKILL)
-            self.sentinel = dead
-        self.finalizer = util.Finalize(self, util.close_fds, (self.sentinel,))  # type: ignore[attr-defined]
+            pass
+        except OSError as error:
+            if machine.is_refused(error):
+                self.by_number = True
+                fds.append(other)  # its end is never told: the supervisor looks now and then
+            else:  # another thread has taken the last descriptor: what cannot be watched must not be
+                os.kill(self.pid, signal.SIGKILL)
+        if other not in fds:
+            os.close(other)
+        self.finalizer = util.Finalize(self, util.close_fds, tuple(fds))  # type: ignore[attr-defined]
+
+
+def _threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:  # there is no /proc
+        return threading.active_count()
 
 
 class _ForkPopen(popen_fork.Popen):
