@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-FIRST = sys.argv[1:] and sys.argv[2] == "first"  # is ringpool imported, and its pool used, before the library is there?
+FIRST = sys.argv[2:3] == ["first"]  # is ringpool imported, and its pool used, before the library is there?
 
 if __name__ == "__main__" and FIRST:
     import concurrent.futures
