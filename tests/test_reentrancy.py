@@ -396,6 +396,7 @@ def test_garbage_that_waits_for_the_result_that_is_being_taken_in_gets_it():
         finally:
             gc.set_threshold(*thresholds)
         gc.collect()
+        wait_until(lambda: len(seen) == 300, "results that were waited for in a thread of the pool")
         assert sorted(seen) == [(i, (i, (i,))) for i in range(300)]
         assert gc.isenabled()
 

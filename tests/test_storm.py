@@ -64,7 +64,7 @@ class Storm:
     def started(self) -> list[int]:
         """Workers that are ready. Three that fail to start, one after the other, would break the pool, as they
         should."""
-        places = [(int(p.name.rpartition("-")[2]), p.pid) for p in self.executor._supervisor.processes]
+        places = [(int(p.name.rpartition("-")[2]) - 1, p.pid) for p in self.executor._supervisor.processes]
         return [pid for place, pid in places if self.client.worker_started(place)]
 
     def send(self, rng: random.Random, number: signal.Signals) -> int | None:
