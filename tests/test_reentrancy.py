@@ -395,8 +395,12 @@ def test_garbage_that_waits_for_the_result_that_is_being_taken_in_gets_it():
                 gc.set_threshold(*thresholds)
         finally:
             gc.set_threshold(*thresholds)
-        gc.collect()
-        wait_until(lambda: len(seen) == 300, "results that were waited for in a thread of the pool")
+
+        def all_are_seen():
+            gc.collect()  # does nothing while a thread of the pool collects, and waits in a destructor
+            return len(seen) == 300
+
+        wait_until(all_are_seen, "the end of all destructors")
         assert sorted(seen) == [(i, (i, (i,))) for i in range(300)]
         assert gc.isenabled()
 
