@@ -55,7 +55,10 @@ struct tree {
     uint32_t n;      /* members found in this walk; the first is the root */
     uint32_t kin;    /* of these, how many have not left */
     uint32_t moving; /* of their threads, how many had not stopped, and so could fork */
+    uint32_t n_last;
+    bool orphaned; /* the root has ended meanwhile: what it had started, and what has been stopped, is in `last` as well */
     struct member at[RP_TREE_MOST];
+    struct member last[RP_TREE_MOST]; /* those of the last walk at whose end the root lived */
 };
 
 struct status { /* what proc_pid_stat(5) says */
@@ -157,18 +160,26 @@ static bool is_same(const struct member *m)
     return read_status(m->pid, 0, &now) && now.start == m->start;
 }
 
-static int signal_member(const struct tree *t, uint32_t i, int signum)
+static bool lives(const struct member *m)
 {
-    int err, fd;
-    if (i == 0)
-        return send_to(t->pidfd, signum);
-    fd = open_pid(t->at[i].pid);
+    struct status now;
+    return read_status(m->pid, 0, &now) && now.start == m->start && now.state != 'Z' && now.state != 'X';
+}
+
+static int signal_other(const struct member *m, int signum)
+{
+    int err, fd = open_pid(m->pid);
     if (fd < 0)
         return -errno;
     /* Opened before the look: if the number is the member's still, so is the descriptor. */
-    err = is_same(&t->at[i]) ? send_to(fd, signum) : -ESRCH;
+    err = is_same(m) ? send_to(fd, signum) : -ESRCH;
     close(fd);
     return err;
+}
+
+static int signal_member(const struct tree *t, uint32_t i, int signum)
+{
+    return i == 0 ? send_to(t->pidfd, signum) : signal_other(&t->at[i], signum);
 }
 
 /* Whether a process is a resource tracker of multiprocessing's, or of one that is made like it (loky's). */
@@ -334,10 +345,19 @@ static bool stop_tree(struct tree *t)
         return false;
     t->at[0].start = s.start;
     for (;;) {
-        if (!read_status(t->at[0].pid, 0, &s))
-            return false;
+        if (!read_status(t->at[0].pid, 0, &s)) {
+            t->orphaned = true;
+            return t->n_last > 0;
+        }
         t->group = s.group; /* its own, if a task has made one */
         walk(t);
+        /* A closed terminal, for one, ends the root while its tree is being stopped. */
+        if (!lives(&t->at[0])) {
+            t->orphaned = true;
+            return true;
+        }
+        memcpy(t->last, t->at, t->n * sizeof *t->at);
+        t->n_last = t->n;
         /* Where /proc is looked through, states are seen after children: then those of the walk before are what counts. */
         if (t->moving == 0 && t->kin == before && (t->listed || moved == 0))
             return true;
@@ -355,20 +375,31 @@ static bool stop_tree(struct tree *t)
     }
 }
 
+static void signal_others(const struct member *list, uint32_t n, int signum)
+{
+    for (uint32_t i = n; i-- > 1;)
+        if (!list[i].left)
+            (void)signal_other(&list[i], signum);
+}
+
+static void signal_all(const struct tree *t, int signum)
+{
+    signal_others(t->at, t->n, signum);
+    if (t->orphaned)
+        signal_others(t->last, t->n_last, signum);
+}
+
 static void signal_tree(struct tree *t)
 {
     bool found = stop_tree(t);
     if (!found)
         t->n = 1;
-    for (uint32_t i = t->n; i-- > 1;)
-        if (!t->at[i].left)
-            (void)signal_member(t, i, t->signum);
-    t->err = signal_member(t, 0, t->signum);
+    signal_all(t, t->signum);
+    t->err = send_to(t->pidfd, t->signum);
     if (!found || t->signum == SIGKILL)
         return;
-    for (uint32_t i = t->n; i-- > 0;)
-        if (!t->at[i].left)
-            (void)signal_member(t, i, SIGCONT);
+    signal_all(t, SIGCONT);
+    (void)send_to(t->pidfd, SIGCONT);
 }
 
 static int help(void *tree)
