@@ -55,8 +55,8 @@ struct tree {
     uint32_t n;      /* members found in this walk; the first is the root */
     uint32_t kin;    /* of these, how many have not left */
     uint32_t moving; /* of their threads, how many had not stopped, and so could fork */
-    uint32_t n_last;
-    bool orphaned; /* the root has ended meanwhile: what it had started, and what has been stopped, is in `last` as well */
+    uint32_t n_last; /* members in `last` */
+    bool orphaned;   /* the root has ended meanwhile: what it had started, and what has been stopped, is in `last` as well */
     struct member at[RP_TREE_MOST];
     struct member last[RP_TREE_MOST]; /* those of the last walk at whose end the root lived */
 };

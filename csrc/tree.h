@@ -18,6 +18,9 @@
  *     and closes all but the pidfd
  *   is not in the tree                    so a process can have its own tree killed
  *
+ * If the root ends meanwhile, by the hangup of a terminal for example, its children are orphans by then, and some of them
+ * stopped. Those of the last walk at whose end it lived get the signal too, so that none stays stopped for ever.
+ *
  * A number of a process is never trusted alone: it goes with the time when that process started, and signals go through
  * a pidfd that was open when the two were compared. Nothing here allocates, takes a lock or uses stdio.
  *
