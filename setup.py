@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 here = Path(__file__).parent
 headers = sorted(str(p.relative_to(here)) for p in (here / "csrc").glob("*.h"))
 sources = sorted(str(p.relative_to(here)) for p in (here / "csrc").glob("*.c"))
-cython = sorted(str(p.relative_to(here)) for p in (here / "src/ringpool").glob("*.p[xy][di]") if p.suffix != ".pyi")
+cython = sorted(str(p.relative_to(here)) for p in (here / "src/ringpool").rglob("*.p[xy][dx]"))
 
 # A build for tests, in which a process can be told to die at any RP_STEP: see csrc/step.h.
 crash_points = [("RP_CRASH_POINTS", "1")] if os.environ.get("RINGPOOL_CRASH_POINTS") else []

@@ -25,7 +25,7 @@
  * its own when the task is settled, and returns a worker's through that worker's *return ring*. A *bell* wakes.
  *
  * Some blocks are not copied out of, but *held*: the receiver's objects are views of them. A worker says so in the block
- * that leads to them (see codec.pxi), counts in `releases` those that it lets go after its answer, and rings the collector.
+ * that leads to them (see codec.pyx), counts in `releases` those that it lets go after its answer, and rings the collector.
  * What the parent holds of a worker outlives that worker: the arena stays as it is until the parent has let go of all, and
  * the worker's place goes on with another one: RP_ARENAS.
  *

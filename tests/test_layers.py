@@ -31,7 +31,7 @@ PYTHON_LAYERS = [
     "errors",  # exceptions, and the sentences in them
 ]
 
-# The compiled core, with the .pxi files that it includes and pool.pxd, which declares the C headers. It
+# The compiled core, with the parts in core/ that it includes and pool.pxd, which declares the C headers. It
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
 CORE_IMPORTS = {"session", "functions", "errors"}
@@ -57,7 +57,7 @@ SYSTEM_HEADERS = re.compile(r"\s*#\s*include\s*<(?:sys|linux)/")
 
 def layer_of(path):
     """Returns the layer that a file of the package belongs to."""
-    if path.suffix in {".pyx", ".pxi", ".pxd"}:
+    if path.suffix in {".pyx", ".pxd"}:
         return CORE
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -108,7 +108,7 @@ def python_imports(path, for_type_checkers=False):
 
 
 def cython_imports(path):
-    """Returns the layers that a .pyx, .pxi or .pxd file imports or cimports, by its lines."""
+    """Returns the layers that a .pyx or .pxd file imports or cimports, by its lines."""
     text = re.sub(r"#.*", "", path.read_text())
     layers = set()
     for base, names in re.findall(r"^\s*from\s+([\w.]+)\s+c?import\s+(\([^)]*\)|.*)", text, re.MULTILINE):
@@ -124,7 +124,7 @@ def package_files():
     return [
         path
         for path in sorted(PACKAGE.rglob("*"))
-        if path.suffix in {".py", ".pyx", ".pxi", ".pxd"} and "__pycache__" not in path.parts
+        if path.suffix in {".py", ".pyx", ".pxd"} and "__pycache__" not in path.parts
     ]
 
 
@@ -165,7 +165,7 @@ def test_cython_includes_its_own_pieces_only():
     for path in package_files():
         if path.suffix != ".py":
             for included in re.findall(r"^\s*include\s+[\"'](.+)[\"']", path.read_text(), re.MULTILINE):
-                assert included.endswith(".pxi") and "/" not in included, f"{path.name} includes {included}"
+                assert re.fullmatch(r"core/[\w/]+\.p[xy][dx]", included), f"{path.name} includes {included}"
             headers = re.findall(r"cdef\s+extern\s+from\s+[\"'](\w+)\.h[\"']", path.read_text())
             ours = {name for layer in C_LAYERS for name in layer}
             assert path.name == "pool.pxd" or not ours.intersection(headers), path.name

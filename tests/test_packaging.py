@@ -86,7 +86,7 @@ pytestmark = pytest.mark.deadline(300)
     "patterns",
     [
         ["csrc/*.h", "csrc/*.c"],
-        ["src/ringpool/*.pyx", "src/ringpool/*.pxi", "src/ringpool/*.pxd"],
+        ["src/ringpool/**/*.pyx", "src/ringpool/**/*.pxd"],
         ["src/ringpool/*.py", "src/ringpool/*/*.py"],
         ["src/ringpool/*.pyi", "src/ringpool/py.typed"],
         ["tests/*.py", "tests/native/*.[ch]", "tests/*.pml"],
@@ -113,7 +113,7 @@ def test_the_wheel_holds_the_package_its_types_and_its_core(wheel_files):
 
 
 def test_the_wheel_holds_no_sources_of_the_core_and_no_tests(wheel_files):
-    assert not [name for name in wheel_files if re.search(r"\.(pyx|pxi|pxd|c|h|o)$|__pycache__|(^|/)tests?/", name)]
+    assert not [name for name in wheel_files if re.search(r"\.(pyx|pxd|c|h|o)$|__pycache__|(^|/)tests?/", name)]
     assert {name.split("/")[0].split("-")[0] for name in wheel_files} == {"ringpool"}
 
 

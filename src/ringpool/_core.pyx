@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, binding=True, embedsignature=False
 """The compiled core: the one place that knows both Python objects and the protocols of csrc/.
 
-  codec.pxi    objects <-> bytes
-  view.pxi     View: memory of a block, used in place
-  future.pxi   FutureBase: a future whose state lives in C fields
-  batch.pxi    Batch: the items of one map, in chunks
-  share.pxi    Shared: an object that all tasks may use
-  client.pxi   Client: the parent's side (submit, drain, wait, collect, bury)
-  herald.pxi   Herald: a thread that sleeps in the place of a greenlet
-  worker.pxi   Worker: the worker's loop
+  core/codec.pyx            objects <-> bytes
+  core/view.pyx             View: memory of a block, used in place
+  core/parent/future.pyx    FutureBase: a future whose state lives in C fields
+  core/parent/batch.pyx     Batch: the items of one map, in chunks
+  core/parent/share.pyx     Shared: an object that all tasks may use
+  core/parent/client.pyx    Client: the parent's side (submit, drain, wait, collect, bury)
+  core/herald.pyx           Herald: a thread that sleeps in the place of a greenlet
+  core/worker/loop.pyx      Worker: the worker's loop
 
 It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
 All state of a Client is guarded by the GIL: a stretch of C code that calls no Python and creates no object is atomic
@@ -140,12 +140,12 @@ cdef extern from *:
     void store_word(unsigned char *p, uint64_t n)
     bint is_canonical(const void *data, Py_ssize_t n, int code)
 
-include "codec.pxi"
-include "view.pxi"
-include "future.pxi"
-include "batch.pxi"
-include "share.pxi"
-include "client.pxi"
-include "herald.pxi"
-include "worker.pxi"
-include "zygote.pxi"
+include "core/codec.pyx"
+include "core/view.pyx"
+include "core/parent/future.pyx"
+include "core/parent/batch.pyx"
+include "core/parent/share.pyx"
+include "core/parent/client.pyx"
+include "core/herald.pyx"
+include "core/worker/loop.pyx"
+include "core/zygote.pyx"

@@ -1,4 +1,4 @@
-/* pool.pml - the protocol of csrc/, and of the .pxi files that drive it, for spin to search exhaustively.
+/* pool.pml - the protocol of csrc/, and of the parts of the core that drive it, for spin to search exhaustively.
  *
  * Who runs here, and what each is in the code:
  *

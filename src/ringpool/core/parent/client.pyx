@@ -1,4 +1,4 @@
-# client.pxi - the parent's side of a pool.
+# client.pyx - the parent's side of a pool.
 
 cdef struct TaskEntry:
     PyObject *future       # a reference of the table's, or NULL
@@ -309,6 +309,8 @@ def wait_peak_rss(int pidfd):
     return size
 
 
+@cython.final
+@cython.no_gc_clear  # an object that is cleared with it may still call it
 cdef class Client:
     """One pool, seen from the process that made it.
 

@@ -1,4 +1,4 @@
-# worker.pxi - the worker's side of a pool.
+# loop.pyx - the worker's side of a pool.
 
 cdef enum:
     FEW = 8  # arguments that are passed on without a tuple
@@ -82,6 +82,7 @@ cdef class ArgumentView(View):
             rp_pool_count_release(&worker.pool)
 
 
+@cython.final
 cdef class Worker:
     """One worker's hold on the pool.
 

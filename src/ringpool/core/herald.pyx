@@ -1,4 +1,4 @@
-# herald.pxi - for programs whose threads are greenlets.
+# herald.pyx - for programs whose threads are greenlets.
 
 
 def thread_id():

@@ -1,4 +1,4 @@
-# zygote.pxi - a process that makes others by fork.
+# zygote.pyx - a process that makes others by fork.
 
 
 @cython.final

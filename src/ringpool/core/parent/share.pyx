@@ -1,4 +1,4 @@
-# share.pxi - objects that are encoded once, for all tasks.
+# share.pyx - objects that are encoded once, for all tasks.
 #
 # What Client.share() gives stands for an object among the arguments of tasks. It lies in blocks of the parent's arena, as a
 # parcel that is spread, behind a table of words:

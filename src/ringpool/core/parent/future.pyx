@@ -1,4 +1,4 @@
-# future.pxi - a future whose state lives in C fields.
+# future.pyx - a future whose state lives in C fields.
 
 cdef enum:
     PENDING = 0

@@ -1,4 +1,4 @@
-# batch.pxi - the items of one map: encoded, sent to the workers in chunks, and their results in order.
+# batch.pyx - the items of one map: encoded, sent to the workers in chunks, and their results in order.
 #
 # A *batch* is what one call of map calls its function with. Its items are encoded one after the other, and go in *chunks*:
 # one task each, of so many items as take a worker about two milliseconds by what those before them took. Only a few chunks
@@ -708,7 +708,7 @@ cdef class Batch:
             self.cut_short = True
             self.failure = failure
             self.client.unfed -= 1
-            if self.client.batches is not None and self in self.client.batches:  # None: both are garbage
+            if self in self.client.batches:
                 self.client.batches.remove(self)
         if self.apart:
             for i in range(self.fed, self.encoded + 1):  # with one that is being added
