@@ -145,6 +145,7 @@ cdef class FutureBase:
 
     # ---- what the pool does ----
 
+    @cython.final
     cdef void settle(self, int form, object value) noexcept:
         """From PENDING to FINISHED. Runs no Python code."""
         self.value = value
@@ -152,12 +153,14 @@ cdef class FutureBase:
         self.state = FINISHED
         self.told = self.cond is None
 
+    @cython.final
     cdef void settle_cancelled(self) noexcept:
         """From PENDING to cancelled. Runs no Python code."""
         self.value = None
         self.state = NOTIFIED
         self.told = self.cond is None
 
+    @cython.final
     cdef decode(self):
         """Makes value the result or the exception itself."""
         cdef int form = self.form
@@ -187,18 +190,21 @@ cdef class FutureBase:
             self.value = value
             self.form = form
 
+    @cython.final
     cdef watch(self):
         if not self.watched:
             self.watched = True
             if self.state == PENDING and self.client is not None:
                 self.client.watch_one()
 
+    @cython.final
     cdef sync(self):
         """Takes in what has arrived, so that the state tells the truth."""
         cdef Client client = self.client
         if self.state == PENDING and client is not None:
             client.drain()
 
+    @cython.final
     cdef check_here(self):
         """Raises in a forked child: a future that was pending at the fork stays so there for ever."""
         if self.state == PENDING and self.client is not None and not self.client.open:
@@ -219,6 +225,7 @@ cdef class FutureBase:
         finally:
             self._invoke_callbacks()
 
+    @cython.final
     cdef tell_waiters(self):
         """Shows the end in `_state` and tells those who wait for it, in one hold of the condition."""
         self.cond.notify_all()
@@ -231,6 +238,7 @@ cdef class FutureBase:
                 waiter.add_result(self)
         self.told = True
 
+    @cython.final
     cdef tell_cancelled(self):
         """Tells those who wait on the condition; if somebody holds it, the collector tells them. (He may wait for this
         very thread: it may be in a signal handler, and hold what he wants.)"""
@@ -253,6 +261,7 @@ cdef class FutureBase:
         self.callbacks = None
         self.call(callbacks)
 
+    @cython.final
     cdef call(self, list callbacks):
         """Calls every callback. What is no Exception is raised when all have been called."""
         first = None
@@ -330,6 +339,7 @@ cdef class FutureBase:
         self.decode()
         return (True, False, None, self.value) if self.form == FORM_ERROR else (True, False, self.value, None)
 
+    @cython.final
     cdef bint claimed(self):
         if self.item_of is not None:
             return self.client.item_begun(self)
@@ -379,6 +389,7 @@ cdef class FutureBase:
             self.call(callbacks)
         return True
 
+    @cython.final
     cdef cancel_running(self, running):
         cdef Client client = self.client
         if client is None:
@@ -392,6 +403,7 @@ cdef class FutureBase:
             return client.end_item(self, WHY_CANCELLED)
         return client.end_task(self, WHY_CANCELLED, -1)
 
+    @cython.final
     cdef bint try_cancel(self):
         if self.state != PENDING:
             return False
@@ -435,6 +447,7 @@ cdef class FutureBase:
         except Exception:
             logger().exception("exception calling callback for %r", self)
 
+    @cython.final
     cdef await_done(self, timeout):
         cdef Client client = self.client
         if self.state >= CANCELLED:
@@ -515,6 +528,7 @@ cdef class FutureBase:
         logger().critical("Future %s in unexpected state: %s", id(self), self._state)
         raise RuntimeError("Future in unexpected state")
 
+    @cython.final
     cdef set_done(self, int form, object value):
         with self._condition:
             if self.state >= CANCELLED or self.client is not None:
