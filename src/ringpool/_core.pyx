@@ -4,7 +4,9 @@
   core/codec.pyx            objects <-> bytes
   core/view.pyx             View: memory of a block, used in place
   core/parent/future.pyx    FutureBase: a future whose state lives in C fields
+  core/parent/chunk.pyx     Chunk: items that go to a worker as one task
   core/parent/batch.pyx     Batch: the items of one map, in chunks
+  core/parent/results.pyx   Results: the iterator that map returns
   core/parent/share.pyx     Shared: an object that all tasks may use
   core/parent/client.pyx    Client: the parent's side (submit, drain, wait, collect, bury)
   core/herald.pyx           Herald: a thread that sleeps in the place of a greenlet
@@ -143,7 +145,9 @@ cdef extern from *:
 include "core/codec.pyx"
 include "core/view.pyx"
 include "core/parent/future.pyx"
+include "core/parent/chunk.pyx"
 include "core/parent/batch.pyx"
+include "core/parent/results.pyx"
 include "core/parent/share.pyx"
 include "core/parent/client.pyx"
 include "core/herald.pyx"

@@ -55,7 +55,7 @@ cdef enum:
     KIND_ARGS_PICKLE = 2   # pickle of that tuple. The same number as KIND_VALUE_PICKLE
     KIND_KWARGS_PICKLE = 3 # pickle of (args, kwargs)
     KIND_CALL_PICKLE = 4   # pickle of (fn, args, kwargs)
-    KIND_CHUNK = 5         # many items: see batch.pyx
+    KIND_CHUNK = 5         # many items: see chunk.pyx
     KIND_MASK = 15
     KIND_NAMED = 32        # flag: the function's block holds a pickle of (module, qualified name), not of itself
     KIND_TIMED = 64        # flag: the worker notes when the call starts
@@ -65,7 +65,7 @@ cdef enum:
     KIND_VALUE_PICKLE = 2
     KIND_ERROR = 3         # what encode_error() makes of an exception
     KIND_START_ERROR = 4   # the same, of an initializer
-    KIND_PART = 5          # results of a chunk: a tray, see batch.pyx
+    KIND_PART = 5          # results of a chunk: a tray, see chunk.pyx
     KIND_LAST = 6          # the same, and the worker is done with the chunk
     KIND_ITEM = 16         # flag: the next result of a chunk, as that of a task; more may follow. A struct rp_tray is inline
 

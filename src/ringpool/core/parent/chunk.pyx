@@ -1,0 +1,135 @@
+# chunk.pyx - consecutive items of a batch that go to a worker as one task, and what becomes of them.
+#
+# A Chunk is split wherever its items part: where results have arrived, where its worker died, where the parent took items
+# away. So a Chunk is done as a whole, as any future is, and the list of them says in what order the results are read.
+#
+# A large item lies *apart*: it is a Parcel in blocks of its own, which the worker reads as it reads the arguments of a task.
+# The item's record only names them. They belong to the item, whichever chunk it is in, until it is done. An item that finds
+# no room in the arena waits as bytes of the parent's, and gets its block when its chunk is the first in the queue.
+#
+# A large result is sent alone, like that of a task, and settles a Chunk of that one item.
+#
+# payload of a chunk := u32 items, u32 n, n bytes: the pickle of the function (n is 0 if the slot names it), then records
+# tray              := struct rp_tray, then records
+# record            := u64 (bytes << 8 | kind), the bytes; with ITEM_APART: u64 offset, u64 bytes of the block
+
+cdef enum:                # kinds of an item's record, beside those of the codec
+    ITEM_UNSENT = 0       # it could not be encoded: no bytes. Else KIND_ARGS or KIND_ARGS_PICKLE
+    KIND_UNSENT = 7       # the result of ITEM_UNSENT
+    ITEM_APART = 8        # flag: it lies apart
+
+
+@cython.final
+@cython.no_gc_clear  # a long list of them would be freed from its head, the second within the first, and so on
+cdef class Chunk(FutureBase):
+    """Consecutive items that went to the workers as one task, or what became of them."""
+
+    cdef Batch batch
+    cdef Chunk after     # the items that follow
+    cdef uint64_t index  # of its first item in the batch
+    cdef uint32_t base   # of its first item in its task: those before it have been split off
+    cdef uint32_t n      # items
+    cdef bytes page      # holds their records
+    cdef Py_ssize_t at   # where
+    cdef Parcel waiting  # the only item, while it has no room in the arena; else None
+    cdef bint holds      # items that lie apart, in the arena
+
+    cdef Chunk split(self, uint32_t k, Chunk rest):
+        """The items from the k-th on become those of `rest`, a new one, which follows this one."""
+        cdef const char *p = PyBytes_AS_STRING(self.page)
+        cdef Py_ssize_t at = self.at
+        cdef uint64_t head
+        cdef uint32_t i
+        for i in range(k):
+            memcpy(&head, p + at, 8)
+            at += 8 + (head >> 8)
+        rest.batch = self.batch
+        rest.index = self.index + k
+        rest.base = self.base + k
+        rest.n = self.n - k
+        rest.page = self.page
+        rest.at = at
+        rest.after = self.after
+        rest.pos = POS_QUEUED
+        rest.kind = self.kind
+        rest.fn = self.fn
+        rest.entry = self.entry
+        rest.options = self.options
+        rest.deaths = 0
+        self.after = rest
+        self.n = k
+        if self.batch.last is self:
+            self.batch.last = rest
+        return rest
+
+    cdef void encode(self) except *:
+        """Makes `value` what is sent: all its items are, and its task begins with them. One that has been cancelled goes
+        as one that could not be encoded."""
+        cdef bytes function = self.batch.function
+        cdef Parcel parcel
+        cdef const char *p = PyBytes_AS_STRING(self.page) + self.at
+        cdef Py_ssize_t used = 0, n_function = len(function)
+        cdef uint64_t head, skipped = ITEM_UNSENT
+        cdef uint32_t i, n = <uint32_t>n_function
+        cdef char *q
+        for i in range(self.n):
+            memcpy(&head, p + used, 8)
+            used += 8 + (head >> 8)
+        value = PyBytes_FromStringAndSize(NULL, 8 + n_function + used)
+        q = PyBytes_AS_STRING(value)
+        memcpy(q, &self.n, 4)
+        memcpy(q + 4, &n, 4)
+        memcpy(q + 8, PyBytes_AS_STRING(function), n_function)
+        q += 8 + n_function
+        self.waiting = None
+        self.holds = False
+        if not self.batch.gaps and not self.batch.apart:
+            memcpy(q, p, used)
+        else:
+            for i in range(self.n):
+                memcpy(&head, p, 8)
+                if not self.batch.gaps or self.batch.wanted(self.index + i):
+                    memcpy(q, p, 8 + (head >> 8))
+                    if head & ITEM_APART:
+                        parcel = <Parcel>self.batch.apart[self.index + i]
+                        memcpy(q + 8, &parcel.block, 8)
+                        memcpy(q + 16, &parcel.block_bytes, 8)
+                        if parcel.block:
+                            self.holds = True
+                        else:
+                            self.waiting = parcel
+                    q += 8 + (head >> 8)
+                else:
+                    memcpy(q, &skipped, 8)
+                    q += 8
+                p += 8 + (head >> 8)
+            value = value[:q - PyBytes_AS_STRING(value)]
+        self.value = value
+        self.base = 0
+
+    cdef void let_go(self, uint32_t w) noexcept:
+        """Worker w, which had it, is dead, and holds nothing of its items."""
+        cdef uint64_t i
+        if not self.batch.apart:
+            return
+        try:
+            for i in range(self.index, self.index + self.n):
+                parcel = self.batch.apart.get(i)
+                if parcel is not None:
+                    self.batch.client.let_parcel_go(<Parcel>parcel, w)
+        except MemoryError:  # for a number: then they are freed when a successor dies
+            pass
+
+    cdef bint bring_in(self, rp_pool *pool) noexcept:
+        """Finds room for the item that waits, if there is any now. Creates no object."""
+        cdef Parcel parcel = self.waiting
+        cdef char *record = PyBytes_AS_STRING(self.value) + 8 + PyBytes_GET_SIZE(self.batch.function)
+        if not parcel.store(pool, True):
+            return False
+        parcel.pickle = None
+        memcpy(record + 8, &parcel.block, 8)
+        memcpy(record + 16, &parcel.block_bytes, 8)
+        self.batch.waiting -= 1
+        self.waiting = None
+        self.holds = True
+        return True

@@ -1,0 +1,290 @@
+# results.pyx - the iterator that map returns.
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Results:
+    """The iterator that map returns.
+
+    Args:
+        client: The pool's.
+        owner: A weak reference to the executor: while it lives, more items are read.
+        options: None for the defaults.
+        fn: What to call.
+        items: An iterator of argument tuples.
+        chunksize: Items a chunk; 0: as many as take about two milliseconds.
+        buffersize: How many items may have been read from `items` whose results are not being read. 0 for no limit; -1
+            for some times as many as are under way.
+        ordered: Whether the results come in the order of the items, or as they arrive.
+        deadline: By time.monotonic(), when the last result must have come; None for no limit.
+        meter: Is shown how many items are done, or None.
+    """
+
+    cdef Batch batch
+    cdef object owner, items
+    cdef int64_t buffersize
+    cdef uint64_t released  # items whose results have been, or are being, read
+    cdef object deadline
+    cdef object meter
+    cdef object failure   # why the function cannot be sent
+    cdef bint running     # __next__ is under way
+    cdef bint begun       # it has been
+    cdef uint64_t shown_ns # when the meter was last given a chance while items were read
+    # The tray that is being read:
+    cdef bytes tray
+    cdef Py_ssize_t at
+    cdef uint32_t left
+    cdef uint64_t index   # of its next item
+    cdef Payload alone    # or the one result, if it came by itself
+    cdef int form         # of that
+
+    def __init__(self, Client client, owner, Options options, fn, items, uint64_t chunksize, int64_t buffersize,
+                 bint ordered, deadline, meter):
+        cdef Batch batch = Batch(client, options, fn, chunksize)
+        batch.done = None if ordered else deque()
+        self.batch = batch
+        self.owner = owner
+        self.items = items
+        self.buffersize = buffersize
+        self.deadline = deadline
+        self.meter = meter
+        try:
+            if client.refusal is not None:  # of the first item, as in the stdlib: where there is none, nothing is refused
+                if next(items, None) is not None:
+                    client.check()
+                self.items = None
+                return
+            self.failure = batch.load()
+            if self.failure is None:
+                self.read(None)
+            else:
+                self.items = None if next(items, None) is None else iter(())
+        except BaseException:
+            self.end()
+            raise
+
+    cdef read(self, Chunk coming):
+        """Encodes more items, as many as there may be when that chunk is being read, and sends them."""
+        cdef Batch batch = self.batch
+        cdef uint64_t end = <uint64_t>-1, now
+        if self.buffersize:
+            end = self.released + (coming.n if coming is not None else 0)
+            if batch.chunksize > 1 and end % batch.chunksize:  # in the middle of a chunk, of which a part has come
+                end += batch.chunksize - end % batch.chunksize
+            if self.buffersize == AUTO:
+                end += <uint64_t>(4 * AHEAD) * batch.client.n_workers * max(batch.largest, 1)
+            else:
+                end += self.buffersize
+        batch.reading = True
+        while self.items is not None and batch.encoded < end:
+            if self.buffersize == AUTO and batch.is_full():
+                break
+            try:
+                args = next(self.items)
+            except StopIteration:
+                self.items = None
+                break
+            batch.put_in(<tuple>args)
+            args = None  # zip() uses a tuple again that nobody else holds
+            if self.meter is not None:
+                now = rp_os_now_ns()
+                if batch.encoded % 512 == 0 or now - self.shown_ns > 10000000:
+                    self.shown_ns = now
+                    self.meter.show(batch.count_done())
+        batch.reading = False
+        batch.client.feed(batch)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef const unsigned char *p
+        cdef uint64_t head
+        cdef Py_ssize_t n
+        cdef bytes tray  # held: what is decoded may run user code, which may close this
+        cdef Payload alone
+        if self.running:
+            raise ValueError("the iterator is being read already")
+        if self.batch is None:
+            raise StopIteration
+        self.running = self.begun = True
+        try:
+            if self.left == 0:
+                try:
+                    self.next_tray()
+                except StopIteration as error:  # of the user's
+                    raise RuntimeError("an item, or progress, raised StopIteration") from error
+            if self.batch is None:
+                raise StopIteration
+            if self.alone is not None:
+                alone = self.alone
+                self.alone = None
+                self.left = 0
+                try:
+                    return alone.value(self.form)
+                except StopIteration as error:
+                    raise RuntimeError("an item raised StopIteration") from error
+            tray = self.tray
+            p = <const unsigned char *>PyBytes_AS_STRING(tray) + self.at
+            n = PyBytes_GET_SIZE(tray) - self.at
+            head = record_head(p, n)
+            n = head >> 8
+            self.at += 8 + n
+            self.left -= 1
+            self.index += 1
+            if head & 0xff == KIND_VALUE:
+                return get_whole_importing(p + 8, n)
+            try:
+                return self.decode(head & 0xff, p + 8, n)
+            except StopIteration as error:  # the item's, not this iterator's
+                raise RuntimeError("an item raised StopIteration") from error
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            self.running = False
+
+    cdef decode(self, int kind, const unsigned char *p, Py_ssize_t n):
+        cdef int form = FORM_NONE
+        if kind == KIND_VALUE_PICKLE:
+            return loads_at(p, n)
+        value = self.batch.record(self.index - 1, kind, p, n, &form)
+        raise decode_error(value) if form == FORM_REPORT else value
+
+    cdef next_tray(self):
+        """Waits for the next chunk that has results, and takes them. At the end, there is no batch any more."""
+        cdef Batch batch = self.batch
+        cdef Chunk chunk
+        batch.breathe()
+        if self.failure is not None and self.items is not None:
+            raise self.failure
+        while self.left == 0:
+            if self.meter is not None:
+                self.meter.show(batch.count_done())
+            if self.items is not None:
+                if self.owner() is None:
+                    self.items = None
+                else:
+                    self.read(batch.first if batch.done is None else None)
+            chunk = self.next_chunk()
+            if chunk is None:
+                if self.meter is not None:
+                    self.meter.finish(batch.finished)
+                self.end()
+                return
+            form = chunk.form
+            value = chunk.value
+            if chunk.state != FINISHED:
+                raise cancelled_error()
+            if form == FORM_TRAY:
+                self.tray = payload_bytes(value)
+                self.at = sizeof(rp_tray)
+                self.left = chunk.n
+                self.released += chunk.n
+                self.index = chunk.index
+            elif (form == FORM_COMPACT or form == FORM_PICKLE) and chunk.n == 1 and type(value) is Payload:
+                self.alone = value
+                self.form = form
+                self.left = 1
+                self.released += 1
+            elif form == FORM_ERROR:
+                raise value
+            elif form == FORM_MADE:
+                raise value()
+            elif form == FORM_OVERRUN:
+                raise (<Ending>value).exception()
+            else:
+                raise RuntimeError("a worker sent a result of an unknown kind")
+
+    cdef Chunk next_chunk(self):
+        cdef Batch batch = self.batch
+        cdef Chunk chunk
+        cdef FutureBase news
+        if batch.client.chunks:
+            batch.client.drain()
+        if batch.done is None:
+            chunk = batch.first
+            if chunk is None:
+                return self.nothing_left()
+            self.wait(chunk)
+            batch.first = chunk.after
+            if batch.first is None:
+                batch.last = None
+            chunk.after = None
+            return chunk
+        while not batch.done:
+            if batch.under_way == 0:
+                return self.nothing_left()
+            news = FutureBase()
+            news.client = batch.client
+            batch.news = news
+            if not batch.done:
+                self.wait(news)
+        return batch.done.popleft()
+
+    cdef Chunk nothing_left(self):
+        cdef uint64_t unfed = self.batch.unfed
+        if unfed:  # for want of memory
+            self.batch.client.feed(self.batch)
+            if self.batch.unfed == unfed:
+                raise MemoryError("no memory to send more items")
+            return self.next_chunk()
+        if self.batch.cut_short:
+            raise cancelled_error() if self.batch.failure is None else self.batch.failure()
+        return None
+
+    cdef wait(self, FutureBase future):
+        cdef Client client = future.client
+        if future.state >= CANCELLED:
+            return
+        future.check_here()
+        while future.state < CANCELLED:
+            left = None
+            if self.deadline is not None:
+                left = self.deadline - monotonic()
+            if self.meter is None or (left is not None and left <= self.meter.every_s):
+                client.wait_for(future, left)
+                break
+            client.wait_for(future, self.meter.every_s)
+            self.meter.show(self.batch.count_done())
+        if future.state < CANCELLED:
+            raise TimeoutError()
+
+    def close(self):
+        """Cancels what has not started; the iterator is at its end.
+
+        Raises:
+            ValueError: It is being read.
+        """
+        if self.running:
+            raise ValueError("the iterator is being read")
+        self.end()
+
+    cdef end(self):
+        cdef Batch batch = self.batch
+        self.batch = None
+        self.items = None
+        self.tray = None
+        self.alone = None
+        self.left = 0
+        if batch is not None:
+            batch.drop()
+        if self.meter is not None:
+            meter = self.meter
+            self.meter = None
+            meter.close()
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle or copy the results of map: they are read once; a list of them can be sent")
+
+    def __dealloc__(self):
+        if self.batch is not None:
+            if self.begun:
+                self.batch.drop()
+            else:  # as in the stdlib: who maps for the effects alone never looks
+                self.batch.disregard()
+        if self.meter is not None:
+            try:
+                self.meter.close()
+            except BaseException:
+                pass
