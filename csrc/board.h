@@ -32,7 +32,7 @@ struct rp_slot {
     uint32_t fn_id; /* 0: the payload holds the function too */
     uint64_t offset;  /* the payload's block in the parent's arena; 0: it is inline */
     uint64_t bytes;   /* of the payload */
-    uint32_t kind;    /* how the payload is encoded (enum in the codec) */
+    uint32_t kind;    /* how the payload is encoded: enum rp_task_kind of wire.h */
     uint32_t reserved;
     uint8_t inline_bytes[RP_SLOT_INLINE];
 };

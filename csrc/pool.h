@@ -25,7 +25,7 @@
  * its own when the task is settled, and returns a worker's through that worker's *return ring*. A *bell* wakes.
  *
  * Some blocks are not copied out of, but *held*: the receiver's objects are views of them. A worker says so in the block
- * that leads to them (see codec.pyx), counts in `releases` those that it lets go after its answer, and rings the collector.
+ * that leads to them (struct rp_spread_buffer), counts in `releases` those that it lets go after its answer, and rings the collector.
  * What the parent holds of a worker outlives that worker: the arena stays as it is until the parent has let go of all, and
  * the worker's place goes on with another one: RP_ARENAS.
  *
@@ -90,6 +90,7 @@
 #include "board.h"
 #include "ring.h"
 #include "segment.h"
+#include "wire.h"
 
 #define RP_MAX_WORKERS 2048u /* places: while workers are recycled, twice as many as take tasks */
 #define RP_MASK_WORDS (RP_MAX_WORKERS / 64u)
@@ -113,7 +114,7 @@ struct rp_result {
     uint64_t task_id;
     uint64_t offset; /* the payload's block in the worker's arena; 0: it is inline */
     uint64_t bytes;  /* of the payload */
-    uint32_t kind;   /* how the payload is encoded (enum in the codec) */
+    uint32_t kind;   /* how the payload is encoded: enum rp_result_kind */
     uint32_t items;  /* of a chunk: how many results the payload holds */
     uint8_t inline_bytes[RP_RESULT_INLINE];
 };
@@ -146,7 +147,7 @@ struct rp_worker_entry {
 
     /* Writer: the parent, seldom. See "Ending a task that runs". */
     _Alignas(RP_LINE) rp_word interrupted; /* id of the task in which an exception is to be raised, or 0 */
-    rp_word why;                           /* which exception (enum in the codec); written before `interrupted` */
+    rp_word why;                           /* which exception: enum rp_why; written before `interrupted` */
     rp_word condemned;                     /* id of the task after which it takes no other, or 0 */
     rp_word successor;                     /* ticket << 16 | its place; 0: none yet */
     rp_word dismissed;                     /* 1: its successor is ready, it may go */
@@ -172,15 +173,6 @@ RP_ASSERT_SIZE(struct rp_worker_entry, 5 * RP_LINE);
 
 #define RP_CHUNK_ITEMS 0xffffu /* the most items of a chunk */
 #define RP_BEFOREHAND 0xffffu  /* in front of a smaller end: that will be the end of the worker's next chunk */
-
-struct rp_tray { /* followed by the results */
-    rp_word used;     /* bytes, this header included */
-    uint32_t first;   /* the item whose result comes first */
-    uint32_t ns;      /* since the first of these items was begun; at most UINT32_MAX */
-    uint32_t load_ns; /* what the function took to load before that, if it has been; not in ns */
-    uint32_t unused;
-};
-RP_ASSERT_SIZE(struct rp_tray, 24);
 
 struct rp_pool_shared {
     /* Writer: the parent. */

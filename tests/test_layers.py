@@ -42,7 +42,7 @@ C_LAYERS = [
     {"herald"},  # a thread that sleeps where greenlets must not
     {"pool"},  # the whole protocol, as the core calls it
     {"board", "ring", "arena"},  # where tasks lie, how their places travel, where large objects lie
-    {"bell"},  # sleep without a lost wake-up
+    {"bell", "wire"},  # sleep without a lost wake-up; what payloads hold, byte for byte
     {"segment"},  # one piece of shared memory
     {"step"},  # where a test may end a process; nothing in an ordinary build
     {"os"},  # every system call but those of

@@ -6,6 +6,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "base.h" nogil:
     ctypedef uint64_t rp_word
     void rp_pause()
+    uint64_t rp_load_acquire(const rp_word *word)
+    void rp_store_release(rp_word *word, uint64_t n)
 
 
 cdef extern from "step.h" nogil:
@@ -96,6 +98,55 @@ cdef extern from "board.h" nogil:
     bint rp_board_ready(rp_board *b)
 
 
+cdef extern from "wire.h" nogil:
+    enum rp_parcel_tag:
+        RP_PARCEL
+        RP_SPREAD
+    struct rp_stream_head:
+        pass
+    struct rp_parcel_head:
+        pass
+    uint64_t rp_buffer_aligned(uint64_t at)
+    uint64_t rp_extent(uint64_t bytes, bint readonly)
+    uint64_t rp_extent_bytes(uint64_t extent)
+    bint rp_extent_readonly(uint64_t extent)
+    void rp_parcel_begin(void *p, rp_parcel_tag tag, uint32_t buffers, uint64_t pickle_bytes)
+    uint32_t rp_parcel_buffers(const void *p)
+    uint64_t rp_parcel_pickle_bytes(const void *p)
+    uint64_t rp_parcel_pickle_at(uint64_t buffers)
+    uint64_t rp_parcel_extent(const void *p, uint64_t k)
+    void rp_parcel_set_extent(void *p, uint64_t k, uint64_t extent)
+    uint64_t rp_spread_pickle_at(uint64_t buffers)
+    uint64_t rp_spread_extent(const void *p, uint64_t k)
+    uint64_t rp_spread_offset(const void *p, uint64_t k)
+    rp_word *rp_spread_holder(void *p, uint64_t k)
+    void rp_spread_set(void *p, uint64_t k, uint64_t extent, uint64_t offset)
+    uint64_t rp_share_table_bytes(uint32_t n_workers)
+    rp_word *rp_share_dying(void *table)
+    rp_word *rp_share_holder(void *table, uint32_t w)
+    struct rp_apart:
+        pass
+    enum: RP_RECORD_HEAD
+    uint64_t rp_record_of(uint32_t kind, uint64_t bytes)
+    uint64_t rp_record_at(const void *p)
+    void rp_record_put(void *p, uint64_t head)
+    uint32_t rp_record_kind(uint64_t head)
+    uint64_t rp_record_bytes(uint64_t head)
+    uint64_t rp_record_span(uint64_t head)
+    uint64_t rp_apart_offset(const void *p)
+    uint64_t rp_apart_bytes(const void *p)
+    void rp_apart_put(void *p, uint64_t offset, uint64_t bytes)
+    struct rp_chunk_head:
+        pass
+    uint32_t rp_chunk_items(const void *p)
+    uint32_t rp_chunk_function_bytes(const void *p)
+    void rp_chunk_put(void *p, uint32_t items, uint32_t function_bytes)
+    struct rp_tray:
+        uint32_t first
+        uint32_t ns
+        uint32_t load_ns
+
+
 cdef extern from "pool.h" nogil:
     enum: RP_MAX_WORKERS
     enum: RP_RESULT_INLINE
@@ -158,10 +209,6 @@ cdef extern from "pool.h" nogil:
     enum: RP_CHUNK_ITEMS
     uint32_t RP_ARENAS(uint32_t n_workers)
     uint32_t RP_OVERFLOW(uint32_t n_workers)
-    struct rp_tray:
-        uint32_t first
-        uint32_t ns
-        uint32_t load_ns
     uint64_t rp_pool_tray_used(const rp_tray *tray)
     void rp_pool_begin_chunk(rp_pool *p, uint64_t task_id, uint32_t n)
     bint rp_pool_claim_item(rp_pool *p, uint32_t *item)
