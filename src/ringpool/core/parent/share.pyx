@@ -1,10 +1,7 @@
 # share.pyx - objects that are encoded once, for all tasks.
 #
 # What Client.share() gives stands for an object among the arguments of tasks. It lies in blocks of the parent's arena, as a
-# parcel that is spread, behind a table of words:
-#
-#   dying      parent: 1 when the last handle is gone
-#   holders    a word a worker: 1 while it uses the object or views of its buffers
+# parcel that is spread, behind a struct rp_share_table.
 #
 # A task that has the handle among its arguments carries its number and its place, and the task's future keeps the handle. A
 # worker decodes it at the first of these tasks and keeps it until it finds it dying: `purges` tells it to look. The blocks are
@@ -13,7 +10,7 @@
 ctypedef PyObject *Shared_p
 
 cdef inline uint64_t words_before(uint32_t n_workers) noexcept:
-    return aligned(8 + 8 * <uint64_t>n_workers)
+    return rp_share_table_bytes(n_workers)
 
 
 @cython.final
@@ -53,7 +50,7 @@ cdef class ShareLease:
 
     def __dealloc__(self):
         if self.words != NULL and not self.worker.forked:
-            store_word(self.words + 8 + 8 * self.worker.pool.index, 0)
+            rp_store_release(rp_share_holder(self.words, self.worker.pool.index), 0)
             rp_pool_count_release(&self.worker.pool)
 
 
