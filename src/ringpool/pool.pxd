@@ -103,7 +103,7 @@ cdef extern from "wire.h" nogil:
         RP_PARCEL
         RP_SPREAD
     struct rp_stream_head:
-        pass
+        rp_word written
     struct rp_parcel_head:
         pass
     uint64_t rp_buffer_aligned(uint64_t at)

@@ -175,27 +175,22 @@ cdef class Payload:
         return self.copy
 
     cdef uint64_t joined_bytes(self) noexcept:
-        cdef uint64_t n = 16 + 8 * <uint64_t>len(self.views) + self.n - self.pickle_at
+        cdef uint64_t n = rp_parcel_pickle_at(len(self.views)) + self.n - self.pickle_at
         for view in self.views:
-            n = aligned(n) + (<View>view).size
+            n = rp_buffer_aligned(n) + (<View>view).size
         return n
 
     cdef void join(self, unsigned char *p) noexcept:
         """Writes a parcel that is not spread."""
-        cdef uint64_t n = self.n - self.pickle_at, word, k = 0
-        cdef uint64_t at = 16 + 8 * <uint64_t>len(self.views)
-        cdef uint32_t count = <uint32_t>len(self.views)
-        memset(p, 0, 16)
-        p[0] = PARCEL
-        memcpy(p + 4, &count, 4)
-        memcpy(p + 8, &n, 8)
+        cdef uint64_t n = self.n - self.pickle_at, k = 0
+        cdef uint64_t at = rp_parcel_pickle_at(len(self.views))
+        rp_parcel_begin(p, RP_PARCEL, <uint32_t>len(self.views), n)
         memcpy(p + at, self.block.at() + self.pickle_at, n)
         at += n
         for view in self.views:
             n = (<View>view).size
-            word = n << 1 | (<View>view).readonly
-            memcpy(p + 16 + 8 * k, &word, 8)
-            at = aligned(at)
+            rp_parcel_set_extent(p, k, rp_extent(n, (<View>view).readonly))
+            at = rp_buffer_aligned(at)
             memcpy(p + at, (<View>view).at, n)
             at += n
             k += 1
@@ -751,7 +746,7 @@ cdef class Client:
             (<Shared>shared.next).prev = shared.prev
         if not self.open or self.retired:
             return
-        store_word(rp_pool_block(&self.pool, 0, parcel.block, 8), 1)
+        rp_store_release(rp_share_dying(rp_pool_block(&self.pool, 0, parcel.block, parcel.before)), 1)
         self.take_back(parcel)
         if parcel.block:
             self.purged_ns = rp_os_now_ns()
@@ -771,7 +766,7 @@ cdef class Client:
             if (<Parcel>p).before:
                 at = (<Parcel>p).block
                 for w in range(self.pool.n_workers):
-                    if (load_word(rp_pool_block(&self.pool, 0, at + 8 + 8 * w, 8))
+                    if (rp_load_acquire(rp_share_holder(rp_pool_block(&self.pool, 0, at, (<Parcel>p).before), w))
                             and rp_pool_is_to_purge(&self.pool, w, &task_id) and self.find(task_id) == NULL):
                         return True
             p = (<Parcel>p).next
@@ -797,13 +792,13 @@ cdef class Client:
         p = rp_pool_block(&self.pool, 0, parcel.block, parcel.block_bytes)
         if parcel.before:
             for k in range(self.pool.n_workers):
-                held = held or load_word(p + 8 + 8 * k) != 0
+                held = held or rp_load_acquire(rp_share_holder(p, k)) != 0
             if held:
                 return
         for k in range(parcel.blocks):
             if parcel.at[k] == 0:
                 continue
-            holder = 0 if parcel.before else load_word(p + 32 + 24 * k)
+            holder = 0 if parcel.before else rp_load_acquire(rp_spread_holder(p, k))
             if 0 < holder <= self.pool.n_workers:
                 parcel.holder = <uint32_t>holder - 1
                 held = True
@@ -821,10 +816,10 @@ cdef class Client:
         if self.open and parcel.block:
             p = rp_pool_block(&self.pool, 0, parcel.block, parcel.block_bytes)
             if parcel.before:
-                store_word(p + 8 + 8 * w, 0)
+                rp_store_release(rp_share_holder(p, w), 0)
                 return
             for k in range(parcel.blocks):
-                store_word(p + 32 + 24 * k, 0)
+                rp_store_release(rp_spread_holder(p, k), 0)
 
     cdef void sweep(self, uint32_t dead) noexcept:
         """Frees what workers have let go of, and all that `dead` held. User code may run last of all: with a parcel go the
@@ -989,7 +984,7 @@ cdef class Client:
             return -1
         p = rp_pool_block(&self.pool, 0, future.block, n)
         if stream:
-            store_word(p, 0)
+            rp_store_release(&(<rp_stream_head *>p).written, 0)
             future.kind |= KIND_STREAM
         elif put(p, n, args, sharing, True) != n:  # for want of memory
             self.free_block(future.block)
@@ -1007,7 +1002,7 @@ cdef class Client:
         if put(p + STREAM_HEAD, n, args, &sharing, True) != n:  # for want of memory
             memset(p + STREAM_HEAD, 0xff, n)  # which is no value: the task fails
         _outgoing.begin = NULL
-        store_word(p, n)
+        rp_store_release(&(<rp_stream_head *>p).written, n)
 
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:
         """Names task and function in the filled slot and makes it visible."""
@@ -1639,7 +1634,7 @@ cdef class Client:
                 if chunk.ending is not None and chunk.n == 1:
                     value = payload_bytes(value)
                     if value[sizeof(rp_tray)] == KIND_ERROR:
-                        value = value[sizeof(rp_tray) + 8:]
+                        value = value[sizeof(rp_tray) + RP_RECORD_HEAD:]
                         form = FORM_REPORT
             if chunk.ending is not None and n and n == chunk.n:
                 ending = chunk.ending  # of the last item
@@ -1728,11 +1723,11 @@ cdef class Client:
                 results = PyBytes_FromStringAndSize(<char *>at, used)
                 at = <const uint8_t *>PyBytes_AS_STRING(results)
                 offset = sizeof(rp_tray)
-                while n < chunk.n and used - offset >= 8:
-                    memcpy(&head, at + offset, 8)
-                    if head >> 8 > used - offset - 8:
+                while n < chunk.n and used - offset >= RP_RECORD_HEAD:
+                    head = rp_record_at(at + offset)
+                    if rp_record_bytes(head) > used - offset - RP_RECORD_HEAD:
                         break
-                    offset += 8 + (head >> 8)
+                    offset += rp_record_span(head)
                     n += 1
                 if n:
                     rest = Chunk()
@@ -1908,7 +1903,7 @@ cdef class Client:
             p = (<Block>block).at()
             if p == NULL:
                 raise no_address(&self.pool, r.bytes)
-            if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == SPREAD:
+            if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == RP_SPREAD:
                 payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
             payload.block = block
             payload.next = self.payloads
