@@ -366,13 +366,13 @@ cdef class Worker:
         try:
             at = self.payload(task)
             end = at + task.bytes
-            if task.bytes >= 8:
-                memcpy(&n, at, 4)
-                memcpy(&size, at + 4, 4)
-            if n > RP_CHUNK_ITEMS or <uint64_t>size + 8 > task.bytes:
+            if task.bytes >= sizeof(rp_chunk_head):
+                n = rp_chunk_items(at)
+                size = rp_chunk_function_bytes(at)
+            if n > RP_CHUNK_ITEMS or <uint64_t>size + sizeof(rp_chunk_head) > task.bytes:
                 n = 0
                 raise RuntimeError(f"a chunk of {task.bytes} bytes cannot be what it says")
-            code = at + 8
+            code = at + sizeof(rp_chunk_head)
             at = code + size
         except BaseException as error:
             failure = encode_error(error)
@@ -384,10 +384,10 @@ cdef class Worker:
                 self.new_tray(TRAY_BYTES, False)  # no loan: the item may take long
             head = 0
             if failure is None:
-                if end - at >= 8:
-                    memcpy(&head, at, 8)
-                    at += 8
-                    whole = head >> 8 <= <uint64_t>(end - at)
+                if end - at >= RP_RECORD_HEAD:
+                    head = rp_record_at(at)
+                    at += RP_RECORD_HEAD
+                    whole = rp_record_bytes(head) <= <uint64_t>(end - at)
                 else:
                     whole = False
                 if not whole:  # and so it is with all behind it
@@ -400,7 +400,7 @@ cdef class Worker:
             if failure is not None:
                 kind = KIND_ERROR
                 data = failure
-            elif head & 0xff == ITEM_UNSENT:
+            elif rp_record_kind(head) == ITEM_UNSENT:
                 kind = KIND_UNSENT
                 data = b""
             else:
@@ -421,16 +421,16 @@ cdef class Worker:
                             self.load_ns = now - self.tray_ns
                             self.tray_ns = looked = now
                     if head & ITEM_APART:
-                        apart = self.apart(at, head >> 8, &apart_bytes)
-                        value = self.call(fn, <int>(head & 0xff) & ~ITEM_APART, apart, apart_bytes)
+                        apart = self.apart(at, rp_record_bytes(head), &apart_bytes)
+                        value = self.call(fn, <int>rp_record_kind(head) & ~ITEM_APART, apart, apart_bytes)
                     else:
-                        value = self.call(fn, <int>(head & 0xff), at, head >> 8)
+                        value = self.call(fn, <int>rp_record_kind(head), at, rp_record_bytes(head))
                     RP_STEP(b"worker: called item")
                     if self.forked:
                         sys.exit()
                     if self.tray != NULL:
-                        put_bytes = put(<unsigned char *>self.tray + self.tray_used + 8,
-                                        self.tray_bytes - self.tray_used - 8, value)
+                        put_bytes = put(<unsigned char *>self.tray + self.tray_used + RP_RECORD_HEAD,
+                                        self.tray_bytes - self.tray_used - RP_RECORD_HEAD, value)
                     if put_bytes < 0:
                         data = self.lay_out(task.task_id, value, &kind, &offset, &put_bytes)
                     self.task_id = 0
@@ -450,7 +450,7 @@ cdef class Worker:
                     rp_pool_stop_clock(&self.pool)
                 value = None
                 self.unanswered = 0
-            at += head >> 8
+            at += rp_record_bytes(head)
             if offset:
                 self.send_item(task.task_id, kind, offset, put_bytes)
             elif put_bytes >= 0:
@@ -470,23 +470,22 @@ cdef class Worker:
         fn = None
         self.send_tray(task.task_id, KIND_LAST)
 
-    cdef void count_in(self, uint64_t kind, uint64_t n) noexcept:
+    cdef void count_in(self, uint32_t kind, uint64_t n) noexcept:
         """The next record is there: n bytes behind its head."""
-        cdef uint64_t head = n << 8 | kind
-        memcpy(<uint8_t *>self.tray + self.tray_used, &head, 8)
-        self.tray_used += 8 + n
+        rp_record_put(<uint8_t *>self.tray + self.tray_used, rp_record_of(kind, n))
+        self.tray_used += RP_RECORD_HEAD + n
         self.tray_items += 1
         rp_pool_fill_tray(self.tray, self.tray_used)
 
     cdef add_record(self, uint64_t task_id, int kind, bytes data):
         """Puts an encoded result into the tray, sending what is in it if need be."""
-        if not self.make_room(task_id, 8 + len(data)):
+        if not self.make_room(task_id, RP_RECORD_HEAD + len(data)):
             kind = KIND_ERROR
             data = encode_error(self.no_room(len(data)), "")
-            if not self.make_room(task_id, 8 + len(data)):
+            if not self.make_room(task_id, RP_RECORD_HEAD + len(data)):
                 data = b""
                 self.begin_last_tray()
-        memcpy(<uint8_t *>self.tray + self.tray_used + 8, PyBytes_AS_STRING(data), len(data))
+        memcpy(<uint8_t *>self.tray + self.tray_used + RP_RECORD_HEAD, PyBytes_AS_STRING(data), len(data))
         self.count_in(kind, len(data))
 
     cdef bint make_room(self, uint64_t task_id, uint64_t n) except -1:
@@ -661,10 +660,10 @@ cdef class Worker:
 
     cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
         """Where an item lies that its record, of n bytes, only names."""
-        if n < 16:
+        if n < sizeof(rp_apart):
             raise RuntimeError("an item names memory that is not its parent's")
-        self.task_at = look64(record)
-        bytes[0] = look64(record + 8)
+        self.task_at = rp_apart_offset(record)
+        bytes[0] = rp_apart_bytes(record)
         return self.of_parent(self.task_at, bytes[0])
 
     cdef unsigned char *of_parent(self, uint64_t offset, uint64_t n) except NULL:
@@ -728,7 +727,7 @@ cdef class Worker:
         cdef ArgumentView view
         cdef list buffers = []
         cdef bint can_stay
-        if n == 0 or look8(p) != SPREAD:
+        if n == 0 or look8(p) != RP_SPREAD:
             return loads_at(p, n)
         if self.unanswered == 0:  # an item of a chunk
             self.items_seen += 1
@@ -772,7 +771,7 @@ cdef class Worker:
         lease = ShareLease()
         lease.worker = self
         lease.words = at
-        store_word(at + 8 + 8 * self.pool.index, 1)
+        rp_store_release(rp_share_holder(at, self.pool.index), 1)
         at += before
         n -= before
         count = read_head(at, n, entries, &pickle_at)
@@ -794,7 +793,7 @@ cdef class Worker:
     cdef purge(self):
         """Lets go of shared objects whose last handle is gone."""
         for id, known in list(self.shares.items()):
-            if load_word((<ShareLease>(<tuple>known)[0]).words):
+            if rp_load_acquire(rp_share_dying((<ShareLease>(<tuple>known)[0]).words)):
                 del self.shares[id]
             known = None
 
