@@ -76,8 +76,8 @@ def run_tasks(case: str, n: int) -> None:
     args = make_args()
     client = _core.Client(1, 1, 2, SIZES)
     client.create()
-    worker = _core.Worker(os.dup(client.memfd), 1, 2, SIZES, 0)
-    client.give_turn(0, 1)
+    worker = _core.Worker(os.dup(client.segment.memfd), 1, 2, SIZES, 0)
+    client.segment.give_turn(0, 1)
     futures = [client.submit(fn, args, None) for _ in range(n)]
     client.stop()
     worker.run(1)

@@ -67,7 +67,7 @@ def peak_of(executor: Any) -> int:
     for pid in [os.getpid(), *(process.pid for process in executor._supervisor.processes)]:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         own += sum(int(status[key].split()[0]) * 1024 for key in ("RssAnon",))
-    return own + os.fstat(executor._client.memfd).st_blocks * 512
+    return own + os.fstat(executor._client.segment.memfd).st_blocks * 512
 
 
 def spread(each: list[float]) -> str:

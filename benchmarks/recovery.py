@@ -105,7 +105,7 @@ def outcomes_under_kills(workers: int, context: Any, every_s: float, for_s: floa
                     next_kill += every_s
                     client, places = executor._client, list(executor._supervisor._places.values())
                     # Three that die one after the other before they are ready break a pool, as they should.
-                    pids = [place.process.pid for place in places if client.worker_started(place.index)]
+                    pids = [place.process.pid for place in places if client.segment.worker_started(place.index)]
                     with contextlib.suppress(ProcessLookupError, IndexError):
                         os.kill(rng.choice(pids), signal.SIGKILL)
                         count["kills"] += 1

@@ -221,7 +221,7 @@ class Pool:
             time.sleep(0.0005)
 
     def whole(self) -> bool:
-        return len(self.living()) == self.n and all(self.client.worker_started(w) for w in range(self.n))
+        return len(self.living()) == self.n and all(self.client.segment.worker_started(w) for w in range(self.n))
 
     def warm_up(self) -> None:
         """Makes all functions known, so that their blocks are there from now on."""
@@ -236,7 +236,7 @@ class Pool:
         self.meet((), None)
         self.check_arenas()
         gc.collect()
-        self.blocks = self.client.blocks
+        self.blocks = self.client.segment.blocks
 
     def check_arenas(self) -> None:
         """Each worker's arena has room for the largest result, which needs all of it; so nothing else is in there."""
@@ -286,9 +286,11 @@ class Pool:
             self.await_(self.whole, "all workers again")
             self.check_arenas()
         gc.collect()
-        assert self.client.blocks == self.blocks, f"{self.client.blocks} blocks, {self.blocks} before {case}"
-        assert self.client.blocks_lent == 0
-        assert self.client.strays == 0
+        assert self.client.segment.blocks == self.blocks, (
+            f"{self.client.segment.blocks} blocks, {self.blocks} before {case}"
+        )
+        assert self.client.segment.blocks_lent == 0
+        assert self.client.intake.strays == 0
         assert self.client.pending == 0
 
 
@@ -339,7 +341,7 @@ def kept(pool: Pool) -> None:
     for _ in range(2):
         buffers = [bytearray(os.urandom(20_000)) for _ in range(4)]
         pool.settle([(pool.submit(tasks.keep, pickle.PickleBuffer(buffer)), buffer) for buffer in buffers])
-    pool.await_(lambda: pool.client.blocks == pool.blocks, "the blocks that workers have let go of")
+    pool.await_(lambda: pool.client.segment.blocks == pool.blocks, "the blocks that workers have let go of")
 
 
 def chunks(pool: Pool) -> None:
@@ -379,7 +381,7 @@ def apart(pool: Pool) -> None:
     futures = pool.executor.submit_many(tasks.keep, calls, chunksize=4)
     pool.settle(zip(futures, buffers, strict=True))
     del futures
-    pool.await_(lambda: pool.client.blocks == pool.blocks, "the blocks that workers have let go of")
+    pool.await_(lambda: pool.client.segment.blocks == pool.blocks, "the blocks that workers have let go of")
 
 
 def taken(pool: Pool) -> None:
@@ -637,7 +639,7 @@ def run_at_start(workload: Workload, method: str, case: Case, folder: Path) -> d
         else:
             pool.run(1)
             gc.collect()
-            pool.blocks = pool.client.blocks
+            pool.blocks = pool.client.segment.blocks
         pool.died = died
         pool.check_after(case)
     return {"point": case.point, "after": case.after, "rounds": rounds, "done": done, "died": died}

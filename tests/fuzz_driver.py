@@ -55,7 +55,7 @@ def a_round(executor: ProcessPoolExecutor, seed: int) -> collections.Counter[str
     client = executor._client
     processes = {process.pid: process for process in executor._supervisor.processes}
     wild = executor.submit(os.getpid).result(LIMIT)
-    begin = executor.submit(tasks.scribble, seed, client.n_places, client.sizes[0], WILD_S)
+    begin = executor.submit(tasks.scribble, seed, client.segment.n_places, client.segment.sizes[0], WILD_S)
     futures: list[Future[Any]] = [begin]
     kept = []
     end = time.monotonic() + WILD_S
@@ -149,8 +149,8 @@ def main() -> None:
                 del future, again
                 gc.collect()
                 deadline = time.monotonic() + LIMIT
-                while executor._client.blocks_of_workers:
-                    assert time.monotonic() < deadline, f"{executor._client.blocks_of_workers} blocks are left"
+                while executor._client.results.blocks_of_workers:
+                    assert time.monotonic() < deadline, f"{executor._client.results.blocks_of_workers} blocks are left"
                     time.sleep(0.01)
     faulthandler.cancel_dump_traceback_later()
     print(json.dumps({"rounds": rounds, "broken": broken, "outcomes": total}))

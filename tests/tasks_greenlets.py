@@ -188,7 +188,7 @@ def main(library: str, order: str, method: str, folder: str) -> None:
         check_deaths(pool)
         if library == "gevent":  # a forked child shares the parent's hub with eventlet
             check_forks(pool, method)
-        assert pool._client.green
+        assert pool._client.waiters.green
         last = pool.submit(await_file, gates.new())
     assert last.done()
     assert real_threads() == before

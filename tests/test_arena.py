@@ -347,9 +347,9 @@ class Lives(RuleBasedStateMachine):
             for process in self.executor._supervisor.processes:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)  # and with them, what they keep
-            wait_until(lambda: gc.collect() >= 0 and client.blocks_of_workers == 0, "no blocks of workers")
-            wait_until(lambda: client.blocks_lent == 0, "no loans")
-            wait_until(lambda: client.blocks <= len(self.functions), "no blocks but those of functions")
+            wait_until(lambda: gc.collect() >= 0 and client.results.blocks_of_workers == 0, "no blocks of workers")
+            wait_until(lambda: client.segment.blocks_lent == 0, "no loans")
+            wait_until(lambda: client.segment.blocks <= len(self.functions), "no blocks but those of functions")
         finally:
             self.executor.shutdown()
 

@@ -838,10 +838,10 @@ def total(number):
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, get_context("fork")) as pool:
         small = [pool.submit(make, 3), pool.submit(make, 1000)]
-        while pool._client.outstanding:  # results are taken in here, where no code may run
+        while pool._client.tasks.outstanding:  # results are taken in here, where no code may run
             pool.submit(abs, 1).result()
         numbers = pool.submit_many(total, [(i,) for i in range(10)])
-        while pool._client.outstanding:
+        while pool._client.tasks.outstanding:
             pool.submit(abs, 1).result()
         items = pool.map(total, range(10))
         assert "numpy" not in sys.modules

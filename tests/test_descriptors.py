@@ -43,7 +43,7 @@ def test_a_pool_of_300_leaves_a_program_with_1024_descriptors_most_of_them(tmp_p
             before = len(tasks.descriptors())
             with ProcessPoolExecutor(300, multiprocessing.get_context("fork")) as executor:
                 assert executor.submit(pow, 2, 5).result() == 32
-                while not all(map(executor._client.worker_started, range(300))):
+                while not all(map(executor._client.segment.worker_started, range(300))):
                     time.sleep(0.01)
                 in_parent = len(tasks.descriptors()) - before
                 in_workers = max(executor.submit(lambda: len(tasks.descriptors())).result() for _ in range(20)) - before
@@ -61,9 +61,9 @@ def test_a_pool_of_300_leaves_a_program_with_1024_descriptors_most_of_them(tmp_p
 def test_each_further_worker_costs_the_program_a_descriptor_or_two_and_other_workers_none(method, most):
     def taken(n: int) -> tuple[int, int]:
         with ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method)) as executor:
-            executor._client.wanted = n
+            executor._client.staff.wanted = n
             futures = [executor.submit(tasks.descriptors) for _ in range(n)]
-            started = executor._client.worker_started
+            started = executor._client.segment.worker_started
             wait_until(lambda: all(map(started, range(n))), "all workers")
             return len(tasks.descriptors()), max(len(future.result(30)) for future in futures)
 

@@ -325,7 +325,7 @@ def test_the_peak_of_memory_of_what_is_no_child_is_at_most_some_seconds_old():
     with ProcessPoolExecutor(1, get_context("forkserver")) as executor:
         pid = executor.submit(os.getpid).result(LIMIT)
         future = executor.submit(tasks.take_and_sleep, MANY)
-        wait_until(lambda: executor._client.worker_peak_rss(0) >= MANY, "a look of the worker's guard")
+        wait_until(lambda: executor._client.segment.worker_peak_rss(0) >= MANY, "a look of the worker's guard")
         os.kill(pid, signal.SIGKILL)
         error = future.exception(LIMIT)
     assert MANY <= error.peak_rss < MANY + FEW
@@ -335,7 +335,7 @@ def test_the_peak_of_memory_is_noted_when_a_worker_gets_up_too():
     with ProcessPoolExecutor(1, get_context("forkserver")) as executor:
         assert executor.submit(tasks.take, MANY).result(LIMIT) == MANY
         # Its guard looks once more, and then no more.
-        wait_until(lambda: executor._client.worker_peak_rss(0) >= MANY, "a look of the worker's guard")
+        wait_until(lambda: executor._client.segment.worker_peak_rss(0) >= MANY, "a look of the worker's guard")
         assert executor.submit(tasks.kill_self).exception(LIMIT).peak_rss >= MANY
         assert executor.submit(tasks.kill_self).exception(LIMIT).peak_rss < FEW  # of another worker
 

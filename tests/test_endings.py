@@ -165,7 +165,7 @@ def test_a_worker_that_has_died_before_its_deadline_is_not_late(path, tmp_path, 
         future = executor.options(timeout=3, retries=1).submit(tasks.die_at_first, str(path), str(gate))
         wait_until(path.exists)
         monkeypatch.setattr(Supervisor, "_replace", slowly)
-        executor._client.alarm()
+        executor._client.staff.alarm()
         assert busy.wait(WAIT_S)
         gate.touch()
         wait_until(lambda: not is_there(pid), "the death")
@@ -230,8 +230,8 @@ def test_a_task_whose_worker_died_runs_again_as_often_as_it_may(value, path):
         path.unlink()
         assert isinstance(view.submit(tasks.die_n_times, str(path), 3, value).exception(WAIT_S), WorkerDied)
         assert len(path.read_text()) == 3
-        wait_until(lambda: executor._client.outstanding == 0)
-        assert executor._client.blocks <= 3  # functions
+        wait_until(lambda: executor._client.tasks.outstanding == 0)
+        assert executor._client.segment.blocks <= 3  # functions
 
 
 def test_a_task_that_raised_does_not_run_again(path):

@@ -47,7 +47,9 @@ def ready(executor: ProcessPoolExecutor, n: int, killed: Iterable[int] = ()) -> 
     """Whether all n workers have started: one that is killed before that counts as a failed start. One that was killed
     is listed until it is buried, so whoever kills again says which were."""
     pids = living(executor)
-    return len(pids) == n and pids.isdisjoint(killed) and all(executor._client.worker_started(w) for w in range(n))
+    return (
+        len(pids) == n and pids.isdisjoint(killed) and all(executor._client.segment.worker_started(w) for w in range(n))
+    )
 
 
 # ---- the table: where, how -> exception, its text ----

@@ -48,7 +48,7 @@ def is_gone(pid: int) -> bool:
 
 
 def ready(executor: ProcessPoolExecutor, n: int) -> bool:
-    return len(pids(executor)) == n and all(executor._client.worker_started(w) for w in range(n))
+    return len(pids(executor)) == n and all(executor._client.segment.worker_started(w) for w in range(n))
 
 
 def lose_worker(executor: ProcessPoolExecutor, code: int = 3) -> None:
@@ -333,7 +333,9 @@ def test_a_successor_that_cannot_be_watched_is_killed_and_buried(monkeypatch):
     def once(pid):
         unwatched.append(pid)
         monkeypatch.setattr(os, "pidfd_open", pidfd_open)
-        wait_until(lambda: executor._client.worker_started(0), "the start of the worker, which is then ready for tasks")
+        wait_until(
+            lambda: executor._client.segment.worker_started(0), "the start of the worker, which is then ready for tasks"
+        )
         raise OSError(errno.EMFILE, "no more of them")
 
     pidfd_open = os.pidfd_open
@@ -831,4 +833,4 @@ def test_futures_of_a_process_that_forks_are_collected():
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert [len(f.result(LIMIT)) for f in done] == [10, 1000, 300_000]
-        assert executor._client.strays == 0
+        assert executor._client.intake.strays == 0

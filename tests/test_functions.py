@@ -566,9 +566,9 @@ def test_a_function_travels_with_what_it_imports_lazily(method, tmp_path):
             with ProcessPoolExecutor(1, get_context(sys.argv[1])) as executor:
                 fn = lambda: (colorsys.ONE_THIRD * 3, wsgiref.util.guess_scheme({}), Event.__name__)
                 results = [executor.submit(fn).result(30)]
-                blocks = executor._client.blocks
+                blocks = executor._client.segment.blocks
                 results += [executor.submit(fn).result(30) for _ in range(3)]
-                print(*results, executor._client.blocks - blocks)
+                print(*results, executor._client.segment.blocks - blocks)
                 print(executor.submit(lambda: there_is_no_such_module.x).exception(30))
     """
     path = tmp_path / "a_script.py"
@@ -590,13 +590,13 @@ def test_many_lambdas_do_not_pile_up_in_shared_memory():
         for i in range(2000):
             assert ask(executor, lambda i=i: i) == i
         gc.collect()
-        assert client.blocks <= 200  # the latest are kept
+        assert client.segment.blocks <= 200  # the latest are kept
         for i in range(2000):
             executor.submit(lambda i=i: i)
         ask(executor, pow, 2, 5)
         gc.collect()
-        assert client.blocks <= 200
-        assert client.strays == 0
+        assert client.segment.blocks <= 200
+        assert client.intake.strays == 0
 
 
 def test_a_lambda_rebound_many_times_keeps_one_block_at_most():
@@ -604,11 +604,11 @@ def test_a_lambda_rebound_many_times_keeps_one_block_at_most():
         value = 0
         fn = lambda: value  # noqa: E731
         assert ask(executor, fn) == 0
-        blocks = executor._client.blocks
+        blocks = executor._client.segment.blocks
         for value in range(1, 1000):
             assert ask(executor, fn) == value
         gc.collect()
-        assert executor._client.blocks <= blocks
+        assert executor._client.segment.blocks <= blocks
 
 
 def test_a_function_forgotten_by_the_pool_is_sent_again():

@@ -49,7 +49,7 @@ NOT_PATCHED = """
 import gevent, ringpool
 pool = ringpool.ProcessPoolExecutor(1)
 assert gevent.spawn(lambda: pool.submit(pow, 2, 4).result()).get() == 16
-assert not pool._client.green
+assert not pool._client.waiters.green
 pool.shutdown()
 """
 

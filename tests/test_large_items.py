@@ -60,7 +60,7 @@ def opened(gate: Path) -> Iterator[None]:
 def blocks_after(executor: ringpool.ProcessPoolExecutor) -> int:
     wait_until(lambda: executor._client.pending == 0, "the end of all that is pending")
     gc.collect()
-    return executor._client.blocks
+    return executor._client.segment.blocks
 
 
 # ---- they arrive ----
@@ -218,11 +218,11 @@ def test_buffersize_auto_bounds_large_items_in_bytes(arenas_of, tmp_path, n):
         executor.submit(tasks.wait_then_size, str(tmp_path), b"").result(WAIT_S)
         gates = itertools.repeat(str(gate))
         results = executor.map(tasks.wait_then_size, gates, items(), buffersize="auto", timeout=WAIT_S)
-        most = [taken, executor._client.blocks - 1]  # each is in one; and the function
+        most = [taken, executor._client.segment.blocks - 1]  # each is in one; and the function
         gate.touch()
         for _ in range(1000):
             assert next(results) == n
-            most.append(executor._client.blocks - 1)
+            most.append(executor._client.segment.blocks - 1)
         results.close()
     assert (MIB if n == 200_000 else 0) < most[0] * n == most[1] * n
     chunks = 3 * 2  # at most so many are under way: each may have a block, which names its items
@@ -305,7 +305,7 @@ def test_what_workers_keep_of_items_is_theirs_until_they_let_go():
         # The function's; and two for each item: of its buffer, and of what leads to that.
         assert blocks_after(executor) == 1 + 2 * 2
         assert executor.submit(tasks.keep, 0, None).result(WAIT_S) == 0
-        wait_until(lambda: executor._client.blocks == 1, "the blocks of what the worker has let go of")
+        wait_until(lambda: executor._client.segment.blocks == 1, "the blocks of what the worker has let go of")
 
 
 def test_what_is_let_go_of_while_a_later_item_of_the_chunk_runs_is_free_then(tmp_path):
@@ -314,7 +314,7 @@ def test_what_is_let_go_of_while_a_later_item_of_the_chunk_runs_is_free_then(tmp
         items = [(str(gate), i, array(i, 100_000)) for i in range(3)]
         futures = executor.submit_many(tasks.keep_then_wait, items, chunksize=3)
         assert futures[0].result(WAIT_S) == 0
-        wait_until(lambda: executor._client.blocks == 1 + 2 * 2, "the blocks of the first item")
+        wait_until(lambda: executor._client.segment.blocks == 1 + 2 * 2, "the blocks of the first item")
         gate.touch()
         assert [future.result(WAIT_S) for future in futures] == [0, 1, 2]
         assert blocks_after(executor) == 1
@@ -343,8 +343,8 @@ def test_items_that_never_run_give_their_blocks_back(arenas_of, tmp_path, how):
             wait_until(lambda: futures[0].running(), "the first item runs")
         else:
             results = executor.map(fn, items)
-            wait_until(lambda: executor._client.blocks > 1, "items")
-        assert executor._client.blocks > 5
+            wait_until(lambda: executor._client.segment.blocks > 1, "items")
+        assert executor._client.segment.blocks > 5
         if how == "cancel":
             for future in futures:
                 future.cancel()
@@ -360,7 +360,7 @@ def test_items_that_never_run_give_their_blocks_back(arenas_of, tmp_path, how):
         else:
             executor.shutdown(wait=False, cancel_futures=True)
         if how != "drop":
-            wait_until(lambda: executor._client.blocks <= 1 + 3, "all blocks but those of what runs")
+            wait_until(lambda: executor._client.segment.blocks <= 1 + 3, "all blocks but those of what runs")
         gate.touch()
         if how == "shutdown":
             executor.shutdown()
@@ -456,7 +456,7 @@ def test_results_of_all_kinds_and_sizes_come_back_as_those_of_submit_do(method):
         assert sorted(repr(tasks.describe(result)) for result in unordered) == sorted(map(repr, expected))
         del results, unordered, futures
         gc.collect()
-        assert executor._client.blocks_of_workers == 0
+        assert executor._client.results.blocks_of_workers == 0
         assert blocks_after(executor) == 1
 
 
@@ -466,12 +466,12 @@ def test_large_results_are_views_of_where_their_worker_has_put_them():
         results = list(executor.map(fn, [80_000] * 20, chunksize=5, timeout=WAIT_S))
         futures = executor.submit_many(fn, [(80_000,)] * 20, chunksize=5)
         results += [future.result(WAIT_S) for future in futures]
-        assert executor._client.blocks_of_workers == 40  # the heads have gone home
+        assert executor._client.results.blocks_of_workers == 40  # the heads have gone home
         results[7][:] = -1
         assert all((result == 2).all() for i, result in enumerate(results) if i != 7)
         del results, futures
         gc.collect()
-        assert executor._client.blocks_of_workers == 0
+        assert executor._client.results.blocks_of_workers == 0
 
 
 @each_chunksize
@@ -497,7 +497,7 @@ def test_large_results_that_exceed_the_memory_come_through_whenever_they_are_rea
         check(results)
         del results, futures
         gc.collect()
-        wait_until(lambda: executor._client.blocks_of_workers == 0, "the blocks of all results")
+        wait_until(lambda: executor._client.results.blocks_of_workers == 0, "the blocks of all results")
 
 
 @pytest.mark.parametrize("how", ["close", "drop", "unread"])
@@ -511,7 +511,7 @@ def test_large_results_that_are_not_read_give_their_blocks_back(how):
         del results
         wait_until(lambda: executor._client.pending == 0, "the end of all items")
         gc.collect()
-        wait_until(lambda: executor._client.blocks_of_workers == 0, "the blocks of all results")
+        wait_until(lambda: executor._client.results.blocks_of_workers == 0, "the blocks of all results")
 
 
 @each_chunksize

@@ -26,7 +26,7 @@ def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
 def blocks_of_workers(executor) -> int:
     """Those of results that are used where they lie."""
     gc.collect()
-    return executor._client.blocks_of_workers
+    return executor._client.results.blocks_of_workers
 
 
 # ---- buffers ----
@@ -238,7 +238,7 @@ def test_tables_of_many_columns_are_used_where_they_lie(n):
         assert again.equals(made) and blocks_of_workers(executor) == min(n, 256)  # the rest lies in the pickle
         del again
         assert blocks_of_workers(executor) == 0
-        wait_until(lambda: executor._client.blocks == 1, "no blocks but that of the function")
+        wait_until(lambda: executor._client.segment.blocks == 1, "no blocks but that of the function")
 
 
 def test_frames_of_many_columns_are_used_where_they_lie():

@@ -39,7 +39,7 @@ def pool(n: int = 2, method: str = "fork", **options) -> ProcessPoolExecutor:
 
 def blocks(executor: ProcessPoolExecutor) -> int:
     gc.collect()
-    return executor._client.blocks_lent
+    return executor._client.segment.blocks_lent
 
 
 def no_blocks(executor: ProcessPoolExecutor) -> None:
@@ -54,7 +54,7 @@ def filled(n: int, seed: int) -> bytes:
 
 def touched(executor: ProcessPoolExecutor) -> int:
     executor._client.create()  # if it was not used before
-    return os.fstat(executor._client.memfd).st_blocks * 512
+    return os.fstat(executor._client.segment.memfd).st_blocks * 512
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -295,7 +295,7 @@ def test_at_random(seed):
         kept.clear()
         for process in executor._supervisor.processes:
             os.kill(process.pid, signal.SIGKILL)  # what they borrowed and made no use of
-        wait_until(lambda: blocks(executor) + executor._client.blocks_of_workers == 0, "no blocks")
+        wait_until(lambda: blocks(executor) + executor._client.results.blocks_of_workers == 0, "no blocks")
 
 
 def test_an_item_whose_result_lies_in_a_loan_holds_up_nobody_while_the_next_one_runs(tmp_path):

@@ -42,7 +42,7 @@ def runs(folder: Path) -> collections.Counter[int]:
 
 def ready(executor: ringpool.ProcessPoolExecutor) -> list[int]:
     """The processes of workers that have started. (Three that fail to, in a row, break the pool, as they should.)"""
-    started = executor._client.worker_started
+    started = executor._client.segment.worker_started
     return [p.pid for p in executor._supervisor.processes if started(int(p.name.rpartition("-")[2]) - 1)]
 
 
@@ -385,7 +385,7 @@ def test_who_maps_for_the_effects_alone_need_not_read(tmp_path, ordered, begun):
 
 def test_results_that_nobody_will_read_are_not_kept():
     with pool(2) as executor:
-        blocks = executor._client.blocks
+        blocks = executor._client.segment.blocks
         for ordered in (True, False):
             executor.map(tasks.echo, [bytes(50_000)] * 500, ordered=ordered)  # some 25 MB of results
             executor.map(functools.partial(tasks.fail_on, 5), range(10), ordered=ordered)
@@ -393,7 +393,7 @@ def test_results_that_nobody_will_read_are_not_kept():
         wait_until(
             lambda: not [1 for each in gc.get_objects() if type(each).__name__ == "Chunk"], "the end of all chunks"
         )
-        assert executor._client.blocks <= blocks + 1
+        assert executor._client.segment.blocks <= blocks + 1
 
 
 def test_close_cancels_also_what_nobody_has_read(tmp_path):
@@ -595,7 +595,7 @@ def test_results_larger_than_a_workers_memory_holds_come_through(arenas_of):
         with pytest.raises(MemoryError, match="bytes of shared memory"):
             next(results)
         assert list(executor.map(len, [bytes(300_000)] * 30, timeout=WAIT_S)) == [300_000] * 30
-        wait_until(lambda: executor._client.blocks <= 2, "the blocks of what is done")
+        wait_until(lambda: executor._client.segment.blocks <= 2, "the blocks of what is done")
 
 
 def test_a_map_that_is_not_read_gives_its_memory_back(arenas_of):

@@ -159,7 +159,7 @@ def test_whatever_comes_before_and_after_a_long_value_arrives_with_it():
         assert np.array_equal(again[2], array[:, 0]) and again[3] == array[1, 1]
         nine = [long[i:] for i in range(9)]  # more than are passed on without a tuple
         assert executor.submit(tasks.echo, *nine).result(LIMIT) == tuple(nine)
-        assert executor._client.blocks == 3  # the functions, and the shared object
+        assert executor._client.segment.blocks == 3  # the functions, and the shared object
 
 
 def test_streams_from_several_threads_are_right():
@@ -414,7 +414,7 @@ def test_two_threads_that_read_one_result_get_the_same_object():
 def resident(executor: ProcessPoolExecutor) -> int:
     """Bytes that the system has given for the pool's shared memory."""
     executor._client.create()  # if it was not used before
-    return os.fstat(executor._client.memfd).st_blocks * 512
+    return os.fstat(executor._client.segment.memfd).st_blocks * 512
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
@@ -640,7 +640,7 @@ def test_futures_read_kept_and_dropped_at_random_from_several_threads_are_all_ri
             thread.join()
         assert not failures
         wait_until(lambda: executor._client.pending == 0, "all tasks are done")
-        assert executor._client.blocks == 2  # the two functions
+        assert executor._client.segment.blocks == 2  # the two functions
     for future, expected in kept:
         assert future.result(LIMIT) == expected
 
@@ -651,18 +651,18 @@ def test_futures_read_kept_and_dropped_at_random_from_several_threads_are_all_ri
 def blocks_after(executor: ProcessPoolExecutor) -> int:
     wait_until(lambda: executor._client.pending == 0, "all tasks are done")
     gc.collect()
-    return executor._client.blocks
+    return executor._client.segment.blocks
 
 
 def test_the_arguments_of_tasks_that_are_done_take_no_blocks():
     with pool(2) as executor:
         executor.submit(tasks.digest, b"").result(LIMIT)
-        base = executor._client.blocks
+        base = executor._client.segment.blocks
         assert base == 1  # the function
         futures = [executor.submit(tasks.digest, tasks.pattern(n * 500, n)) for n in range(300)]
         for future in futures:
             future.result(LIMIT)
-        assert executor._client.blocks == base
+        assert executor._client.segment.blocks == base
 
 
 def test_the_arguments_of_tasks_that_failed_or_were_cancelled_or_dropped_take_no_blocks():
@@ -771,13 +771,13 @@ def test_a_limit_of_the_size_of_files_leaves_a_pool_that_works(tmp_path, mib, me
 def test_a_limit_of_shared_memory_holds_and_nothing_is_lost(mib):
     """Whatever is under way, unread, kept in use, or left by dead workers."""
     with pool(2, shared_memory_limit=mib * MIB) as executor:
-        size = executor._client.sizes[2] // 3
+        size = executor._client.segment.sizes[2] // 3
         most = 0
         kept = []
 
         def look() -> None:
             nonlocal most
-            most = max(most, os.fstat(executor._client.memfd).st_blocks * 512)
+            most = max(most, os.fstat(executor._client.segment.memfd).st_blocks * 512)
 
         for i in range(6):
             futures = [executor.submit(tasks.same, tasks.Blob(tasks.pattern(size, seed))) for seed in range(12)]
@@ -821,7 +821,7 @@ def test_a_payload_of_nearly_half_the_limit_arrives_and_a_result_of_a_workers_sh
         assert executor.submit(tasks.length, tasks.Blob(data)).result(LIMIT) == 30 * MIB
         for make in (tasks.pattern, tasks.make_blob):
             assert executor.submit(make, 8 * MIB, 2).result(LIMIT) == make(8 * MIB, 2)
-        assert os.fstat(executor._client.memfd).st_blocks * 512 <= 64 * MIB
+        assert os.fstat(executor._client.segment.memfd).st_blocks * 512 <= 64 * MIB
 
 
 def test_a_limit_of_shared_memory_that_cannot_be_is_refused():

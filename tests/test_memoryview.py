@@ -49,9 +49,9 @@ def test_each_kind_passes_both_ways_and_large_ones_are_used_where_they_lie():
             again = executor.submit(tasks.make_view, name).result(LIMIT)
             assert facts(again) == facts(view) and again.c_contiguous and not again.readonly, name
             assert tasks.in_pool(tasks.address(again)) == large, name
-            assert executor._client.blocks_of_workers == large, name
+            assert executor._client.results.blocks_of_workers == large, name
             del again
-            assert executor._client.blocks_of_workers == 0, name
+            assert executor._client.results.blocks_of_workers == 0, name
 
 
 def test_each_is_the_receivers_own_and_can_be_written_to():

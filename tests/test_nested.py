@@ -258,7 +258,7 @@ def test_a_pool_that_is_never_used_has_no_descriptor_no_mapping_and_no_thread(en
         before = state()
         executor = pool()
         executor.options(timeout=1)
-        assert executor._client.memfd == -1 and executor._client.blocks == 0
+        assert executor._client.segment.memfd == -1 and executor._client.segment.blocks == 0
         found = state()
         if end == "exit":
             executor.__exit__(None, None, None)

@@ -108,7 +108,7 @@ def test_a_thread_of_the_pool_that_fails_leaves_nobody_waiting_though_workers_ca
     wait_until(future.running, "the task")
     monkeypatch.setattr(process._popen, "_send_signal", refused)
     monkeypatch.setattr(Supervisor, "_enforce", refused)
-    executor._client.alarm()
+    executor._client.staff.alarm()
     with pytest.raises(BrokenProcessPool, match="not this one"):
         future.result(WAIT_S)
     executor.shutdown()

@@ -53,7 +53,7 @@ def wait_until(condition):
         time.sleep(0.002)
 
 def kill():
-    wait_until(lambda: pool._supervisor.processes and pool._client.worker_started(0))
+    wait_until(lambda: pool._supervisor.processes and pool._client.segment.worker_started(0))
     worker = pool._supervisor.processes[0]
     os.kill(worker.pid, signal.SIGKILL)
     wait_until(lambda: worker not in pool._supervisor.processes)
@@ -635,7 +635,7 @@ def test_a_large_global_is_pickled_once_at_most_for_all_tasks(method):
 
     pool = start()
     same([ask(fn, i) for i in range(20)], [200_000_000 + i for i in range(20)])
-    blocks = pool._client.blocks
+    blocks = pool._client.segment.blocks
     same(list(pool.map(fn, range(20), timeout=30)), [200_000_000 + i for i in range(20)])
     same([future.result(30) for future in pool.submit_many(fn, [(i,) for i in range(20)])],
          [200_000_000 + i for i in range(20)])
@@ -644,7 +644,7 @@ def test_a_large_global_is_pickled_once_at_most_for_all_tasks(method):
     same(ask(lambda: fn(2)), 200_000_002)
     same(ask(other), b"xy")
     same(len(counts), 0 if forks else 1)
-    same(pool._client.blocks <= blocks + 3, True)
+    same(pool._client.segment.blocks <= blocks + 3, True)
     text = b"z" * 10
     same([ask(fn, 0), ask(other)], [100_000_010, b"xz"])
     same(len(counts), 0 if forks else 1)
@@ -672,17 +672,17 @@ def test_a_repeated_submit_of_the_same_function_of_the_session_makes_no_new_bloc
     same(ask(lambda: 0), 0)
     square = lambda x: fn(x)
     same(ask(square, 1), (2, [1]))
-    blocks = pool._client.blocks
-    groups = lambda: {name: known.group for name, known in pool._client.session._known.items()}
+    blocks = pool._client.segment.blocks
+    groups = lambda: {name: known.group for name, known in pool._client.functions.session._known.items()}
     sent = groups()
     for i in range(50):
         same((ask(fn, i), ask(square, i)), ((2 * i, [1]),) * 2)
 
-    same((pool._client.blocks, groups() == sent), (blocks, True))
+    same((pool._client.segment.blocks, groups() == sent), (blocks, True))
     for FACTOR in range(3000, 3200):
         same(ask(fn, 1), (FACTOR, [1]))
 
-    same(pool._client.blocks <= blocks + 5, True)
+    same(pool._client.segment.blocks <= blocks + 5, True)
     """
     run(code, method)
 
@@ -699,7 +699,7 @@ def test_values_that_have_been_replaced_take_no_shared_memory(method):
         text = b"x" * (100_000 + i)
         same((ask(size), ask(lambda: len(text))), (len(text), len(text)))
 
-    same(pool._client.blocks < 20, True)
+    same(pool._client.segment.blocks < 20, True)
     """
     run(code, method)
 

@@ -35,7 +35,7 @@ def pool(n: int = 2, method: str = "fork", **options) -> ProcessPoolExecutor:
 
 def no_blocks_but(executor, n: int) -> None:
     gc.collect()
-    wait_until(lambda: executor._client.blocks == n, f"{n} blocks, not {executor._client.blocks}")
+    wait_until(lambda: executor._client.segment.blocks == n, f"{n} blocks, not {executor._client.segment.blocks}")
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
@@ -91,12 +91,12 @@ def test_its_buffers_cannot_be_written_to_and_lie_in_memory_once():
     with pool(1) as executor:
         data = filled(8 * MIB, 3)
         executor._client.create()
-        before = os.fstat(executor._client.memfd).st_blocks * 512
+        before = os.fstat(executor._client.segment.memfd).st_blocks * 512
         shared = executor.share(Buffers(data))
         assert shared.nbytes > 8 * MIB and str(shared.nbytes) in repr(shared)
         for _ in range(20):
             assert executor.submit(tasks.sum_up, shared).result(LIMIT) == (True, crc(data))
-        assert os.fstat(executor._client.memfd).st_blocks * 512 - before < 9 * MIB
+        assert os.fstat(executor._client.segment.memfd).st_blocks * 512 - before < 9 * MIB
         data[:] = bytes(8 * MIB)  # what is shared is what it was
         assert executor.submit(tasks.sum_up, shared).result(LIMIT) == (True, crc(filled(8 * MIB, 3)))
 
@@ -113,13 +113,13 @@ def test_it_goes_when_the_handle_and_its_tasks_are_gone(tmp_path):
     gate = tmp_path / "gate"
     with pool(2) as executor:
         executor.submit(tasks.hold, 0, str(tmp_path)).result(LIMIT)
-        first = executor._client.blocks
+        first = executor._client.segment.blocks
         shared = executor.share(Buffers(filled(MIB, 1)))
-        assert executor._client.blocks == first + 2
+        assert executor._client.segment.blocks == first + 2
         futures = [executor.submit(tasks.hold, shared, str(gate)) for _ in range(4)]
         del shared
         gc.collect()
-        assert executor._client.blocks == first + 2
+        assert executor._client.segment.blocks == first + 2
         gate.touch()
         assert [future.result(LIMIT) for future in futures] == [crc(filled(MIB, 1))] * 4
         no_blocks_but(executor, first)  # though the workers, asleep, had it
@@ -133,7 +133,7 @@ def test_it_stays_for_tasks_of_every_kind_and_no_longer(how, tmp_path):
     with pool(1) as executor:
         executor.submit(tasks.look_up, [0], 0).result(LIMIT)
         executor.submit(await_file, str(tmp_path)).result(LIMIT)
-        first = executor._client.blocks
+        first = executor._client.segment.blocks
         waiting = executor.submit(await_file, str(gate))  # what comes after it queues
         if how == "map":
             results = executor.map(tasks.look_up, [executor.share(list(range(100)))] * 100, range(100))
@@ -168,13 +168,13 @@ def test_what_a_task_keeps_of_it_keeps_its_memory():
     with pool(1) as executor:
         for fn in (tasks.keep, tasks.kept, tasks.sleep):
             executor.submit(fn, 0).result(LIMIT)
-        first = executor._client.blocks
+        first = executor._client.segment.blocks
         executor.submit(tasks.keep, executor.share(Buffers(filled(MIB, 1)))).result(LIMIT)
         for i in range(20):  # these must not be put where it lies
             executor.submit(tasks.sleep, 0).result(LIMIT)
             executor.share(Buffers(filled(MIB, 2 + i)))
         assert executor.submit(tasks.kept, 1).result(LIMIT) == crc(filled(MIB, 1))
-        assert executor._client.blocks > first
+        assert executor._client.segment.blocks > first
         executor.submit(tasks.keep, 0).result(LIMIT)
         no_blocks_but(executor, first)
 
@@ -392,7 +392,7 @@ def test_a_task_that_waits_for_memory_gets_that_of_an_object_nobody_has(arenas_o
         busy = executor.submit(await_file, str(tmp_path / "gate"))
         wait_until(busy.running, "the busy task")
         future = executor.submit(tasks.same, Buffers(filled(size, 1)))
-        assert executor._client.pending == 2 and executor._client.outstanding == 1
+        assert executor._client.pending == 2 and executor._client.tasks.outstanding == 1
         assert not wait([future], 0).done
         wait_until(lambda: words.shared()["collector sleeps"], "the collector to have looked")
         del shared

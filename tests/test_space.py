@@ -193,7 +193,7 @@ def test_results_that_the_program_has_no_address_space_for_fail_and_no_others(un
         assert [type(each) for each in found] == [bytes, MemoryError, bytes, MemoryError, bytes]
         tasks.lift()
         assert executor.submit(tasks.blob, 64 * MIB, 7).result(LIMIT) == tasks.blob(64 * MIB, 7)
-        wait_until(lambda: executor._client.blocks_of_workers == 0, "all blocks are back")
+        wait_until(lambda: executor._client.results.blocks_of_workers == 0, "all blocks are back")
 
 
 def test_arguments_that_the_program_has_no_address_space_for_wait_or_fail(unlimited, tmp_path):
@@ -265,7 +265,7 @@ def test_a_child_that_a_task_forks_does_not_have_the_pools_memory_open(tmp_path)
 
 
 def test_a_limit_of_the_address_space_is_none_of_the_sizes(unlimited):
-    sizes = pool()._client.sizes
+    sizes = pool()._client.segment.sizes
     tasks.leave(512 * MIB)
-    assert pool()._client.sizes == sizes
+    assert pool()._client.segment.sizes == sizes
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY

@@ -65,7 +65,7 @@ class Storm:
         """Workers that are ready. Three that fail to start, one after the other, would break the pool, as they
         should."""
         places = [(int(p.name.rpartition("-")[2]) - 1, p.pid) for p in self.executor._supervisor.processes]
-        return [pid for place, pid in places if self.client.worker_started(place)]
+        return [pid for place, pid in places if self.client.segment.worker_started(place)]
 
     def send(self, rng: random.Random, number: signal.Signals) -> int | None:
         while not (pids := self.started()):
@@ -165,8 +165,8 @@ class Storm:
         assert [f.result(LIMIT) for f in squares] == [i * i for i in range(200)]
         del squares
         gc.collect()
-        assert self.client.blocks == blocks
-        assert self.client.strays == 0
+        assert self.client.segment.blocks == blocks
+        assert self.client.intake.strays == 0
         assert self.client.pending == 0
 
 
@@ -184,7 +184,7 @@ def storm(method: str, n_workers: int, capsys, **weather):
         current = Storm(executor, seed, **weather)
         began = time.monotonic()
         try:
-            yield current, executor._client.blocks
+            yield current, executor._client.segment.blocks
         except BaseException:
             with contextlib.suppress(Exception), Words(executor._client) as words:
                 print(words)

@@ -55,13 +55,13 @@ def check(value: Buffers, *sizes: int, seed: int = 0) -> None:
 
 def blocks_of_workers(executor) -> int:
     gc.collect()
-    return executor._client.blocks_of_workers
+    return executor._client.results.blocks_of_workers
 
 
 def shared_bytes(executor) -> int:
     """What the system has given to the pool's shared memory."""
     executor._client.create()  # if it was not used before
-    return os.fstat(executor._client.memfd).st_blocks * 512
+    return os.fstat(executor._client.segment.memfd).st_blocks * 512
 
 
 # ---- results ----
@@ -182,7 +182,7 @@ def test_results_outlive_the_pool():
 def test_what_is_kept_of_a_pool_that_is_gone_keeps_no_more_memory_than_it_uses():
     with pool() as executor:
         executor._client.create()
-        fd = os.dup(executor._client.memfd)
+        fd = os.dup(executor._client.segment.memfd)
         value = made(executor, 8 * MIB, 64 * KIB)
     try:
         assert 8 * MIB <= os.fstat(fd).st_blocks * 512 < 9 * MIB
@@ -255,7 +255,7 @@ def test_arrays_of_every_kind_are_what_they_were():
 
 def arguments(executor) -> int:
     """Blocks of arguments, when all that workers have let go of is back."""
-    return executor._client.blocks
+    return executor._client.segment.blocks
 
 
 def no_arguments(executor, but: int = 0) -> None:
@@ -474,9 +474,9 @@ def test_results_may_be_collected_as_garbage_while_their_worker_is_buried(tmp_pa
         "        assert pool.submit(tasks.die, 0).exception() is not None\n"
         "        assert tasks.crc(kept.buffers[3]) == tasks.crc(tasks.filled(16384, 3))\n"
         "        gc.collect()\n"
-        "        assert pool._client.blocks_of_workers == 16\n"
+        "        assert pool._client.results.blocks_of_workers == 16\n"
         "        del kept\n"
-        "    assert pool._client.blocks_of_workers == 0\n"
+        "    assert pool._client.results.blocks_of_workers == 0\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONMALLOC": "debug"}
     done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)

@@ -31,11 +31,15 @@ def kill_one(executor: ProcessPoolExecutor, chance: random.Random) -> None:
     victim = chance.choice(executor._supervisor.processes)
     with contextlib.suppress(ProcessLookupError):  # it has left by itself
         os.kill(victim.pid, signal.SIGKILL)
-    n = executor._client.n_workers
+    n = executor._client.staff.n_workers
 
     def replaced() -> bool:
         living = executor._supervisor.processes
-        return victim not in living and len(living) == n and all(executor._client.worker_started(w) for w in range(n))
+        return (
+            victim not in living
+            and len(living) == n
+            and all(executor._client.segment.worker_started(w) for w in range(n))
+        )
 
     wait_until(replaced, "a worker in the place of one that was killed")
 
@@ -45,7 +49,7 @@ def make_overdue(executor: ProcessPoolExecutor, worker: int = 0) -> None:
     point that the task has reached, on a machine of any speed."""
     with Words(executor._client) as words:
         words.age(worker, 3600)
-    executor._client.alarm()
+    executor._client.staff.alarm()
 
 
 def await_file(path: str | os.PathLike[str]) -> None:

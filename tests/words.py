@@ -28,10 +28,10 @@ class Words:
 
     def __init__(self, client) -> None:
         client.create()  # if it was not used before
-        self.n_workers = client.n_places
+        self.n_workers = client.segment.n_places
         entries_end = ENTRIES + -(-self.n_workers * ENTRY_BYTES // PAGE) * PAGE
         self.rings = entries_end
-        self.map = mmap.mmap(client.memfd, entries_end + self.n_workers * RING_BYTES)
+        self.map = mmap.mmap(client.segment.memfd, entries_end + self.n_workers * RING_BYTES)
 
     def __enter__(self) -> Words:
         return self

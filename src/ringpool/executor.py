@@ -473,7 +473,7 @@ class ProcessPoolExecutor(_StandIn):
         """
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-        if self._client.inherited:  # in a forked child there is nothing to shut down
+        if self._client.segment.inherited:  # in a forked child there is nothing to shut down
             return
         self._supervisor.close()
         if cancel_futures:
@@ -488,7 +488,7 @@ class ProcessPoolExecutor(_StandIn):
 
         The futures of tasks that were running raise WorkerDied. `submit` raises BrokenProcessPool from now on.
         """
-        self._client.check_here()
+        self._client.segment.check_here()
         self._supervisor.terminate(signal.SIGTERM)
 
     def kill_workers(self) -> None:
@@ -496,7 +496,7 @@ class ProcessPoolExecutor(_StandIn):
 
         The futures of tasks that were running raise WorkerDied. `submit` raises BrokenProcessPool from now on.
         """
-        self._client.check_here()
+        self._client.segment.check_here()
         self._supervisor.terminate(signal.SIGKILL)
 
 

@@ -521,7 +521,7 @@ class Session:
 if TYPE_CHECKING:
 
     class Store:
-        """Where groups are kept: a pool's client."""
+        """Where groups are kept: the functions of a pool."""
 
         def encode(self, obj: Any, scope: Any) -> bytes: ...
         def hold(self, data: bytes) -> tuple[Callable[[], Any], Any] | None: ...
@@ -556,7 +556,7 @@ class TaskScope(_Scope):
 
     Args:
         session: The pool's.
-        store: Its client.
+        store: Its table of functions.
     """
 
     def __init__(self, session: Session, store: Store) -> None:

@@ -1105,7 +1105,7 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
     cdef Client client = parcel.client if parcel is not None else None
     if scope is None and not functions.main_is_importable():
         if client is not None:
-            scope = client.scope()
+            scope = client.functions.scope()
         elif _here is not None:
             from ringpool import session
 

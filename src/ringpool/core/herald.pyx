@@ -25,7 +25,7 @@ cdef class Herald:
     def __init__(self, Client client, int tell):
         cdef int err
         self.client = client
-        err = rp_herald_begin(&self.herald, &client.pool, tell)
+        err = rp_herald_begin(&self.herald, &client.segment.pool, tell)
         if err:
             raise OSError(-err, os.strerror(-err))
         self.maker = getpid()

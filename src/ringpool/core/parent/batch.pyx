@@ -102,7 +102,7 @@ cdef class Batch:
         """
         cdef Parcel parcel
         try:
-            self.entry = self.client.entry_of(self.fn)
+            self.entry = self.client.functions.entry_of(self.fn)
             if self.entry is None:
                 parcel = Parcel()
                 parcel.client = self.client
@@ -122,16 +122,16 @@ cdef class Batch:
 
     cdef put_in(self, tuple args):
         """Encodes one item and now and then sends what there is: the workers must not wait for all of them."""
-        if self.client.refusal is not None:
-            self.client.check()
+        if self.client.gate.refusal is not None:
+            self.client.gate.check()
         self.add(args)
         if self.encoded % 512 == 0 or self.fresh_bytes >= FEED_BYTES:
             self.fresh_bytes = 0
             self.breathe()
             self.client.drain()
-            self.client.feed(self)
-        elif self.under_way < self.client.n_workers and self.has_chunk():  # of items that come slowly each goes at once
-            self.client.feed(self)
+            self.client.chunks.send_chunks(self)
+        elif self.under_way < self.client.staff.n_workers and self.has_chunk():  # of items that come slowly each goes at once
+            self.client.chunks.send_chunks(self)
 
     cdef int breathe(self) except -1:
         """Lets signal handlers run, and now and then other threads: an iterator in C gives neither a chance."""
@@ -169,7 +169,7 @@ cdef class Batch:
                 self.unsent[self.encoded] = error
                 kind = ITEM_UNSENT
                 data = b""
-            self.client.check()  # user code has run
+            self.client.gate.check()  # user code has run
             n = len(data)
             if self.used + 8 + n > PAGE_BYTES:
                 self.turn_page()
@@ -206,9 +206,9 @@ cdef class Batch:
                     return data
                 parcel.pickle = data
                 parcel.bytes = len(data)
-        if parcel.bytes + len(self.function) + 4096 > client.pool.arena.quota:
+        if parcel.bytes + len(self.function) + 4096 > client.segment.pool.arena.quota:
             raise MemoryError(
-                f"the arguments take {parcel.bytes} bytes, more than the {client.pool.arena.quota} bytes of "
+                f"the arguments take {parcel.bytes} bytes, more than the {client.segment.pool.arena.quota} bytes of "
                 "shared memory that this pool has for arguments (see shared_memory_limit)")
         if self.apart is None:
             self.apart = {}
@@ -216,10 +216,10 @@ cdef class Batch:
         self.apart_bytes += parcel.bytes
         self.waiting += 1
         while self.has_room(parcel):
-            client.check()  # user code may have run
+            client.gate.check()  # user code may have run
             if self.store(parcel, args if compact else None):
                 break
-            if not client.sweep_if_released():
+            if not client.arguments.reclaim_if_released():
                 break
         if parcel.block == 0:
             if compact:
@@ -238,7 +238,7 @@ cdef class Batch:
     cdef bint has_room(self, Parcel parcel) noexcept:
         """May this item, the last, be in the arena before it is sent? Not before another that waits for room, which it might
         take from it. And tasks, and shared objects, that come meanwhile are to find half of the memory."""
-        return self.waiting == 1 and self.ahead_bytes + parcel.bytes <= self.client.pool.arena.quota // 2
+        return self.waiting == 1 and self.ahead_bytes + parcel.bytes <= self.client.segment.pool.arena.quota // 2
 
     cdef bint store(self, Parcel parcel, tuple args) noexcept:
         """Puts an item into the arena, if there is room now.
@@ -246,7 +246,7 @@ cdef class Batch:
         Args:
             args: If it is to be the compact form of these; else None.
         """
-        cdef rp_pool *pool = &self.client.pool
+        cdef rp_pool *pool = &self.client.segment.pool
         cdef Sharing sharing
         cdef Py_ssize_t n = parcel.bytes
         if args is None:
@@ -259,7 +259,7 @@ cdef class Batch:
             if rp_arena_alloc(&pool.arena, n, &parcel.block):
                 return False
             if put(rp_pool_writable(pool, parcel.block, n), n, args, &sharing) != n:  # user code has changed it
-                self.client.free_block(parcel.block)
+                self.client.segment.free_block(parcel.block)
                 parcel.block = 0
                 return False
             parcel.block_bytes = n
@@ -285,7 +285,7 @@ cdef class Batch:
             return
         if index >= self.fed:
             self.ahead_bytes -= parcel.bytes
-        self.client.take_back(parcel)
+        self.client.arguments.release(parcel)
 
     cdef keep_all(self, Parcel parcel):
         """keep() for what is in a parcel."""
@@ -301,8 +301,8 @@ cdef class Batch:
 
     cdef int count_in(self) except -1:
         if self.unfed == 0:
-            self.client.batches.append(self)
-            self.client.unfed += 1
+            self.client.chunks.batches.append(self)
+            self.client.tasks.unsent += 1
         self.unfed += 1
         self.encoded += 1
         return 0
@@ -322,8 +322,8 @@ cdef class Batch:
 
     cdef bint is_full(self) noexcept:
         """Do the items that lie apart take an eighth of the memory for arguments? But each worker is to have one ahead."""
-        return (self.apart_bytes > self.client.pool.arena.quota // 8 and self.under_way
-                and <uint64_t>len(self.apart) >= 2 * <uint64_t>self.client.n_workers)
+        return (self.apart_bytes > self.client.segment.pool.arena.quota // 8 and self.under_way
+                and <uint64_t>len(self.apart) >= 2 * <uint64_t>self.client.staff.n_workers)
 
     cdef uint64_t size(self):
         """How many items the next chunk should have."""
@@ -334,12 +334,12 @@ cdef class Batch:
             return 1
         n = <uint64_t>min(max(max(CHUNK_NS, LOADS * self.load_ns) / self.item_ns, 1.0), <double>RP_CHUNK_ITEMS)
         n = min(n, <uint64_t>GROWTH * max(self.largest, 1))
-        return min(n, self.unfed // (2 * self.client.n_workers) + 1)
+        return min(n, self.unfed // (2 * self.client.staff.n_workers) + 1)
 
     cdef bint has_chunk(self) noexcept:
         """Whether there is one to send: with a chunksize, a whole one while more items are being read, unless a task waits for
         memory that these have."""
-        cdef bint more = self.reading and not self.client.closing and not (self.client.starved and self.ahead_bytes)
+        cdef bint more = self.reading and not self.client.notifier.is_closing() and not (self.client.outbox.waiting_for_memory and self.ahead_bytes)
         return self.unfed >= (self.chunksize if more and self.chunksize else 1)
 
     cdef Chunk next_chunk(self):
@@ -391,8 +391,8 @@ cdef class Batch:
         self.fed += k
         self.unfed -= k
         if self.unfed == 0:
-            self.client.unfed -= 1
-            self.client.batches.remove(self)
+            self.client.tasks.unsent -= 1
+            self.client.chunks.batches.remove(self)
         self.largest = max(self.largest // 2, k)
         if self.left == 0:
             self.page = None
@@ -414,14 +414,12 @@ cdef class Batch:
         cdef uint64_t i
         self.under_way -= 1
         self.finished += chunk.n
-        self.client.chunks -= 1
-        if self.client.chunks == 0:
-            self.client.update_collect()
+        self.client.chunks.ended_one()
         if self.apart:
             for i in range(chunk.index, chunk.index + chunk.n):
                 self.release(i)
             if chunk.state != FINISHED:
-                self.client.serve_queue_soon()
+                self.client.arguments.tell_of_room()
         if self.futures is not None:
             self.unlink(chunk)
             self.hand_out(chunk)
@@ -439,7 +437,7 @@ cdef class Batch:
         """Who waits for the next chunk that is done looks again."""
         if self.news is not None:
             self.news.settle(FORM_RESULT, None)
-            self.client.let_know(self.news, False)
+            self.client.notifier.notify(self.news, False)
             self.news = None
 
     cdef void hand_out(self, Chunk chunk) noexcept:
@@ -484,7 +482,7 @@ cdef class Batch:
                 except Exception as error:
                     value = error
                     form = FORM_ERROR
-            self.client.settle_item(future, form, value)
+            self.client.settlement.settle_item(future, form, value)
         chunk.value = None
         self.let_go(begin, end)
         let_gc(collects)
@@ -493,7 +491,7 @@ cdef class Batch:
         """These items are done. Their futures are dropped later: that may run user code."""
         cdef Py_ssize_t i
         try:
-            self.client.kept.append(self.futures[begin:end])
+            self.client.notifier.defer(self.futures[begin:end])
         except MemoryError:  # then with the batch
             return
         for i in range(begin, end):
@@ -526,15 +524,15 @@ cdef class Batch:
         cdef uint32_t w, next = 0, end = 0
         cdef PyObject *found
         cdef Chunk chunk
-        if not client.open:
+        if not client.segment.open:
             return n
-        for w in range(client.pool.n_workers):
-            task_id = rp_pool_chunk_of(&client.pool, w)
-            found = client.find(task_id) if task_id else NULL
+        for w in range(client.segment.pool.n_workers):
+            task_id = rp_pool_chunk_of(&client.segment.pool, w)
+            found = client.tasks.find(task_id) if task_id else NULL
             if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch is not self:
                 continue
             chunk = <Chunk>found
-            if rp_pool_chunk(&client.pool, w, task_id, &next, &end) and next > chunk.base + 1:
+            if rp_pool_chunk(&client.segment.pool, w, task_id, &next, &end) and next > chunk.base + 1:
                 n += min(next - 1 - chunk.base, chunk.n)  # all that have been begun but one
         self.counted = max(self.counted, n)
         return self.counted
@@ -574,13 +572,13 @@ cdef class Batch:
             self.unfed = 0
             self.cut_short = True
             self.failure = failure
-            self.client.unfed -= 1
-            if self in self.client.batches:
-                self.client.batches.remove(self)
+            self.client.tasks.unsent -= 1
+            if self in self.client.chunks.batches:
+                self.client.chunks.batches.remove(self)
         if self.apart:
             for i in range(self.fed, self.encoded + 1):  # with one that is being added
                 self.release(i)
-            self.client.serve_queue_soon()
+            self.client.arguments.tell_of_room()
         self.pages.clear()
         self.page = None
         self.left = self.filled = 0
@@ -590,7 +588,7 @@ cdef class Batch:
             for i in range(self.fed, len(self.futures)):
                 future = <FutureBase>self.futures[i]
                 if future is not None and future.state == PENDING:
-                    self.client.settle_item(future, FORM_NONE if failure is None else FORM_MADE, failure)
+                    self.client.settlement.settle_item(future, FORM_NONE if failure is None else FORM_MADE, failure)
             self.let_go(self.fed, len(self.futures))
 
     cdef void disregard(self) noexcept:
@@ -622,11 +620,11 @@ cdef class Batch:
             self.first = chunk.after
             chunk.after = None
             if chunk.state == PENDING:
-                client.withdraw(chunk)
+                client.chunks.cancel_unstarted(chunk)
                 if chunk.state == PENDING and client.cancel_running:
-                    client.end_task(chunk, WHY_CANCELLED, -1)
+                    client.endings.begin(chunk, WHY_CANCELLED, -1)
         self.last = None
-        client.look_for_end()
+        client.notifier.stop_if_drained()
 
 
 cdef uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0:

@@ -107,6 +107,9 @@ cdef class Chunk(FutureBase):
         self.value = value
         self.base = 0
 
+    cdef void ended(self) noexcept:
+        self.batch.end_of(self)
+
     cdef void let_go(self, uint32_t w) noexcept:
         """Worker w, which had it, is dead, and holds nothing of its items."""
         cdef uint64_t i
@@ -116,7 +119,7 @@ cdef class Chunk(FutureBase):
             for i in range(self.index, self.index + self.n):
                 parcel = self.batch.apart.get(i)
                 if parcel is not None:
-                    self.batch.client.let_parcel_go(<Parcel>parcel, w)
+                    self.batch.client.arguments.force_release(<Parcel>parcel, w)
         except MemoryError:  # for a number: then they are freed when a successor dies
             pass
 

@@ -160,6 +160,16 @@ cdef class FutureBase:
         self.state = NOTIFIED
         self.told = self.cond is None
 
+    cdef void ended(self) noexcept:
+        """It is settled, and all that wait have been notified. A chunk tells its batch. Runs no Python code."""
+
+    @cython.final
+    cdef void drop_call(self) noexcept:
+        """Drops what the task called: may run user code."""
+        self.fn = None
+        self.entry = None
+        self.shared = None
+
     @cython.final
     cdef decode(self):
         """Makes value the result or the exception itself."""
@@ -195,7 +205,7 @@ cdef class FutureBase:
         if not self.watched:
             self.watched = True
             if self.state == PENDING and self.client is not None:
-                self.client.watch_one()
+                self.client.notifier.watch()
 
     @cython.final
     cdef sync(self):
@@ -207,7 +217,7 @@ cdef class FutureBase:
     @cython.final
     cdef check_here(self):
         """Raises in a forked child: a future that was pending at the fork stays so there for ever."""
-        if self.state == PENDING and self.client is not None and not self.client.open:
+        if self.state == PENDING and self.client is not None and not self.client.segment.open:
             raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
 
     def _tell(self):
@@ -342,9 +352,9 @@ cdef class FutureBase:
     @cython.final
     cdef bint claimed(self):
         if self.item_of is not None:
-            return self.client.item_begun(self)
-        return (self.client is not None and self.pos != POS_QUEUED and self.client.open
-                and rp_board_claimed(&self.client.pool.board, self.pos))
+            return self.client.chunks.item_begun(self)
+        return (self.client is not None and self.pos != POS_QUEUED and self.client.segment.open
+                and rp_board_claimed(&self.client.segment.pool.board, self.pos))
 
     def __reduce__(self):
         raise TypeError(
@@ -380,9 +390,7 @@ cdef class FutureBase:
             return self.cancel_running(running)
         callbacks = self.callbacks
         self.callbacks = None
-        self.fn = None
-        self.entry = None
-        self.shared = None
+        self.drop_call()
         try:
             self.tell_cancelled()
         finally:
@@ -399,9 +407,7 @@ cdef class FutureBase:
         self.sync()
         if self.state != PENDING:
             return False
-        if self.item_of is not None:
-            return client.end_item(self, WHY_CANCELLED)
-        return client.end_task(self, WHY_CANCELLED, -1)
+        return client.end_task(self, WHY_CANCELLED)
 
     @cython.final
     cdef bint try_cancel(self):
@@ -546,3 +552,21 @@ cdef class FutureBase:
     def set_exception(self, exception):
         """See concurrent.futures.Future.set_exception. A pool's own pending future refuses it."""
         self.set_done(FORM_ERROR, exception)
+
+
+ctypedef object (*newfunc)(PyObject *, PyObject *, PyObject *)
+
+cdef object _future_type = FutureBase
+cdef object _no_args = ()
+
+
+def set_future_type(cls):
+    """Says of which class, a subclass of FutureBase, submit makes its futures."""
+    global _future_type
+    _future_type = cls
+
+
+cdef inline FutureBase new_future():
+    """A Future, without a call of __init__."""
+    return <FutureBase>(<newfunc>(<PyTypeObject *>_future_type).tp_new)(
+        <PyObject *>_future_type, <PyObject *>_no_args, NULL)

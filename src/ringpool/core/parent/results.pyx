@@ -49,9 +49,9 @@ cdef class Results:
         self.deadline = deadline
         self.meter = meter
         try:
-            if client.refusal is not None:  # of the first item, as in the stdlib: where there is none, nothing is refused
+            if client.gate.refusal is not None:  # of the first item, as in the stdlib: where there is none, nothing is refused
                 if next(items, None) is not None:
-                    client.check()
+                    client.gate.check()
                 self.items = None
                 return
             self.failure = batch.load()
@@ -72,7 +72,7 @@ cdef class Results:
             if batch.chunksize > 1 and end % batch.chunksize:  # in the middle of a chunk, of which a part has come
                 end += batch.chunksize - end % batch.chunksize
             if self.buffersize == AUTO:
-                end += <uint64_t>(4 * AHEAD) * batch.client.n_workers * max(batch.largest, 1)
+                end += <uint64_t>(4 * AHEAD) * batch.client.staff.n_workers * max(batch.largest, 1)
             else:
                 end += self.buffersize
         batch.reading = True
@@ -92,7 +92,7 @@ cdef class Results:
                     self.shown_ns = now
                     self.meter.show(batch.count_done())
         batch.reading = False
-        batch.client.feed(batch)
+        batch.client.chunks.send_chunks(batch)
 
     def __iter__(self):
         return self
@@ -200,7 +200,7 @@ cdef class Results:
         cdef Batch batch = self.batch
         cdef Chunk chunk
         cdef FutureBase news
-        if batch.client.chunks:
+        if batch.client.chunks.count:
             batch.client.drain()
         if batch.done is None:
             chunk = batch.first
@@ -225,7 +225,7 @@ cdef class Results:
     cdef Chunk nothing_left(self):
         cdef uint64_t unfed = self.batch.unfed
         if unfed:  # for want of memory
-            self.batch.client.feed(self.batch)
+            self.batch.client.chunks.send_chunks(self.batch)
             if self.batch.unfed == unfed:
                 raise MemoryError("no memory to send more items")
             return self.next_chunk()

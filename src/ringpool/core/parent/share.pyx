@@ -37,7 +37,7 @@ cdef class Shared:
 
     def __dealloc__(self):
         if self.client is not None:
-            self.client.end_share(self)
+            self.client.arguments.end_share(self)
 
 
 @cython.final

@@ -1,0 +1,183 @@
+# argument_memory.pyx - blocks of the parent's arena that workers hold, after the task that they were sent with.
+
+cdef uint64_t LET_GO_NS = 100000  # between two looks whether workers have let go of shared objects; arbitrary
+cdef uint64_t LET_GO_MAX_NS = 30000000000  # what they have not by then is kept by a __del__ that does not end; arbitrary
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ArgumentMemory:
+    """The parcels whose tasks are answered, as long as a worker holds blocks of them, and the shared objects.
+
+    1. A block is free when its task has been answered and no worker holds it. Workers write holders' words; the parent
+       writes them only after the worker's death.
+    2. reclaim() and drop_all() may run user code, last of all. No other function here does.
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Notifier notifier
+    cdef PyObject *retained       # parcels whose tasks are answered, and that workers hold: references
+    cdef Shared_p shares          # borrowed
+    cdef uint64_t n_shares        # so far
+    cdef uint64_t purged_ns       # when a shared object was last given up that workers had
+
+    def __cinit__(self, Segment segment, TaskTable tasks, Notifier notifier):
+        self.segment = segment
+        self.tasks = tasks
+        self.notifier = notifier
+
+    def __dealloc__(self):
+        self.drop_all()
+
+    cdef void release(self, Parcel parcel) noexcept:
+        """A task has been answered or given up: its blocks are free, but for those that the worker holds."""
+        self.free_unheld(parcel)
+        if parcel.block:
+            Py_INCREF(parcel)
+            parcel.next = self.retained
+            self.retained = <PyObject *>parcel
+
+    cdef void free_unheld(self, Parcel parcel) noexcept:
+        cdef unsigned char *p
+        cdef uint64_t holder
+        cdef uint32_t k
+        cdef bint held = False
+        if not self.segment.open:
+            return
+        p = rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.block_bytes)
+        if parcel.before:
+            for k in range(self.segment.pool.n_workers):
+                held = held or rp_load_acquire(rp_share_holder(p, k)) != 0
+            if held:
+                return
+        for k in range(parcel.blocks):
+            if parcel.at[k] == 0:
+                continue
+            holder = 0 if parcel.before else rp_load_acquire(rp_spread_holder(p, k))
+            if 0 < holder <= self.segment.pool.n_workers:
+                parcel.holder = <uint32_t>holder - 1
+                held = True
+            else:
+                self.segment.free_block(parcel.at[k])
+                parcel.at[k] = 0
+        if not held:
+            self.segment.free_block(parcel.block)
+            parcel.block = 0
+
+    cdef void force_release(self, Parcel parcel, uint32_t w) noexcept:
+        """Worker w, which has or had it, is dead."""
+        cdef unsigned char *p
+        cdef uint32_t k
+        if self.segment.open and parcel.block:
+            p = rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.block_bytes)
+            if parcel.before:
+                rp_store_release(rp_share_holder(p, w), 0)
+                return
+            for k in range(parcel.blocks):
+                rp_store_release(rp_spread_holder(p, k), 0)
+
+    cdef void reclaim(self, uint32_t dead) noexcept:
+        """Frees what workers have let go of, and all that `dead` held. User code may run last of all: with a parcel go the
+        shared objects within it."""
+        cdef PyObject *p = self.retained
+        cdef PyObject *free = NULL
+        cdef Parcel parcel = None
+        self.retained = NULL
+        while p != NULL:
+            parcel = <Parcel>p
+            p = parcel.next
+            parcel.next = NULL
+            if dead != NOBODY and (parcel.before or parcel.holder == dead):
+                self.force_release(parcel, dead)
+            if self.segment.open:
+                self.free_unheld(parcel)
+                if parcel.block:
+                    parcel.next = self.retained
+                    self.retained = <PyObject *>parcel
+                    continue
+            parcel.next = free
+            free = <PyObject *>parcel
+        while free != NULL:
+            parcel = <Parcel>free
+            free = parcel.next
+            parcel.next = NULL
+            Py_DECREF(parcel)
+
+    cdef void drop_all(self) noexcept:
+        """When the workers are gone, or the pool is. Within a parcel there may be shared objects, which hold this client."""
+        cdef PyObject *p
+        while self.retained != NULL:
+            p = self.retained
+            self.retained = (<Parcel>p).next
+            (<Parcel>p).next = NULL
+            Py_DECREF(<Parcel>p)
+
+    cdef bint reclaim_if_released(self) noexcept:
+        cdef uint32_t w
+        cdef bint some = False
+        for w in range(self.segment.pool.n_workers):
+            if rp_pool_has_released(&self.segment.pool, w):
+                some = True
+        if some:
+            self.reclaim(NOBODY)
+        return some
+
+    # ---- shared objects ----
+
+    cdef void add_share(self, Shared shared) noexcept:
+        self.n_shares += 1
+        shared.id = self.n_shares
+        shared.next = self.shares
+        if self.shares != NULL:
+            (<Shared>self.shares).prev = <Shared_p>shared
+        self.shares = <Shared_p>shared
+
+    cdef void end_share(self, Shared shared) noexcept:
+        """The last handle is gone, and no task has it among its arguments."""
+        cdef Parcel parcel = shared.parcel
+        if shared.prev != NULL:
+            (<Shared>shared.prev).next = shared.next
+        else:
+            self.shares = shared.next
+        if shared.next != NULL:
+            (<Shared>shared.next).prev = shared.prev
+        if not self.segment.serves():
+            return
+        rp_store_release(rp_share_dying(rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.before)), 1)
+        self.release(parcel)
+        if parcel.block:
+            self.purged_ns = rp_os_now_ns()
+            rp_pool_purge(&self.segment.pool)
+        else:
+            self.tell_of_room()
+
+    cdef void force_release_shares(self, uint32_t w) noexcept:
+        """Worker w is dead, and uses no shared object."""
+        cdef Shared_p share = self.shares
+        while share != NULL:
+            self.force_release((<Shared>share).parcel, w)
+            share = (<Shared>share).next
+
+    cdef bint is_release_pending(self) noexcept:
+        """Is there a shared object whose handles are gone, and a worker that will let go of it as soon as it looks, since it
+        runs nothing? But no worker is believed to for longer than LET_GO_MAX_NS."""
+        cdef PyObject *p = self.retained
+        cdef uint64_t task_id, at
+        cdef uint32_t w
+        if p == NULL or not self.segment.open or rp_os_now_ns() - self.purged_ns > LET_GO_MAX_NS:
+            return False
+        while p != NULL:
+            if (<Parcel>p).before:
+                at = (<Parcel>p).block
+                for w in range(self.segment.pool.n_workers):
+                    if (rp_load_acquire(rp_share_holder(rp_pool_block(&self.segment.pool, 0, at, (<Parcel>p).before), w))
+                            and rp_pool_is_to_purge(&self.segment.pool, w, &task_id) and self.tasks.find(task_id) == NULL):
+                        return True
+            p = (<Parcel>p).next
+        return False
+
+    cdef void tell_of_room(self) noexcept:
+        """There may be room in the arena, of which no worker will tell: has the collector look, if tasks wait for it."""
+        if self.notifier.needs & NEED_MEMORY:
+            self.notifier.ring()

@@ -1,0 +1,414 @@
+# chunks.pyx - the items of batches on their way: sent in chunks, taken away from workers, answered in parts.
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Chunks:
+    """Sends the chunks of all batches, and keeps the account of their items.
+
+    1. Each item is in one chunk at a time, or not sent yet, or done.
+    2. Items are taken away from a worker only if it has not begun them: csrc/ decides between the two.
+    3. The futures of items that are done are dropped later, see Notifier.defer(). cancel_unsent() and recover_chunk() may run
+       user code.
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Staff staff
+    cdef Notifier notifier
+    cdef Loans loans
+    cdef ResultMemory results
+    cdef ArgumentMemory arguments
+    cdef Endings endings
+    cdef Settlement settlement
+    cdef Outbox outbox
+    cdef list batches   # those with items that have not been sent
+    cdef uint64_t count # chunks of all batches, that are not done
+
+    def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
+                  ArgumentMemory arguments, Endings endings, Settlement settlement, Outbox outbox, list batches):
+        self.segment = segment
+        self.tasks = tasks
+        self.staff = staff
+        self.notifier = notifier
+        self.loans = loans
+        self.results = results
+        self.arguments = arguments
+        self.endings = endings
+        self.settlement = settlement
+        self.outbox = outbox
+        self.batches = batches
+
+    cdef send_chunks(self, Batch batch):
+        """Sends chunks, if not enough of them are under way."""
+        cdef int collects
+        while True:
+            while self.segment.open and batch.has_chunk() and batch.under_way < <uint64_t>AHEAD * self.staff.n_workers:
+                self.tasks.reserve()
+                collects = hold_gc()
+                try:
+                    self.send(batch.next_chunk())
+                finally:
+                    let_gc(collects)
+            self.outbox.flush()
+            if not (self.segment.open and batch.has_chunk() and batch.under_way == 0):  # else none of them could be sent
+                break
+        self.staff.recruit()
+
+    cdef void send_all(self) noexcept:
+        for batch in tuple(self.batches):
+            try:
+                self.send_chunks(<Batch>batch)
+            except MemoryError:  # the next drain tries again
+                pass
+
+    cdef int send(self, Chunk chunk, bint first=False) except -1:
+        """Puts a chunk in the queue, as a task of its own. The caller has reserved an entry, and flushes the queue."""
+        self.started(chunk)
+        if chunk.holds:
+            self.outbox.holding = True
+        chunk.client = chunk.batch.client
+        return self.outbox.enqueue(chunk, first)
+
+    cdef void started(self, Chunk chunk) noexcept:
+        chunk.batch.under_way += 1
+        self.count += 1
+        self.notifier.need(NEED_CHUNKS, True)
+
+    cdef void ended_one(self) noexcept:
+        self.count -= 1
+        self.notifier.need(NEED_CHUNKS, self.count > 0)
+
+    cdef Chunk steal_tail(self, Chunk chunk, uint32_t k):
+        """Takes the items from the k-th on, as far as none has been begun, away from the worker that has the chunk.
+
+        Returns:
+            They, as a chunk that is nowhere yet; None if there are none.
+        """
+        cdef uint32_t begin = chunk.base + k, end = chunk.base + chunk.n
+        cdef Chunk rest
+        cdef int collects = hold_gc()
+        try:
+            rest = Chunk()
+        finally:
+            let_gc(collects)
+        # From here on nothing is created, and so nobody else comes in between.
+        if not self.segment.open or chunk.state != PENDING or chunk.pos == POS_QUEUED:
+            return None
+        if not rp_pool_cut_chunk(&self.segment.pool, chunk.task_id, chunk.pos, &begin, &end):
+            return None
+        if begin < chunk.base or end != chunk.base + chunk.n:
+            self.settlement.fail(chunk, RuntimeError("a worker has spoilt the account of its items"))
+            return None
+        return chunk.split(begin - chunk.base, rest)
+
+    cdef void cancel_unstarted(self, Chunk chunk) noexcept:
+        """Cancels the items of a pending chunk that no worker has begun."""
+        cdef Chunk rest
+        if chunk.state != PENDING or (self.segment.open and self.outbox.try_cancel(chunk)):
+            return
+        try:
+            rest = self.steal_tail(chunk, 0)
+        except MemoryError:
+            return
+        if rest is not None:
+            self.started(rest)
+            rest.settle_cancelled()
+            rest.ended()
+
+    cdef int send_rest(self, Chunk rest) except -1:
+        """Sends what has been cut off a chunk. The caller has reserved an entry, holds the garbage collector, and
+        flushes the queue."""
+        try:
+            rest.encode()
+            self.send(rest, True)
+        except MemoryError as error:
+            self.started(rest)
+            rest.settle(FORM_ERROR, error)
+            rest.ended()
+        return 0
+
+    cdef void rebalance(self) noexcept:
+        """Gives workers that have nothing to do half of what lies before a busy one."""
+        cdef uint32_t w, next = 0, end = 0, most, of
+        cdef uint64_t task_id
+        cdef PyObject *found
+        cdef Chunk chunk, rest
+        while self.segment.serves() and self.tasks.outstanding < self.staff.n_workers and self.tasks.queued == 0:
+            most = 0
+            chunk = None
+            for w in range(self.segment.pool.n_workers):
+                task_id = rp_pool_chunk_of(&self.segment.pool, w)
+                found = self.tasks.find(task_id) if task_id else NULL
+                if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch.chunksize:
+                    continue
+                if rp_pool_chunk(&self.segment.pool, w, task_id, &next, &end) and next < end and end - next > most:
+                    most = end - next
+                    of = end - (most + 1) // 2
+                    chunk = <Chunk>found
+            if chunk is None or of < chunk.base or of > chunk.base + chunk.n:
+                return
+            try:
+                self.tasks.reserve()
+                rest = self.steal_tail(chunk, of - chunk.base)
+                if rest is None:
+                    return
+            except MemoryError:
+                return
+            self.send_rest(rest)
+            self.outbox.flush()
+
+    # ---- an item of submit_many ----
+
+    cdef bint item_begun(self, FutureBase item) noexcept:
+        cdef Chunk chunk = item.item_of.chunk_of(item.task_id)
+        cdef uint32_t next, end
+        cdef uint32_t w
+        if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.segment.open:
+            return False
+        w = rp_pool_holder(&self.segment.pool, chunk.task_id, chunk.pos)
+        return (w != self.segment.pool.n_workers and rp_pool_chunk(&self.segment.pool, w, chunk.task_id, &next, &end)
+                and item.task_id - chunk.index + chunk.base < next)
+
+    cdef bint try_cancel_item(self, FutureBase item) noexcept:
+        """Takes one item back that has not been begun. The others of its chunk go another way."""
+        cdef Batch batch = item.item_of
+        cdef Chunk chunk = batch.chunk_of(item.task_id)
+        cdef Chunk rest
+        cdef int collects = hold_gc()
+        try:
+            if item.task_id >= batch.fed:
+                batch.gaps = True
+                self.settlement.settle_item(item, FORM_NONE, None)
+                batch.release(item.task_id)
+                self.arguments.tell_of_room()
+            elif chunk is None or self.item_begun(item):
+                return False
+            elif chunk.pos == POS_QUEUED or rp_board_try_cancel(&self.segment.pool.board, chunk.pos):
+                batch.gaps = True
+                self.settlement.settle_item(item, FORM_NONE, None)
+                batch.release(item.task_id)
+                try:
+                    if chunk.pos == POS_QUEUED:
+                        chunk.encode()
+                    else:
+                        self.outbox.resend(chunk)
+                except MemoryError as error:
+                    self.settlement.fail(chunk, error)
+                self.outbox.flush()
+            else:
+                try:
+                    self.tasks.reserve()
+                    rest = self.steal_tail(chunk, <uint32_t>(item.task_id - chunk.index))
+                except MemoryError:
+                    return False
+                if rest is None:
+                    return False
+                if rest.index == item.task_id:
+                    batch.gaps = True
+                    self.settlement.settle_item(item, FORM_NONE, None)
+                    batch.release(item.task_id)
+                self.send_rest(rest)
+                self.outbox.flush()
+            return item.state != PENDING
+        finally:
+            let_gc(collects)
+
+    cdef Chunk isolate_running(self, FutureBase item):
+        """The chunk that ends with this item, which has been begun. None if the item is done, or is not begun after all."""
+        cdef Batch batch = item.item_of
+        cdef Chunk chunk, rest
+        cdef int collects = hold_gc()
+        try:
+            chunk = batch.chunk_of(item.task_id) if batch is not None else None
+            if chunk is None or (chunk.n > 1 and not self.item_begun(item)):
+                return None
+            self.tasks.reserve()
+            rest = self.steal_tail(chunk, <uint32_t>(item.task_id - chunk.index) + 1)
+            if rest is not None:
+                self.send_rest(rest)
+                self.outbox.flush()
+            return chunk if item.task_id + 1 == chunk.index + chunk.n else None
+        finally:
+            let_gc(collects)
+
+    cdef bint end_item(self, FutureBase item, int why) except -1:
+        """end_task() for an item of submit_many."""
+        cdef Chunk chunk = self.isolate_running(item)
+        if chunk is None or not self.endings.begin(chunk, why, -1):
+            return False
+        item.ending = chunk.ending
+        return True
+
+    # ---- results ----
+
+    cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept:
+        """The task of `chunk` is that of `rest` from now on, which has been split off."""
+        self.started(rest)
+        self.tasks.replace(chunk.task_id, rest)
+        rest.pos = chunk.pos
+        rest.block = chunk.block
+        rest.client = chunk.client
+        rest.options = chunk.options
+        rest.ending = chunk.ending
+        rest.deaths = chunk.deaths
+        self.endings.adopt(rest)
+        chunk.block = 0
+        chunk.client = None
+        chunk.options = None
+        chunk.ending = None
+        Py_DECREF(chunk)  # the table's
+
+    cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=FORM_TRAY,
+                              Ending ending=None) noexcept:
+        """The results of the first n items have arrived, and more are to come, those of `rest`."""
+        chunk.split(n, rest)
+        self.transfer_task(chunk, rest)
+        self.settlement.settle_as(chunk, form, value, ending)
+        self.notifier.notify(chunk, False)
+        chunk.ended()
+
+    cdef void on_partial_result(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept:
+        """Takes in results of a chunk. Nothing in *r is believed."""
+        cdef rp_tray tray
+        cdef const uint8_t *at = r.inline_bytes
+        cdef Chunk rest = None, last = None
+        cdef Ending ending = None
+        cdef uint32_t n = r.items
+        cdef int form = FORM_TRAY
+        cdef int collects = hold_gc()
+        value = b""
+        try:
+            if r.items > chunk.n or (kind == KIND_LAST and r.items != chunk.n):
+                raise RuntimeError(f"worker {w} sent the results of {r.items} items, not of {chunk.n}")
+            if r.items:
+                value = self.results.adopt(w, r, KIND_PART, loan)
+                if r.bytes < sizeof(rp_tray):
+                    raise RuntimeError(f"worker {w} sent results of an impossible size")
+                if r.offset:
+                    at = (<Payload>value).block.at()
+                    if at == NULL:
+                        raise no_address(&self.segment.pool, r.bytes)
+                memcpy(&tray, at, sizeof(rp_tray))
+                if tray.first != chunk.base:
+                    raise RuntimeError(f"worker {w} sent the results of other items")
+                chunk.batch.measure(r.items, &tray)
+                if chunk.ending is not None and chunk.n == 1:
+                    value = payload_bytes(value)
+                    if value[sizeof(rp_tray)] == KIND_ERROR:
+                        value = value[sizeof(rp_tray) + RP_RECORD_HEAD:]
+                        form = FORM_REPORT
+            if chunk.ending is not None and n and n == chunk.n:
+                ending = chunk.ending  # of the last item
+                last = Chunk() if n > 1 else chunk
+            if kind == KIND_PART:
+                rest = Chunk()
+        except Exception as error:
+            if not isinstance(error, MemoryError):
+                self.staff.mark_suspect(w)
+            self.loans.free(loan)
+            self.settlement.conclude(chunk, FORM_ERROR, error)
+        else:
+            self.loans.free(loan)
+            if last is not None and last is not chunk:
+                self.complete_prefix(chunk, last, n - 1, value)
+                form = FORM_ERROR  # it was cancelled, for only that ends one item of many
+                value = None
+                n = 1
+            if last is None:
+                last = chunk
+            if kind == KIND_LAST:
+                self.settlement.conclude(last, form, value)
+            else:
+                if ending is not None:
+                    last.ending = None  # not of the rest, in which there may be no item
+                self.complete_prefix(last, rest, n, value, form, ending)
+        let_gc(collects)
+        chunk.drop_call()
+
+    cdef void on_item_result(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept:
+        """Takes in the result of the next item of a chunk, which came by itself. Nothing in *r is believed."""
+        cdef rp_tray tray
+        cdef Chunk rest = None
+        cdef Ending ending = None
+        cdef int form = FORM_COMPACT if kind == KIND_VALUE else FORM_PICKLE
+        cdef int collects = hold_gc()
+        memcpy(&tray, r.inline_bytes, sizeof(rp_tray))
+        try:
+            if chunk.n == 0 or tray.first != chunk.base:
+                raise RuntimeError(f"worker {w} sent the result of another item")
+            if r.offset == 0 or (kind != KIND_VALUE and kind != KIND_VALUE_PICKLE):
+                raise RuntimeError(f"worker {w} sent a result of an unknown kind")
+            value = self.results.adopt(w, r, kind, loan)
+            chunk.batch.measure(1, &tray)
+            rest = Chunk()
+        except Exception as error:
+            if not isinstance(error, MemoryError):
+                self.staff.mark_suspect(w)
+            self.loans.free(loan)
+            self.settlement.conclude(chunk, FORM_ERROR, error)
+        else:
+            self.loans.free(loan)
+            if chunk.n == 1:
+                ending = chunk.ending
+                chunk.ending = None  # not of the rest, in which there is no item
+            self.complete_prefix(chunk, rest, 1, value, form, ending)
+        let_gc(collects)
+        chunk.drop_call()
+
+    cdef FutureBase recover_chunk(self, uint32_t w, Chunk chunk):
+        """What a dead worker had of a chunk: the results that it had not published are taken in, and what it had not
+        begun is sent anew. Recovery.end() follows.
+
+        Returns:
+            The item that it was running, or None.
+        """
+        cdef uint64_t offset = rp_pool_lost_tray(&self.segment.pool, w, chunk.task_id), used, head
+        cdef bint lent = self.loans.of[w].bytes and self.loans.of[w].offset == offset
+        cdef uint32_t arena = self.results.overflow if lent else self.segment.pool.arena_of[w]
+        cdef uint32_t next = chunk.base + 1, end = 0, n = 0
+        cdef const uint8_t *at = rp_pool_block(&self.segment.pool, arena, offset, sizeof(rp_tray)) if offset else NULL
+        cdef Chunk rest
+        cdef rp_tray tray
+        if at == NULL and offset and rp_pool_within(&self.segment.pool, arena, offset, sizeof(rp_tray)):
+            raise no_address(&self.segment.pool, sizeof(rp_tray))
+        if at != NULL:
+            memcpy(&tray, at, sizeof(rp_tray))
+            used = rp_pool_tray_used(<const rp_tray *>at)
+            if (tray.first == chunk.base and used >= sizeof(rp_tray) and (used <= self.loans.of[w].bytes or not lent)
+                    and rp_pool_within(&self.segment.pool, arena, offset, used)):
+                at = rp_pool_block(&self.segment.pool, arena, offset, used)
+                if at == NULL:
+                    raise no_address(&self.segment.pool, used)
+                results = PyBytes_FromStringAndSize(<char *>at, used)
+                at = <const uint8_t *>PyBytes_AS_STRING(results)
+                offset = sizeof(rp_tray)
+                while n < chunk.n and used - offset >= RP_RECORD_HEAD:
+                    head = rp_record_at(at + offset)
+                    if rp_record_bytes(head) > used - offset - RP_RECORD_HEAD:
+                        break
+                    offset += rp_record_span(head)
+                    n += 1
+                if n:
+                    rest = Chunk()
+                    self.complete_prefix(chunk, rest, n, results)
+                    chunk = rest
+        if chunk.ending is not None and chunk.n:
+            return chunk
+        if not rp_pool_chunk(&self.segment.pool, w, chunk.task_id, &next, &end):
+            next = chunk.base + 1  # it died as it took the chunk: so that this cannot go on for ever, the first pays
+        if chunk.n == 0:
+            self.settlement.conclude(chunk, FORM_TRAY, b"")
+            return None
+        if next <= chunk.base:
+            self.outbox.resend(chunk)
+            return None
+        if chunk.n > 1:
+            self.tasks.reserve()
+            self.send_rest(chunk.split(1, Chunk()))
+        return chunk
+
+    cdef cancel_unsent(self, failure=None):
+        """The items that have not been sent never will be."""
+        while self.batches:
+            (<Batch>self.batches.pop()).give_up(failure)

@@ -1,0 +1,172 @@
+# endings.pyx - ending a task that runs.
+#
+# A task that runs ends because it is cancelled or has overrun its time. Its *ending* goes through these states:
+#
+#   state        is left when                                  for
+#   ---------    -------------------------------------------   ----------------------------------------------------
+#   begun        a worker is seen to hold the task             interrupted
+#   interrupted  the exception has had no effect for a pause   interrupted once more: the pause doubles
+#                its grace is over                             condemned
+#                another worker holds the task                 interrupted, there
+#   condemned    the result comes, or the worker dies          over
+#
+# In each state a result that arrives ends it: the future then says that it was cancelled, or raises TaskTimeout.
+
+cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to the end of its worker, by default
+GRACE_S = GRACE_NS / 1e9
+cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce(); a deadline is kept to so much
+cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Endings:
+    """The running tasks that are to end, and when the next time limit is looked at.
+
+    1. begin() and describe() may run user code: the name of a task. No other function here does.
+    2. The supervisor is alarmed whenever what it has to do may have come nearer.
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Staff staff
+    cdef object futures       # of the tasks that are to end
+    cdef int64_t shortest_ns  # the shortest time limit since there was no task with one
+    cdef dict forgiven        # id of a task with a time limit -> nanoseconds of its run that do not count; or None
+
+    def __cinit__(self, Segment segment, TaskTable tasks, Staff staff):
+        self.segment = segment
+        self.tasks = tasks
+        self.staff = staff
+        self.futures = deque()
+
+    cdef keep_time(self, Options options):
+        """A task with these options is pending: sees to it that enforce() is called in time. Later calls of it see to
+        themselves: one that finds no task overdue cannot be too late for the next before the shortest limit is over."""
+        if options.timeout_ns and (self.shortest_ns == 0 or options.timeout_ns < self.shortest_ns):
+            self.shortest_ns = options.timeout_ns
+            self.staff.alarm()
+
+    cdef bint begin(self, FutureBase future, int why, int64_t grace_ns) except -1:
+        """Begins to end a pending task that runs.
+
+        Args:
+            grace_ns: How long until its worker is killed; at most that of its options, which -1 stands for.
+
+        Returns:
+            Whether it is pending.
+        """
+        cdef Ending ending = Ending()
+        cdef int64_t own_ns = future.options.grace_ns if future.options is not None else GRACE_NS
+        cdef uint64_t began_ns, kill_ns
+        ending.why = why
+        ending.task = describe(future)  # this may run user code
+        if not self.tasks.holds(future):
+            return False
+        began_ns = rp_os_now_ns()
+        kill_ns = began_ns + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
+        if future.ending is not None:
+            ending = future.ending
+            ending.why = max(ending.why, why)  # a cancellation has the last word
+            if kill_ns < ending.kill_ns:
+                ending.kill_ns = kill_ns
+                ending.began_ns = began_ns
+        else:
+            ending.kill_ns = kill_ns
+            ending.began_ns = began_ns
+            ending.worker = -1
+            ending.timeout_ns = future.options.timeout_ns if future.options is not None else 0
+            future.ending = ending
+            self.futures.append(future)
+        self.staff.alarm()
+        return True
+
+    cdef void adopt(self, FutureBase future) noexcept:
+        """The ending of a task goes on in another future, which has taken its place."""
+        if future.ending is not None:
+            self.futures.append(future)
+
+    cdef forgive(self, uint64_t now, uint64_t lost):
+        """Of the time up to now, so much counts for no task that has run meanwhile, and for no grace."""
+        cdef uint64_t started, task_id
+        cdef uint32_t w
+        cdef Ending ending
+        cdef dict before = self.forgiven or {}
+        self.forgiven = {}
+        for w in range(self.segment.pool.n_workers):
+            task_id = rp_pool_timed_task(&self.segment.pool, w, &started)
+            if task_id and started < now:
+                self.forgiven[task_id] = before.get(task_id, 0) + min(lost, now - started)
+        for future in list(self.futures):
+            ending = (<FutureBase>future).ending
+            if ending is not None and ending.began_ns < now and ending.kill_ns != RP_NEVER:
+                ending.kill_ns += min(lost, now - ending.began_ns)
+
+    cdef uint64_t begin_overdue(self, uint64_t now) except? 0:
+        """Begins to end the tasks that have overrun their time. When the next one may have."""
+
+        cdef uint64_t due, started, task_id, limit
+        cdef FutureBase future
+        cdef PyObject *found
+        cdef uint32_t w
+        if self.tasks.timed == 0:
+            self.shortest_ns = 0
+            self.forgiven = None
+            return RP_NEVER
+        due = now + self.shortest_ns  # none that starts after this can be overdue before
+        for w in range(self.segment.pool.n_workers):
+            task_id = rp_pool_timed_task(&self.segment.pool, w, &started)
+            found = self.tasks.find(task_id) if task_id else NULL
+            if found == NULL:
+                continue
+            future = <FutureBase>found
+            if future.ending is not None or future.options is None or future.options.timeout_ns == 0:
+                continue
+            limit = future.options.timeout_ns
+            if self.forgiven is not None:
+                limit += <uint64_t>self.forgiven.get(task_id, 0)
+            if now >= started and now - started >= limit:
+                self.begin(future, WHY_OVERRUN, -1)
+            else:
+                due = min(due, min(now, started) + limit)
+        return due
+
+    cdef bint interrupt(self, FutureBase future, uint32_t w, uint64_t now, uint64_t *due) noexcept:
+        """Worker w holds a task that is to end, and has time left for it. Whether the worker is to be signalled now."""
+        cdef Ending ending = future.ending
+        cdef bint signalled = False
+        due[0] = min(due[0], ending.kill_ns)
+        if ending.worker != w:
+            ending.worker = w
+            ending.pause_ns = PAUSE_NS
+            ending.again_ns = now
+        if rp_pool_interrupt(&self.segment.pool, w, future.task_id, ending.why):
+            if now >= ending.again_ns:
+                signalled = True
+                ending.again_ns = now + ending.pause_ns
+                ending.pause_ns *= 2
+            due[0] = min(due[0], ending.again_ns)
+        return signalled
+
+    cdef spare(self, uint32_t w):
+        """Worker w cannot be killed: what was to end with it goes on."""
+        cdef Ending ending
+        for future in self.futures:
+            ending = (<FutureBase>future).ending
+            if ending is not None and ending.worker == w:
+                ending.killed = False
+                ending.kill_ns = RP_NEVER
+
+
+
+cdef describe(FutureBase future):
+    """The name of a pending task, or else of what it calls."""
+    if future.options is not None and future.options.name is not None:
+        return future.options.name
+    fn = future.fn
+    try:
+        module = getattr(fn, "__module__", None)
+        name = getattr(fn, "__qualname__", None)
+    except BaseException:
+        return f"a {type(fn).__name__}"
+    return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else safe_repr(fn)

@@ -1,0 +1,170 @@
+# functions.pyx - the functions that tasks call, each encoded once.
+
+cdef enum:
+    MAX_FUNCTIONS = 65536  # by reference; more are pickled each time
+    MAX_DYNAMIC = 128      # by value
+
+cdef object FunctionType = types.FunctionType
+cdef object BuiltinType = types.BuiltinFunctionType
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class FunctionEntry:
+    """A function's pickle in the parent's arena, under a number. Tasks that name it keep it there."""
+
+    cdef Segment segment
+    cdef uint32_t id
+    cdef uint32_t n
+    cdef uint64_t block
+    cdef bint named        # the block holds its name
+    cdef dict namespace    # of its module, and its name there, if it is a plain one
+    cdef object name
+    cdef object fingerprint
+    cdef object handles    # blocks that this one names
+
+    def __dealloc__(self):
+        if self.block:
+            self.segment.free_block(self.block)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class FunctionTable:
+    """The functions of a pool, by reference or by value, and what workers know of a `__main__` that cannot be imported.
+
+    1. An entry's block stays as long as the entry; tasks that name it hold the entry.
+    2. A function by value is sent again when what it refers to has changed.
+    3. All but new_entry() and hold() may run user code.
+    """
+
+    cdef Segment segment
+    cdef dict by_name             # callable -> FunctionEntry
+    cdef object by_value          # callable -> FunctionEntry, the latest used last
+    cdef uint32_t count
+    cdef readonly object session  # what workers know of a __main__ that cannot be imported, or None
+
+    def __cinit__(self, Segment segment):
+        self.segment = segment
+        self.by_name = {}
+        self.by_value = OrderedDict()
+
+    cdef FunctionEntry entry_at_once(self, object fn):
+        """The entry of a function that goes by name and is still what that name says; None if look_up() must tell."""
+        cdef FunctionEntry entry = self.by_name.get(fn)
+        if entry is None or entry.namespace is None or entry.namespace.get(entry.name) is not fn:
+            return None
+        return entry
+
+    cdef FunctionEntry entry_of(self, object fn):
+        """The entry of a function that goes by name or has been sent; None if it must go with each task."""
+        kind = type(fn)
+        if kind is FunctionType or kind is BuiltinType or kind is type:
+            return self.look_up(fn)
+        return None
+
+    cdef FunctionEntry look_up(self, object fn):
+        """The entry of a function seen for the first time or pickled by value; None if it must go with each task."""
+        cdef FunctionEntry entry
+        if functions.by_reference(fn):
+            entry = self.by_name.get(fn)
+            if entry is not None:
+                return entry
+            if len(self.by_name) >= MAX_FUNCTIONS:
+                return None
+            entry = self.new_entry(pickle.dumps((fn.__module__, fn.__qualname__), 5))
+            if entry is not None:
+                entry.named = True
+                if "." not in fn.__qualname__:
+                    entry.namespace = vars(sys.modules[fn.__module__])
+                    entry.name = fn.__qualname__
+                self.by_name[fn] = entry
+            return entry
+        scope = self.scope()
+        found = None if scope is None else scope.find(fn)
+        if found is not None:
+            fingerprint, name, known = found
+        elif type(fn) is FunctionType:
+            fingerprint = functions.fingerprint(fn)
+        else:
+            return None
+        if fingerprint is None:
+            return None
+        entry = self.by_value.get(fn)
+        if entry is not None and functions.same(fingerprint, entry.fingerprint):
+            if self.by_value.get(fn) is entry:  # another thread may have forgotten it meanwhile
+                self.by_value.move_to_end(fn)
+            return entry
+        what = fn if found is None else scope.callee(fn, name, known)
+        entry = self.new_entry(cloudpickle_dumps(what, None, scope))
+        if entry is not None:
+            entry.fingerprint = fingerprint
+            entry.handles = None if scope is None else scope.handles
+            self.by_value.pop(fn, None)
+            self.by_value[fn] = entry  # at the end
+            if len(self.by_value) > MAX_DYNAMIC:
+                self.by_value.popitem(last=False)
+        return entry
+
+    cdef FunctionEntry new_entry(self, bytes data):
+        cdef FunctionEntry entry = FunctionEntry()
+        cdef uint64_t n = len(data)
+        cdef uint64_t block = 0
+        if n >> 32 or not self.segment.open or rp_arena_alloc(&self.segment.pool.arena, n, &block):
+            return None
+        memcpy(rp_pool_block(&self.segment.pool, 0, block, n), PyBytes_AS_STRING(data), n)
+        entry.segment = self.segment
+        entry.block = block
+        entry.n = <uint32_t>n
+        self.count += 1
+        entry.id = self.count
+        return entry
+
+    cdef object scope(self):
+        """How to pickle what goes to workers, if that is not as always."""
+        if functions.main_is_importable():
+            return None
+        from ringpool import session
+
+        if self.session is None:
+            self.session = session.Session()
+        return session.TaskScope(self.session, self)
+
+    def fork_session(self):
+        """To be called right before the fork that workers are copies of."""
+        if self.scope() is not None:
+            self.session.fork()
+
+    def encode(self, o, scope):
+        """Pickles globals of a session."""
+        return joined(pack(o, None, scope))
+
+    load = staticmethod(decode_pickled)
+
+    load = staticmethod(decode_pickled)
+
+    def encode_initializer(self, call):
+        """Pickles a call of a session's function that each worker begins with. What it names stays as long as the pool."""
+        scope = self.scope()
+        data = joined(pack(call, None, scope))
+        if scope is not None:
+            self.session.pin(scope.handles)
+        return data
+
+    def hold(self, bytes data):
+        """Keeps what encode() has made where workers can read it.
+
+        Returns:
+            What gives its value in a worker; and its handle, which keeps it there. None if there is no room now.
+        """
+        cdef FunctionEntry entry = self.new_entry(data)
+        if entry is None:
+            return None
+        self.by_value.clear()  # some of these may keep what this takes the place of, and will hardly be used again
+        return partial(held_here, entry.block, entry.n), entry
+
+    cdef clear(self):
+        self.by_name.clear()
+        self.by_value.clear()
+        if self.session is not None:
+            self.session.close()

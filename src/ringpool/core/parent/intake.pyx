@@ -1,0 +1,118 @@
+# intake.pyx - results, from the workers' rings to the futures.
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Intake:
+    """Takes in results. Nothing that a worker has written is believed: one that sends what none of ours sends is suspect.
+
+    All functions here may run user code, but only where nothing is half done: the __del__ of what a settled task called.
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Staff staff
+    cdef Loans loans
+    cdef ResultMemory results
+    cdef Settlement settlement
+    cdef Chunks chunks
+    cdef readonly object start_error  # exception of a worker's initializer
+    cdef readonly uint64_t strays     # results that named no pending task
+
+    def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Loans loans, ResultMemory results,
+                  Settlement settlement, Chunks chunks):
+        self.segment = segment
+        self.tasks = tasks
+        self.staff = staff
+        self.loans = loans
+        self.results = results
+        self.settlement = settlement
+        self.chunks = chunks
+
+    cdef uint64_t drain(self) noexcept:
+        """Takes in every result that has arrived. How many there were."""
+        cdef uint32_t w
+        cdef uint64_t n = 0
+        if not self.segment.serves():
+            return 0
+        for w in range(self.segment.pool.n_workers):
+            n += self.drain_worker(w)
+        return n
+
+    cdef uint64_t drain_worker(self, uint32_t w) noexcept:
+        cdef rp_ring *ring = &self.segment.pool.results[w]
+        cdef rp_result *r
+        cdef rp_result result
+        cdef uint64_t n = 0
+        while self.segment.open:
+            r = <rp_result *>rp_ring_try_peek(ring)
+            if r == NULL:
+                # Not only if n: user code that ran in take() may be here, and wait for a worker that waits for room.
+                if rp_ring_uncommitted(ring):
+                    rp_pool_commit(&self.segment.pool, w)
+                break
+            # Copied out and released first: what take() lets go of may run user code, which may come back here.
+            memcpy(&result, r, sizeof(rp_result))
+            rp_ring_release(ring)
+            self.on_result(w, &result)
+            self.loans.serve_soon()  # it may have been a loan, or the end of a request
+            n += 1
+        return n
+
+    cdef void on_result(self, uint32_t w, rp_result *r) noexcept:
+        """Settles the future that a result names. Nothing in *r is believed."""
+        cdef PyObject *found = self.tasks.find(r.task_id)
+        cdef FutureBase future
+        cdef Chunk chunk
+        cdef int form
+        cdef int collects
+        cdef uint32_t kind = r.kind & KIND_MASK
+        cdef Loan loan
+        loan.bytes = 0
+        if self.loans.count:
+            loan = self.loans.take(w, r.offset)
+        if kind == KIND_START_ERROR and rp_pool_worker_state(&self.segment.pool, w) >= RP_STARTED:
+            kind = KIND_MASK  # it comes too late to be one
+        if found == NULL and kind != KIND_START_ERROR:
+            self.strays += 1
+            self.staff.mark_suspect(w)
+            if loan.bytes:
+                self.loans.free(&loan)
+            elif r.offset:
+                self.results.return_block(w, r.offset)
+            return
+        if found != NULL and type(<object>found) is Chunk and (kind == KIND_PART or kind == KIND_LAST):
+            chunk = <Chunk>found  # a reference: the table may hold the last other one
+            self.chunks.on_partial_result(w, chunk, r, kind, &loan)
+            return
+        if found != NULL and type(<object>found) is Chunk and r.kind & KIND_ITEM:
+            chunk = <Chunk>found
+            self.chunks.on_item_result(w, chunk, r, kind, &loan)
+            return
+        # While the result is in these hands alone, nobody else can come by it: no garbage is collected now, with a
+        # __del__ that waits for just this one.
+        collects = hold_gc()
+        try:
+            value = self.results.adopt(w, r, kind, &loan)
+            if kind == KIND_VALUE:
+                form = FORM_COMPACT if type(value) is Payload else FORM_RESULT
+            else:
+                form = FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
+        except Exception as error:
+            value = error
+            form = FORM_ERROR
+            if not isinstance(error, MemoryError):
+                self.staff.mark_suspect(w)
+        if loan.bytes:
+            self.loans.free(&loan)
+        if kind != KIND_START_ERROR:
+            future = <FutureBase>found
+            self.settlement.conclude(future, form, value)
+        let_gc(collects)
+        if kind != KIND_START_ERROR:
+            future.drop_call()
+        else:
+            try:
+                self.start_error = decode_error(value)
+            except BaseException as error:
+                self.start_error = error

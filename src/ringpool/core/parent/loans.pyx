@@ -1,0 +1,87 @@
+# loans.pyx - the parent's account of loans: see memory in csrc/.
+
+cdef struct Loan:         # the block of the overflow that a worker may write to
+    uint64_t offset
+    uint64_t bytes         # 0: there is none
+    uint64_t request       # that it is the answer to
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Loans:
+    """Which worker has which block of the overflow, and which workers wait for one.
+
+    1. A worker has one loan at most. It ends when a result comes that lies in it, with the next result, or with the worker.
+    2. Whenever a loan ends, the collector is rung if workers wait for one.
+    3. No function here runs user code.
+    """
+
+    cdef Segment segment
+    cdef Notifier notifier
+    cdef Loan *of             # a worker
+    cdef uint32_t count       # workers that have one
+    cdef uint32_t *borrowers  # workers that wait for one, the first first
+    cdef uint32_t n_borrowers
+
+    def __cinit__(self, Segment segment, Notifier notifier):
+        self.segment = segment
+        self.notifier = notifier
+        self.of = <Loan *>PyMem_RawCalloc(segment.pool.n_workers, sizeof(Loan))
+        self.borrowers = <uint32_t *>PyMem_RawCalloc(segment.pool.n_workers, sizeof(uint32_t))
+        if self.of == NULL or self.borrowers == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.of)
+        PyMem_RawFree(self.borrowers)
+
+    cdef void forget(self) noexcept:
+        """In a forked child, which has no workers."""
+        self.count = self.n_borrowers = 0
+
+    cdef int lend(self, uint32_t w, uint64_t request, uint64_t bytes) noexcept:
+        """Answers worker w's request with a block of the overflow. 0, or -ENOMEM if there is none."""
+        cdef int err = rp_pool_lend(&self.segment.pool, w, request, bytes, &self.of[w].offset)
+        if err == 0:
+            self.of[w].bytes = bytes
+            self.of[w].request = request
+            self.count += 1
+        return err
+
+    cdef Loan take(self, uint32_t w, uint64_t offset) noexcept:
+        """Worker w's loan ends, with a result at this offset or, for 0, without one. It is freed if it lies elsewhere, and else is the caller's."""
+        cdef Loan loan = self.of[w]
+        if loan.bytes:
+            self.of[w].bytes = 0
+            self.count -= 1
+            if loan.offset != offset:
+                self.free(&loan)
+        return loan
+
+    cdef void free(self, Loan *loan) noexcept:
+        if loan.bytes and self.segment.serves():
+            rp_pool_end_loan(&self.segment.pool, loan.offset)
+            self.serve_soon()
+        loan.bytes = 0
+
+    cdef void serve_soon(self) noexcept:
+        """There may be room now, or some can be made."""
+        if self.n_borrowers:
+            self.notifier.ring()
+
+    cdef void add_borrower(self, uint32_t w) noexcept:
+        cdef uint32_t i
+        for i in range(self.n_borrowers):
+            if self.borrowers[i] == w:  # for a request that it has given up
+                return
+        self.borrowers[self.n_borrowers] = w
+        self.n_borrowers += 1
+        self.notifier.need(NEED_LOANS, True)
+
+    cdef void drop_borrower(self) noexcept:
+        """Removes the first of those that wait, which has been answered."""
+        cdef uint32_t i
+        self.n_borrowers -= 1
+        for i in range(self.n_borrowers):
+            self.borrowers[i] = self.borrowers[i + 1]
+        self.notifier.need(NEED_LOANS, self.n_borrowers > 0)

@@ -1,0 +1,107 @@
+# notifier.pyx - who is told that futures are done, and whether workers ring the collector for each result.
+
+cdef enum:                # why the collector must hear of every result
+    NEED_WATCHERS = 1     # a future is watched by other means than result()
+    NEED_CHUNKS = 2       # a chunk that ends may start another
+    NEED_CLOSING = 4      # the last result ends the pool
+    NEED_MEMORY = 8       # queued tasks wait for blocks that come back with results
+    NEED_LOANS = 16       # workers wait for a loan
+    NEED_GREENLETS = 32   # greenlets wait, which cannot read the rings
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Notifier:
+    """Notes which futures are done and have watchers (a condition, a waiter of the stdlib's, a callback), for the collector to
+    tell them.
+
+    1. flush() and drop_deferred() run user code. No other function here does.
+    2. `needs` is mirrored in shared memory, as whether workers ring the collector. A need is set before anything relies on
+       being rung.
+    3. What must be dropped where no user code may run is deferred to the next drop_deferred().
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Waiters waiters
+    cdef uint32_t needs
+    cdef uint64_t watched   # pending futures with watchers
+    cdef object completed   # done futures whose watchers have not been told
+    cdef list deferred      # references to be dropped
+
+    def __cinit__(self, Segment segment, TaskTable tasks, Waiters waiters):
+        self.segment = segment
+        self.tasks = tasks
+        self.waiters = waiters
+        self.completed = deque()
+        self.deferred = []
+
+    cdef void need(self, uint32_t reason, bint on) noexcept:
+        cdef uint32_t needs = self.needs | reason if on else self.needs & ~reason
+        if needs != self.needs:
+            self.needs = needs
+            self.publish_needs()
+
+    cdef void publish_needs(self) noexcept:
+        if self.segment.open:
+            rp_pool_set_collect(&self.segment.pool, self.needs != 0)
+
+    cdef bint is_closing(self) noexcept:
+        """Whether the pool is shut down: it takes no more tasks, and ends when none is pending."""
+        return self.needs & NEED_CLOSING
+
+    cdef bint is_drained(self) noexcept:
+        """Whether the pool can end: it takes no more tasks, none is pending, and all watchers have been told."""
+        return self.is_closing() and self.tasks.pending() == 0 and not self.completed and not self.waiters.due
+
+    cdef void ring(self) noexcept:
+        """Has the collector look what there is to do."""
+        if self.segment.serves():
+            rp_pool_kick_service(&self.segment.pool)
+
+    cdef void stop_if_drained(self) noexcept:
+        """A task has ended: if it was the last, the collector ends the pool."""
+        if self.is_closing() and self.tasks.pending() == 0 and self.segment.open:
+            rp_pool_kick_service(&self.segment.pool)
+
+    cdef void watch(self) noexcept:
+        """A pending future has a watcher from now on."""
+        self.watched += 1
+        self.need(NEED_WATCHERS, True)
+
+    cdef void unwatch(self) noexcept:
+        self.watched -= 1
+        self.need(NEED_WATCHERS, self.watched > 0)
+
+    cdef void notify(self, FutureBase future, bint tell) noexcept:
+        """A future is done. Wakes those in result(), and has the collector tell its watchers if `tell` says so."""
+        if future.n_waiting:
+            self.waiters.wake(future)
+        if tell:
+            self.completed.append(future)
+            rp_pool_kick_service(&self.segment.pool)
+
+    cdef void defer(self, object garbage) except *:
+        self.deferred.append(garbage)
+
+    cdef void drop_deferred(self) noexcept:
+        """Drops what has been deferred: runs user code."""
+        deferred = self.deferred
+        if deferred:
+            self.deferred = []
+
+    cdef flush(self):
+        """Tells those that watch futures that are done. Raises nothing."""
+        self.waiters.set_events()
+
+        while self.completed:
+            future = self.completed.popleft()
+            try:
+                try:
+                    future._tell()
+                except BaseException:
+                    logger().exception("exception telling those who wait for %r", future)
+            except BaseException:  # even the logging fails
+                pass
+            future = None
+        self.drop_deferred()

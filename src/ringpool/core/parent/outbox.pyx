@@ -1,0 +1,361 @@
+# outbox.pyx - the way of a task from its call to the board.
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Outbox:
+    """Encodes tasks and publishes them on the board; those that find no room wait in a queue.
+
+    1. A task is encoded into the slot that is reserved for it, into a block, as a stream, or as a parcel.
+    2. Tasks leave the queue in its order, but that chunks that need no memory may pass a task that waits for some.
+    3. While `waiting_for_memory`, the collector is rung for each result.
+    4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication none runs.
+    """
+
+    cdef Segment segment
+    cdef Gate gate
+    cdef TaskTable tasks
+    cdef Staff staff
+    cdef Notifier notifier
+    cdef FunctionTable functions
+    cdef ArgumentMemory arguments
+    cdef Endings endings
+    cdef Settlement settlement
+    cdef list batches             # of Chunks: those with items that have not been sent
+    cdef object queue             # futures whose encoded tasks wait for room
+    cdef bint waiting_for_memory  # the arena is full; blocks come back as results do
+    cdef bint holding             # there may be chunks in the queue whose items lie in the arena
+
+    def __cinit__(self, Segment segment, Gate gate, TaskTable tasks, Staff staff, Notifier notifier, FunctionTable functions,
+                  ArgumentMemory arguments, Endings endings, Settlement settlement, list batches):
+        self.segment = segment
+        self.gate = gate
+        self.tasks = tasks
+        self.staff = staff
+        self.notifier = notifier
+        self.functions = functions
+        self.arguments = arguments
+        self.endings = endings
+        self.settlement = settlement
+        self.batches = batches
+        self.queue = deque()
+
+    cdef FutureBase submit(self, Client client, fn, tuple args, dict kwargs, Options options):
+        """Encodes a call and puts it on the board, or in the queue if there is no room. See Client.submit."""
+        cdef FutureBase future
+        cdef FunctionEntry entry
+        cdef Sharing sharing
+        cdef rp_slot *slot
+        cdef Py_ssize_t n
+        future = new_future()
+        future.fn = fn
+        future.pos = POS_QUEUED
+        future.kind = 0
+        if options is not None:
+            future.options = options
+            future.kind |= KIND_TIMED if options.timeout_ns else 0
+        kind = type(fn)
+        entry = None
+        if kind is FunctionType or kind is BuiltinType or kind is type:
+            entry = self.functions.entry_at_once(fn)
+            if entry is None:
+                try:
+                    entry = self.functions.look_up(fn)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
+                    return self.refuse(future, error)
+        self.tasks.reserve()
+        self.gate.check()  # again: all of the above may have run user code, or let another thread run
+        # From the reservation to the publication no object is created and no Python code runs.
+        if entry is not None and not kwargs and self.tasks.queued == 0 and (options is None or options.retries == 0):
+            slot = rp_board_try_reserve(&self.segment.pool.board)
+            if slot != NULL:
+                sharing.client = <PyObject *>client
+                sharing.shared = NULL
+                n = put(slot.inline_bytes, RP_SLOT_INLINE, args, &sharing)
+                if n < 0:
+                    n = self.put_in_block(args, future, &sharing)
+                if n >= 0:
+                    if sharing.shared != NULL:
+                        future.shared = <object>sharing.shared
+                    future.kind |= KIND_ARGS
+                    return self.send_now(client, slot, future, entry, n, <PyObject *>args)
+        return self.submit_pickled(client, future, entry, args, kwargs)
+
+    cdef FutureBase send_now(self, Client client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n, PyObject *args):
+        """Publishes a task, n bytes that are in the slot or in the future's block, or will be: the compact form of `args`."""
+        slot.kind = future.kind
+        slot.offset = future.block
+        slot.bytes = n
+        future.client = client
+        future.entry = entry
+        self.tasks.enter(future)
+        self.publish(slot, future)
+        if future.kind & KIND_STREAM:
+            self.write_stream(client, rp_pool_block(&self.segment.pool, 0, future.block, n), n - STREAM_HEAD, <object>args)
+        self.staff.recruit()
+        if future.options is not None:
+            self.endings.keep_time(future.options)
+        return future
+
+    cdef Py_ssize_t put_in_block(self, object args, FutureBase future, Sharing *sharing) noexcept:
+        """Writes the compact form of arguments into a block, or makes room for a stream. The length, or -1 if there is no such
+        form, or no block. Creates no object, as put()."""
+        cdef Py_ssize_t n = compact_size(args, sharing)
+        cdef bint stream = n >= LEAST_STREAM and rp_pool_apart(&self.segment.pool)
+        cdef unsigned char *p
+        if stream:
+            n += STREAM_HEAD
+        if n < 0 or rp_arena_alloc(&self.segment.pool.arena, n, &future.block):
+            return -1
+        p = rp_pool_block(&self.segment.pool, 0, future.block, n)
+        if stream:
+            rp_store_release(&(<rp_stream_head *>p).written, 0)
+            future.kind |= KIND_STREAM
+        elif put(p, n, args, sharing, True) != n:  # for want of memory
+            self.segment.free_block(future.block)
+            future.block = 0
+            return -1
+        return n
+
+    cdef void write_stream(self, Client client, unsigned char *p, Py_ssize_t n, object args) noexcept:
+        """Writes n bytes, the compact form of arguments, that a worker may be reading. Creates no object."""
+        cdef Sharing sharing
+        sharing.client = <PyObject *>client
+        sharing.shared = NULL
+        _outgoing.head = p
+        _outgoing.begin = p + STREAM_HEAD
+        if put(p + STREAM_HEAD, n, args, &sharing, True) != n:  # for want of memory
+            memset(p + STREAM_HEAD, 0xff, n)  # which is no value: the task fails
+        _outgoing.begin = NULL
+        rp_store_release(&(<rp_stream_head *>p).written, n)
+
+    cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:
+        """Names task and function in the filled slot and makes it visible."""
+        cdef FunctionEntry entry = future.entry
+        slot.task_id = future.task_id
+        if entry is None:
+            slot.fn_id = 0
+        else:
+            slot.fn_id = entry.id
+            slot.fn_offset = entry.block
+            slot.fn_bytes = entry.n
+            if entry.named:
+                slot.kind |= KIND_NAMED
+        self.tasks.outstanding += 1
+        future.pos = rp_pool_publish(&self.segment.pool, self.tasks.outstanding)
+
+    cdef FutureBase submit_pickled(self, Client client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
+        """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
+        to be sent again."""
+        cdef Parcel parcel = Parcel()
+        cdef rp_slot *slot
+        cdef uint64_t n
+        cdef int kind
+        parcel.client = client
+        try:
+            if entry is None:
+                kind = KIND_CALL_PICKLE
+                data = pack((future.fn, args, kwargs or {}), parcel)
+            elif kwargs:
+                kind = KIND_KWARGS_PICKLE
+                data = pack((args, kwargs), parcel)
+            else:
+                data = encode(args, &kind, parcel)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return self.refuse(future, error)
+        n = (<Parcel>data).bytes if type(data) is Parcel else len(data)
+        if n > self.segment.pool.arena.quota:
+            return self.refuse(future, MemoryError(
+                f"the arguments take {n} bytes, more than the {self.segment.pool.arena.quota} bytes of shared memory that this "
+                "pool has for arguments (see shared_memory_limit)"))
+        future.kind |= kind
+        future.shared = parcel.shared
+        parcel.shared = None
+        parcel.client = None
+        if type(data) is Parcel:
+            self.tasks.reserve()
+            self.gate.check()
+            while self.tasks.queued == 0 and (future.options is None or future.options.retries == 0):
+                # As in submit().
+                slot = rp_board_try_reserve(&self.segment.pool.board)
+                if slot == NULL:
+                    break
+                if parcel.spread(&self.segment.pool.arena) == 0:
+                    parcel.fill(&self.segment.pool)
+                    future.block = parcel.block
+                    future.value = parcel
+                    self.send_now(client, slot, future, entry, parcel.head_bytes(), NULL)
+                    parcel.clear()
+                    return future
+                if not self.arguments.reclaim_if_released():
+                    break
+                self.tasks.reserve()
+                self.gate.check()  # what has been let go may have run user code, which may have taken the slot
+            data = parcel.join()
+        self.gate.check()  # pickling ran user code, in which the pool may have been shut down
+        self.tasks.reserve()
+        future.value = data
+        future.client = client
+        future.entry = entry
+        self.enqueue(future, False)
+        self.flush()
+        self.staff.recruit()
+        return future
+
+    cdef refuse(self, FutureBase future, object error):
+        """The task cannot be sent: its future gets the error."""
+        future.fn = None
+        future.settle(FORM_ERROR, error)
+        return future
+
+    # ---- the queue ----
+
+    cdef int enqueue(self, FutureBase future, bint first) except -1:
+        """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes."""
+        if first:
+            self.queue.appendleft(future)
+        else:
+            self.queue.append(future)
+        future.pos = POS_QUEUED
+        self.tasks.enter(future)
+        self.tasks.queued += 1
+        if future.options is not None:
+            self.endings.keep_time(future.options)
+        return 0
+
+    cdef bint try_publish(self, FutureBase future) noexcept:
+        """Puts a queued task on the board. False if there is no room now."""
+        cdef rp_slot *slot = rp_board_try_reserve(&self.segment.pool.board)
+        cdef object data = future.value
+        cdef uint64_t n = PyBytes_GET_SIZE(data)
+        cdef bint waits = type(future) is Chunk and (<Chunk>future).waiting is not None
+        if slot == NULL:
+            self.set_waiting_for_memory(False)  # slots, not memory, are what is short
+            rp_pool_set_backlog(&self.segment.pool, True)
+            return False
+        slot.offset = 0
+        if waits and not (<Chunk>future).bring_in(&self.segment.pool):
+            self.set_waiting_for_memory(True)
+            rp_pool_set_backlog(&self.segment.pool, False)
+            return False
+        if waits:
+            self.holding = True  # should it have to wait on, for another block
+        if n > RP_SLOT_INLINE:
+            if rp_arena_alloc(&self.segment.pool.arena, n, &future.block):
+                self.set_waiting_for_memory(True)
+                rp_pool_set_backlog(&self.segment.pool, False)  # memory, not slots, is what is short
+                return False
+            slot.offset = future.block
+            memcpy(rp_pool_block(&self.segment.pool, 0, future.block, n), PyBytes_AS_STRING(data), n)
+        else:
+            memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
+        slot.kind = future.kind
+        slot.bytes = n
+        self.tasks.queued -= 1
+        self.publish(slot, future)
+        if future.options is None or future.deaths >= future.options.retries:
+            future.value = None
+        return True
+
+    cdef void flush(self) noexcept:
+        """Moves queued tasks to the board while there is room."""
+        cdef FutureBase future
+        cdef Py_ssize_t n
+        cdef bint soon
+        while True:
+            future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
+            if not self.queue or not self.segment.open:
+                break
+            future = <FutureBase>self.queue[0]
+            # Futures that were cancelled in the queue are removed here. (Of two threads here, the GIL lets one pass at
+            # a time: nothing between this look and popleft gives it up.) So did a chunk that has gone before its turn.
+            if future.state == PENDING and future.pos == POS_QUEUED and not self.try_publish(future):
+                if self.waiting_for_memory and self.holding:
+                    self.let_pass()
+                if not self.waiting_for_memory or self.tasks.outstanding:
+                    return
+                # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
+                # Asked before the sweep, which finds what is let go of in between.
+                soon = self.arguments.is_release_pending()
+                self.arguments.reclaim(NOBODY)
+                if not self.segment.open or not self.queue or self.queue[0] is not future:
+                    continue  # what was swept has run user code
+                if future.state == PENDING and not self.try_publish(future):
+                    if not self.waiting_for_memory or self.tasks.outstanding or soon:
+                        return  # the collector will be rung
+                    if self.holds_unsent():
+                        rp_pool_kick_service(&self.segment.pool)  # it sends them
+                        return
+                    n = len(future.value)
+                    if type(future) is Chunk and (<Chunk>future).waiting is not None:
+                        n = (<Chunk>future).waiting.bytes
+                    self.queue.popleft()
+                    # To make the exception may run user code, which may settle the future: fail() looks again.
+                    if self.segment.pool.segment.refused:
+                        self.settlement.fail(future, no_address(&self.segment.pool, n))
+                        continue
+                    self.settlement.fail(future, MemoryError(
+                        f"the arguments take {n} bytes, and of the {self.segment.pool.arena.quota} bytes of shared memory that this "
+                        "pool has for arguments not so many are to be had (see shared_memory_limit)"))
+                    continue
+            self.queue.popleft()
+        if self.segment.open:
+            self.set_waiting_for_memory(False)
+            rp_pool_set_backlog(&self.segment.pool, False)
+
+    cdef void let_pass(self) noexcept:
+        """The first in the queue waits for memory. Chunks behind it whose items lie in the arena need none, but give some
+        back when they are done: they go before it, or it might wait for what waits for it."""
+        cdef int collects = hold_gc()  # nobody else changes the queue meanwhile
+        self.holding = False
+        try:
+            for future in self.queue:
+                if (type(future) is Chunk and (<Chunk>future).holds and (<Chunk>future).state == PENDING
+                        and (<Chunk>future).pos == POS_QUEUED and not self.try_publish(<Chunk>future)):
+                    self.holding = True
+                    break
+        except MemoryError:
+            self.holding = True
+        let_gc(collects)
+
+    cdef bint holds_unsent(self) noexcept:
+        """Do items lie in the arena that have not been sent, since more are to come for their chunk?"""
+        cdef Batch batch
+        for batch in self.batches:
+            if batch.ahead_bytes:
+                return True
+        return False
+
+    cdef void set_waiting_for_memory(self, bint waiting) noexcept:
+        self.waiting_for_memory = waiting
+        self.notifier.need(NEED_MEMORY, waiting)
+
+    cdef bint try_cancel(self, FutureBase future) noexcept:
+        """Takes back a task that no worker has claimed; its future is then cancelled, and drop_call() follows. Runs no Python
+        code."""
+        if future.pos != POS_QUEUED:
+            if not rp_board_try_cancel(&self.segment.pool.board, future.pos):
+                return False
+            if self.tasks.queued:  # there is room on the board, of which no worker will tell
+                rp_pool_kick_service(&self.segment.pool)
+        self.settlement.cancel(future)
+        return True
+
+    cdef resend(self, FutureBase future):
+        """Puts a task whose worker has died at the front of the queue."""
+        if type(future) is Chunk:
+            (<Chunk>future).encode()
+            if (<Chunk>future).holds:
+                self.holding = True
+        if future.block:
+            self.segment.free_block(future.block)
+            future.block = 0
+        future.pos = POS_QUEUED
+        future.lost = False
+        self.tasks.outstanding -= 1
+        self.tasks.queued += 1
+        self.queue.appendleft(future)

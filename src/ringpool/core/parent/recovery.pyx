@@ -1,0 +1,156 @@
+# recovery.pyx - what is done when a worker has died.
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Recovery:
+    """Takes in what dead workers left, and finds the tasks that no worker has. All functions here may run user code.
+
+    The order within begin() is law: results in the ring before chunks, for a chunk's account is cleared with the worker's entry;
+    chunks before the arena is given away, for their results lie there; the entry last.
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Staff staff
+    cdef Loans loans
+    cdef ResultMemory results
+    cdef ArgumentMemory arguments
+    cdef Settlement settlement
+    cdef Outbox outbox
+    cdef Chunks chunks
+    cdef Intake intake
+    cdef uint64_t looked_ns  # when orphaned tasks were last looked for
+
+    def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Loans loans, ResultMemory results,
+                  ArgumentMemory arguments, Settlement settlement, Outbox outbox, Chunks chunks, Intake intake):
+        self.segment = segment
+        self.tasks = tasks
+        self.staff = staff
+        self.loans = loans
+        self.results = results
+        self.arguments = arguments
+        self.settlement = settlement
+        self.outbox = outbox
+        self.chunks = chunks
+        self.intake = intake
+
+    cdef list begin(self, uint32_t w):
+        """Takes in what a dead worker left, and makes its place ready for another. end() follows.
+
+        Args:
+            w: The worker's index. Its process must be dead.
+
+        Returns:
+            A list of the futures (one at most, unless the worker wrote wildly) of tasks that it held.
+        """
+        cdef uint64_t ids[3]
+        cdef uint32_t n, i
+        cdef PyObject *found
+        lost = []
+        cdef uint32_t arena = self.segment.pool.arena_of[w]
+        self.intake.drain_worker(w)
+        ids[2] = rp_pool_chunk_of(&self.segment.pool, w)  # first, for what it has left of that is there until recover()
+        found = self.tasks.find(ids[2])
+        if found != NULL and type(<object>found) is Chunk:
+            self.collect_lost(w, <FutureBase>found, lost)
+        self.results.vacate(w)
+        self.loans.take(w, 0)
+        self.loans.serve_soon()  # it may have been the first of them
+        self.results.unreturned[w].clear()
+        n = rp_pool_recover(&self.segment.pool, w, ids)
+        for i in range(n):
+            found = self.tasks.find(ids[i])
+            if found != NULL and ids[i] != ids[2]:
+                self.collect_lost(w, <FutureBase>found, lost)
+        try:
+            self.results.clear_but_for_blocks(arena)
+        except MemoryError:  # then it stays a while
+            pass
+        for future in self.orphaned():
+            self.collect_lost(w, <FutureBase>future, lost)
+        self.staff.suspects[w] = 0
+        self.arguments.reclaim(w)
+        self.arguments.force_release_shares(w)
+        return lost
+
+    cdef collect_lost(self, uint32_t w, FutureBase future, list lost):
+        """Worker w has died with this task. Of a chunk, that is one item at most."""
+        cdef uint64_t task_id = future.task_id
+        cdef PyObject *found
+        cdef int collects
+        if type(future) is Chunk:
+            collects = hold_gc()
+            try:
+                future = self.chunks.recover_chunk(w, <Chunk>future)
+            except MemoryError as error:
+                found = self.tasks.find(task_id)  # what has not been salvaged
+                if found != NULL:
+                    self.settlement.fail(<FutureBase>found, error)
+                return
+            finally:
+                let_gc(collects)
+        if future is not None and future not in lost:
+            if type(future.value) is Parcel:
+                self.arguments.force_release(<Parcel>future.value, w)
+            elif type(future) is Chunk:
+                (<Chunk>future).let_go(w)
+            future.lost = True
+            lost.append(future)
+
+    cdef bint retry(self, FutureBase future) except -1:
+        """Sends a task anew whose worker has died, if its options say so and it was not to end. end() follows.
+
+        Returns:
+            Whether it is sent anew.
+        """
+        if not self.tasks.holds(future) or future.options is None or future.ending is not None:
+            return False
+        if future.deaths >= future.options.retries:
+            return False
+        future.deaths += 1
+        try:
+            self.outbox.resend(future)
+        except MemoryError:
+            return False
+        return True
+
+    cdef end(self):
+        """After recoveries: sends what they have freed, and repeats any wake-up that a dead worker may have owed."""
+        if self.tasks.unsent:
+            self.chunks.send_all()
+        self.outbox.flush()
+        rp_pool_rouse_after_death(&self.segment.pool, self.tasks.outstanding)
+
+    # ---- tasks that no worker has ----
+
+    cdef list orphaned(self):
+        """Pending tasks that have been claimed and that nobody has: a worker has spoilt its account of what it runs, or the
+        result. Not those whose worker is being buried."""
+        cdef FutureBase future
+        cdef uint32_t i
+        cdef list found = []
+        for i in range(self.tasks.size):
+            if self.tasks.entries[i].future == NULL:
+                continue
+            future = <FutureBase>self.tasks.entries[i].future
+            if self.is_orphaned(future):
+                found.append(future)
+        if found:
+            self.intake.drain()  # a worker that has answered a task names it no more
+        return [each for each in found if self.tasks.holds(<FutureBase>each) and self.is_orphaned(<FutureBase>each)]
+
+    cdef bint is_orphaned(self, FutureBase future) noexcept:
+        return (future.pos != POS_QUEUED and not future.lost and rp_board_claimed(&self.segment.pool.board, future.pos)
+                and rp_pool_holder(&self.segment.pool, future.task_id, future.pos) == self.segment.pool.n_workers)
+
+    cdef fail_orphaned(self):
+        """To be called while nothing happens: what a living worker has spoilt must not stay pending for ever."""
+        cdef uint64_t now = rp_os_now_ns()
+        if not self.segment.serves() or now - self.looked_ns < <uint64_t>SIGNAL_NS:
+            return
+        self.looked_ns = now
+        for future in self.orphaned():
+            self.settlement.fail(future, RuntimeError(
+                f"no worker has the task {describe(future)} or has answered it: one of them has written wildly into the "
+                "memory that they share with this process"))

@@ -1,0 +1,463 @@
+# result_memory.pyx - where results lie until they are decoded, and whose memory that is.
+
+ctypedef PyObject *Payload_p
+ctypedef PyObject *Block_p
+
+cdef enum:
+    NOBODY = 0xffffffff
+
+cdef struct ArenaEntry:   # the parent's account of a worker's arena
+    uint32_t owner         # the place of the worker that has it, or NOBODY
+    uint32_t blocks        # that are here
+    uint32_t used          # of these, how many hold buffers that objects use in place
+
+@cython.final
+@cython.no_gc_clear
+cdef class Block:
+    """A block of a worker's arena, or of the overflow, that this process has the use of. It is returned to its owner when
+    this is deallocated."""
+
+    cdef ResultMemory memory
+    cdef Block_p prev, next
+    cdef uint32_t arena
+    cdef uint64_t offset
+    cdef uint64_t n        # bytes that are looked at, or of a loan all
+
+    cdef unsigned char *at(self) noexcept:
+        """NULL in a forked child, and where no address space is left."""
+        cdef unsigned char *at
+        if not self.memory.segment.open:
+            return NULL
+        at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
+        if at == NULL:
+            self.memory.unmap_idle()
+            at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
+        return at
+
+    def __dealloc__(self):
+        if self.memory is not None:
+            self.memory.return_to_owner(self)
+
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ResultView(View):
+    """A buffer of a result, in a block of its own, or in that of a loan, which all buffers of the result have in common."""
+
+    cdef Block block
+
+    cdef void use(self) noexcept:
+        """Objects use it from now on: its memory stays where it is, whatever becomes of its worker."""
+        if not self.used:
+            self.block.memory.arenas[self.block.arena].used += 1
+            self.list()
+
+    def __dealloc__(self):
+        if self.used:
+            self.block.memory.arenas[self.block.arena].used -= 1
+        self.unlist()  # before the block goes, and perhaps with it the mapping
+
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Payload:
+    """A result that still lies in its worker's arena, or a copy of it."""
+
+    cdef ResultMemory memory
+    cdef Payload_p prev, next
+    cdef Block block      # None once copied out
+    cdef list views       # of a parcel that is spread: the buffers
+    cdef uint64_t n       # bytes of it that are in the block
+    cdef uint64_t pickle_at
+    cdef bytes copy
+    cdef object lost      # why there is no copy
+
+    cdef bytes bytes(self):
+        """The payload, copied out, in one. (Not a view: while user code decodes one, the block may become another
+        result's.)"""
+        cdef uint64_t n
+        if self.block is not None:
+            if not self.memory.segment.open:
+                raise RuntimeError(
+                    "the result lies in memory of the process that submitted the task, not of its forked child")
+            if self.block.at() == NULL:
+                raise no_address(&self.memory.segment.pool, self.n)
+            n = self.n if self.views is None else self.joined_bytes()
+            copy = PyBytes_FromStringAndSize(NULL, n)
+            if self.block is not None:  # making room for the copy may have run user code, and that this
+                if self.views is None:
+                    memcpy(PyBytes_AS_STRING(copy), self.block.at(), n)
+                else:
+                    self.join(<unsigned char *>PyBytes_AS_STRING(copy))
+                self.copy = copy
+                self.leave_arena()
+        if self.lost is not None:
+            raise self.lost
+        return self.copy
+
+    cdef uint64_t joined_bytes(self) noexcept:
+        cdef uint64_t n = rp_parcel_pickle_at(len(self.views)) + self.n - self.pickle_at
+        for view in self.views:
+            n = rp_buffer_aligned(n) + (<View>view).size
+        return n
+
+    cdef void join(self, unsigned char *p) noexcept:
+        """Writes a parcel that is not spread."""
+        cdef uint64_t n = self.n - self.pickle_at, k = 0
+        cdef uint64_t at = rp_parcel_pickle_at(len(self.views))
+        rp_parcel_begin(p, RP_PARCEL, <uint32_t>len(self.views), n)
+        memcpy(p + at, self.block.at() + self.pickle_at, n)
+        at += n
+        for view in self.views:
+            n = (<View>view).size
+            rp_parcel_set_extent(p, k, rp_extent(n, (<View>view).readonly))
+            at = rp_buffer_aligned(at)
+            memcpy(p + at, (<View>view).at, n)
+            at += n
+            k += 1
+
+    cdef value(self, int form):
+        """What it stands for: a compact form and the buffers of a parcel are read where they lie, or used there."""
+        try:
+            return self.value_here(form)
+        except NumPyIsNeeded:
+            pass
+        learn_numpy(True)
+        return self.value_here(form)
+
+    cdef value_here(self, int form):
+        cdef const unsigned char *p = NULL
+        cdef int collects
+        if self.block is not None:
+            p = self.block.at()
+        if p == NULL or (form == FORM_PICKLE and self.views is None):
+            copy = self.bytes()
+            p = <const unsigned char *>PyBytes_AS_STRING(copy)
+            return get_whole_importing(p, len(copy)) if form == FORM_COMPACT else loads_at(p, len(copy))
+        collects = hold_gc()  # and so no user code runs that might let go of it
+        try:
+            if form == FORM_COMPACT:
+                return get_whole(p, self.n)
+            data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.n - self.pickle_at)
+            buffers = self.memory.use_views(self.block.arena, self.views)
+        finally:
+            let_gc(collects)
+        return pickle.loads(data, buffers=buffers)
+
+    cdef void leave_arena(self) noexcept:
+        """Returns its blocks, but for those that objects use."""
+        self.memory.unlink(self)
+        self.views = None
+        self.block = None
+
+    def __dealloc__(self):
+        if self.block is not None:
+            self.memory.unlink(self)
+
+
+
+cdef Payload payload_of(bytes data):
+    """One that never was in an arena."""
+    cdef Payload payload = Payload()
+    payload.copy = data
+    return payload
+
+
+cdef c_bool arena_is_idle(const void *arenas, uint64_t region) noexcept nogil:
+    return region != 0 and (<const ArenaEntry *>arenas)[region].blocks == 0
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ResultMemory:
+    """The account of the blocks of workers' arenas, and of the overflow, that this process has the use of.
+
+    1. A block returns to its owner when its Block is deallocated: to the worker's return ring, to the overflow, or, if its
+       worker is dead, to the system.
+    2. The sum of arenas[i].blocks is the length of the list of blocks.
+    3. When a worker dies, its results stay readable: they are copied out, and parts that objects use in place stay.
+    4. adopt(), copy_out() and vacate() may run user code. No other function here does.
+    """
+
+    cdef Segment segment
+    cdef Loans loans
+    cdef Payload_p payloads       # those that lie in arenas: borrowed
+    cdef Block_p blocks_here      # of workers' arenas: borrowed
+    cdef ArenaEntry *arenas       # 0 is this process's own
+    cdef uint32_t n_arenas
+    cdef uint32_t overflow        # which one that is
+    cdef list unreturned          # a list of offsets a worker: its return ring was full
+    cdef uint64_t trim_at         # when so many bytes are mapped, what is idle is looked for
+
+    def __cinit__(self, Segment segment, Loans loans):
+        cdef uint32_t i, n_places = segment.pool.n_workers
+        self.segment = segment
+        self.loans = loans
+        self.trim_at = RP_WINDOWS_KEEP
+        self.n_arenas = RP_ARENAS(n_places)
+        self.overflow = RP_OVERFLOW(n_places)
+        self.unreturned = [[] for _ in range(n_places)]
+        self.arenas = <ArenaEntry *>PyMem_RawCalloc(self.n_arenas, sizeof(ArenaEntry))
+        if self.arenas == NULL:
+            raise MemoryError()
+        for i in range(self.n_arenas):
+            self.arenas[i].owner = i - 1 if 1 <= i <= n_places else NOBODY
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.arenas)
+
+    @property
+    def blocks_of_workers(self):
+        """Blocks of workers' arenas, and of the overflow, that results and parts of them lie in."""
+        cdef uint32_t i
+        return sum([self.arenas[i].blocks for i in range(1, self.n_arenas)])
+
+    cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
+        """What a result holds: its value if that was in the slot and compact, else bytes or a Payload. This takes the loan over,
+        if the result lies there."""
+        cdef Payload payload
+        cdef const unsigned char *p
+        if r.offset == 0:
+            if r.bytes > RP_RESULT_INLINE:
+                raise RuntimeError(f"worker {w} sent a result of an impossible size")
+            if kind == KIND_VALUE:
+                try:
+                    return get_whole(r.inline_bytes, r.bytes)
+                except NumPyIsNeeded:
+                    return payload_of(PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes))
+            if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
+                return PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes)
+        elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
+            payload = Payload()
+            payload.memory = self
+            payload.n = r.bytes
+            block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
+            p = (<Block>block).at()
+            if p == NULL:
+                raise no_address(&self.segment.pool, r.bytes)
+            if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == RP_SPREAD:
+                payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
+            payload.block = block
+            payload.next = self.payloads
+            if self.payloads != NULL:
+                (<Payload>self.payloads).prev = <Payload_p>payload
+            self.payloads = <Payload_p>payload
+            return payload if kind != KIND_START_ERROR else payload.bytes()
+        raise RuntimeError(f"worker {w} sent a result of an unknown kind")
+
+    cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n):
+        if not rp_pool_within(&self.segment.pool, self.segment.pool.arena_of[w], offset, n):
+            raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
+        return self.block_in(self.segment.pool.arena_of[w], offset, n)
+
+    cdef Block lent_block(self, uint32_t w, uint64_t n, Loan *loan):
+        """A loan becomes the block of a result of n bytes, and of what these lead to."""
+        cdef Block block
+        if n > loan.bytes:
+            raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
+        block = self.block_in(self.overflow, loan.offset, loan.bytes)
+        loan.bytes = 0
+        return block
+
+    cdef Block block_in(self, uint32_t arena, uint64_t offset, uint64_t n):
+        cdef Block block = Block()
+        block.arena = arena
+        block.offset = offset
+        block.n = n
+        block.next = self.blocks_here
+        if self.blocks_here != NULL:
+            (<Block>self.blocks_here).prev = <Block_p>block
+        self.blocks_here = <Block_p>block
+        self.arenas[arena].blocks += 1
+        self.segment.hold()
+        block.memory = self
+        return block
+
+    cdef list new_views(self, uint32_t w, Block head, uint64_t n, uint64_t *pickle_at):
+        """The buffers of a parcel that is spread."""
+        cdef Entry entries[MAX_BUFFERS]
+        cdef ResultView view
+        cdef uint32_t k
+        cdef uint64_t at
+        cdef list views = []
+        for k in range(read_head(head.at(), n, entries, pickle_at)):
+            if entries[k].offset & (LARGE_BUFFER - 1) or entries[k].size < LARGE_BUFFER:
+                raise RuntimeError(f"worker {w} sent a result whose parts no block could hold")
+            view = ResultView()
+            view.size = entries[k].size
+            view.readonly = entries[k].readonly
+            if head.arena == self.overflow:
+                at = entries[k].offset - head.offset  # wraps for an offset before it, and is refused with the rest
+                if at > head.n or entries[k].size > head.n - at:
+                    raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
+                view.block = head
+                view.at = head.at() + at
+            else:
+                view.block = self.new_block(w, entries[k].offset, entries[k].size)
+                view.at = view.block.at()
+                if view.at == NULL:
+                    raise no_address(&self.segment.pool, entries[k].size)
+            views.append(view)
+        return views
+
+    cdef list use_views(self, uint32_t arena, list views):
+        """What a pickle's buffers are to be: the views, or copies, where they cannot stay."""
+        cdef Block block
+        cdef list buffers = []
+        cdef bint can_stay = _forks == 0 and self.can_stay(arena)
+        for view in views:
+            block = (<ResultView>view).block
+            if (<View>view).used or (can_stay and rp_pool_may_hold(&self.segment.pool, arena, block.offset, block.n)):
+                (<ResultView>view).use()
+                buffers.append(PyMemoryView_FromObject(view))
+            else:
+                buffers.append(own_copy((<View>view).at, (<View>view).size, (<View>view).readonly))
+        return buffers
+
+    cdef bint can_stay(self, uint32_t arena) noexcept:
+        """May buffers in this arena be used in place? When its worker dies, it is lost to others until they are not used
+        any more; so there must be another one then, for each that is used so."""
+        cdef uint32_t i
+        cdef int spare = 0
+        if self.arenas[arena].owner == NOBODY or self.arenas[arena].used:
+            return True
+        for i in range(1, self.overflow):
+            if self.arenas[i].owner == NOBODY:
+                spare += self.arenas[i].blocks == 0
+            else:
+                spare -= self.arenas[i].used != 0
+        return spare > 0
+
+    cdef void unlink(self, Payload payload) noexcept:
+        if payload.prev != NULL:
+            (<Payload>payload.prev).next = payload.next
+        else:
+            self.payloads = payload.next
+        if payload.next != NULL:
+            (<Payload>payload.next).prev = payload.prev
+        payload.prev = payload.next = NULL
+
+    cdef void return_to_owner(self, Block block) noexcept:
+        """Gives back a block that is not used here any more: to its worker, or, if that is dead, to the system, or to the
+        overflow."""
+        cdef ArenaEntry *arena = &self.arenas[block.arena]
+        if block.prev != NULL:
+            (<Block>block.prev).next = block.next
+        else:
+            self.blocks_here = block.next
+        if block.next != NULL:
+            (<Block>block.next).prev = block.prev
+        arena.blocks -= 1
+        if self.segment.open:
+            self.give_back(block, arena)
+        self.segment.release()
+
+    cdef void give_back(self, Block block, ArenaEntry *arena) noexcept:
+        if arena.owner != NOBODY and not self.segment.retired:
+            self.return_block(arena.owner, block.offset)
+        elif block.arena == self.overflow and not self.segment.retired:
+            rp_pool_end_loan(&self.segment.pool, block.offset)
+            self.loans.serve_soon()
+        elif arena.blocks == 0:
+            rp_pool_clear(&self.segment.pool, self.segment.pool.arenas + block.arena * self.segment.pool.sizes.arena_bytes, self.segment.pool.sizes.arena_bytes)
+        else:
+            rp_pool_clear(&self.segment.pool, block.offset, whole_pages(block.n) if block.n > 2048 else block.n)
+        if arena.blocks == 0 and self.segment.pool.segment.mapped > self.trim_at:
+            self.unmap_idle()
+
+
+
+    cdef void unmap_idle(self) noexcept:
+        """Of the arenas of others of which no block is here, nothing is in use."""
+        rp_segment_unmap_regions(&self.segment.pool.segment, arena_is_idle, self.arenas)
+        self.trim_at = self.segment.pool.segment.mapped + RP_WINDOWS_KEEP
+
+    cdef clear_but_for_blocks(self, uint32_t arena):
+        """Gives the memory of an arena back, whose worker is no more, but for the blocks that are here."""
+        cdef uint64_t at = self.segment.pool.arenas + arena * self.segment.pool.sizes.arena_bytes, end = at + self.segment.pool.sizes.arena_bytes
+        cdef Block_p p = self.blocks_here
+        cdef list taken = []
+        cdef int collects = hold_gc()  # no block may die while the list of them is walked
+        try:
+            while p != NULL:
+                if (<Block>p).arena == arena:
+                    taken.append(((<Block>p).offset, (<Block>p).n))
+                p = (<Block>p).next
+        finally:
+            let_gc(collects)
+        taken.sort()
+        taken.append((end, 0))
+        for offset, n in taken:
+            if <uint64_t>offset > at:
+                rp_pool_clear(&self.segment.pool, at, offset - at)
+            at = max(at, <uint64_t>(offset + n))
+
+    cdef clear_all(self):
+        """The pool is done: gives the memory of all arenas back, but for the blocks that are here."""
+        cdef uint32_t arena
+        for arena in range(self.n_arenas):
+            if self.segment.open:
+                self.clear_but_for_blocks(arena)
+
+    cdef void return_block(self, uint32_t w, uint64_t offset) noexcept:
+        if self.segment.serves() and rp_pool_return_block(&self.segment.pool, w, offset):
+            self.unreturned[w].append(offset)
+
+    cdef void flush_returns(self, uint32_t w) noexcept:
+        cdef list waiting = <list>self.unreturned[w]
+        while waiting:
+            if rp_pool_return_block(&self.segment.pool, w, waiting[len(waiting) - 1]):
+                return
+            waiting.pop()
+
+    cdef copy_out(self, uint32_t w):
+        """Copies all payloads out of worker w's arena: its memory is wanted, or about to be somebody else's."""
+        cdef Payload_p p = self.payloads
+        cdef Payload payload
+        while p != NULL:
+            payload = <Payload>p
+            if self.arenas[payload.block.arena].owner == w:
+                p = NULL
+                payload.bytes()
+                p = self.payloads  # from the start: user code that ran meanwhile may have dropped any of them
+            else:
+                p = payload.next
+
+    cdef give_up_one(self, uint32_t w, error):
+        """Gives up a payload that cannot be copied, though its memory passes to another worker: reading it raises."""
+        cdef Payload_p p = self.payloads
+        while p != NULL and self.arenas[(<Payload>p).block.arena].owner != w:
+            p = (<Payload>p).next
+        if p != NULL:
+            (<Payload>p).lost = error
+            (<Payload>p).leave_arena()
+
+    cdef vacate(self, uint32_t w):
+        """Worker w has died. What nobody has read is copied out of its arena. If objects use parts of it, these stay, and
+        its successor gets another arena; else it gets this one, empty."""
+        cdef uint32_t arena = self.segment.pool.arena_of[w], spare = 1
+        while True:
+            try:
+                self.copy_out(w)
+                break
+            except MemoryError as error:
+                self.give_up_one(w, error)
+        if self.arenas[arena].used:
+            while spare < self.overflow and (self.arenas[spare].owner != NOBODY or self.arenas[spare].blocks):
+                spare += 1
+            if spare == self.overflow:
+                raise RuntimeError("there is no arena to spare for a worker's successor")  # can_stay() has seen to one
+            self.arenas[arena].owner = NOBODY
+            self.arenas[spare].owner = w
+            rp_pool_give_arena(&self.segment.pool, w, spare)
+
+    cdef Payload oldest_in_overflow(self):
+        """The oldest result there that nobody has read, or None."""
+        cdef Payload_p p = self.payloads, oldest = NULL
+        while p != NULL:
+            if (<Payload>p).block.arena == self.overflow:
+                oldest = p
+            p = (<Payload>p).next
+        return <Payload>oldest if oldest != NULL else None

@@ -1,0 +1,167 @@
+# segment.pyx - the shared memory of a pool, seen from the process that made it.
+
+
+@cython.final
+@cython.no_gc
+cdef class Segment:
+    """Holds `struct rp_pool`: the mapping, and the words of the workers in it. Every other part of the parent's engine
+    reads and writes shared memory through this one.
+
+    1. `open` says that the mapping is there and that this process owns it. Whatever runs user code looks again.
+    2. After retire(), the mapping stays until the last of its users has let go: blocks that results lie in, and threads that
+       sleep on it. Each of them calls hold() and release().
+    3. No function here runs user code.
+    """
+
+    cdef rp_pool pool             # until create(), zeros and what it is to be made with
+    cdef bint open
+    cdef bint created             # it has been there
+    cdef bint retired             # the pool is done; the mapping stays for its users
+    cdef readonly bint inherited  # by a fork: this process has no use of it
+    cdef uint64_t users
+
+    def __cinit__(self, uint32_t n_places, uint32_t n_cpus, tuple sizes):
+        self.pool.segment.fd = -1
+        self.pool.n_workers = n_places
+        self.pool.n_cpus = n_cpus
+        self.pool.sizes = as_sizes(sizes)
+
+    def __dealloc__(self):
+        if self.open:
+            rp_pool_destroy(&self.pool)
+
+    cdef int create(self) except -1:
+        """Makes the shared memory. To be called once, before the first task or shared object; between the call of the
+        system and `created`, nothing lets another thread, a signal handler or a fork come in.
+
+        Raises:
+            OSError: The system refuses it. The next call tries again.
+        """
+        cdef uint32_t n_places = self.pool.n_workers, n_cpus = self.pool.n_cpus
+        cdef rp_sizes sizes = self.pool.sizes
+        cdef int err
+        err = rp_pool_create(&self.pool, n_places, n_cpus, sizes)
+        if err:
+            self.pool.n_workers = n_places
+            self.pool.n_cpus = n_cpus
+            self.pool.sizes = sizes
+            raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
+        self.open = self.created = True
+        return 0
+
+    cdef void forget(self) noexcept:
+        """In a forked child: the pool is the parent's, and its mappings were not inherited. The descriptor was, and would
+        hold the memory as long as the child lives."""
+        if self.open:
+            rp_segment_close_fd(&self.pool.segment)
+        self.inherited = True
+        self.open = False
+
+    cdef bint serves(self) noexcept:
+        """Whether workers use it."""
+        return self.open and not self.retired
+
+    cdef void hold(self) noexcept:
+        self.users += 1
+
+    cdef void release(self) noexcept:
+        self.users -= 1
+        self.unmap_if_unused()
+
+    cdef void retire(self) noexcept:
+        """The workers are gone: unmaps the memory now, or when its last user lets go."""
+        self.retired = True
+        self.unmap_if_unused()
+
+    cdef void unmap_if_unused(self) noexcept:
+        if self.open and self.retired and self.users == 0:
+            self.open = False
+            rp_pool_destroy(&self.pool)
+
+    # ---- facts for the supervisor ----
+
+    @property
+    def memfd(self):
+        return self.pool.segment.fd
+
+    @property
+    def n_places(self):
+        return self.pool.n_workers
+
+    @property
+    def n_cpus(self):
+        return self.pool.n_cpus
+
+    @property
+    def sizes(self):
+        """As they were given, but with arenas that the system allowed."""
+        cdef rp_sizes *sizes = &self.pool.sizes
+        return sizes.arena_bytes, sizes.parent_quota, sizes.worker_quota, sizes.overflow_quota
+
+    @property
+    def blocks(self):
+        """Blocks in use in the parent's arena: arguments under way, and functions."""
+        return self.pool.arena.used_blocks if self.open else 0
+
+    @property
+    def blocks_lent(self):
+        """Blocks in use of the overflow: what workers have borrowed, and results that lie there."""
+        return self.pool.overflow.used_blocks if self.open else 0
+
+    def worker_started(self, uint32_t w):
+        return rp_pool_worker_state(&self.pool, w) != RP_ABSENT
+
+    def worker_retired(self, uint32_t w):
+        return rp_pool_worker_state(&self.pool, w) == RP_RETIRED
+
+    def worker_retiring(self, uint32_t w):
+        """Whether it wants a successor."""
+        return rp_pool_is_retiring(&self.pool, w)
+
+    def give_turn(self, uint32_t w, uint64_t ticket):
+        """The worker that starts, or has started, in place w with this ticket may take tasks."""
+        rp_pool_give_turn(&self.pool, w, ticket)
+
+    def name_successor(self, uint32_t w, uint32_t successor, uint64_t ticket):
+        """Worker w will hand over to the one that is about to be started in that place with that ticket."""
+        rp_pool_name_successor(&self.pool, w, successor, ticket)
+
+    def dismiss(self, uint32_t w, uint32_t successor):
+        """Lets worker w go if it has nothing more to do and its successor is ready."""
+        if rp_pool_worker_state(&self.pool, successor) != RP_ABSENT and rp_pool_may_go(&self.pool, w):
+            rp_pool_dismiss(&self.pool, w)
+
+    def worker_peak_rss(self, uint32_t w):
+        """The most memory that worker w has had in use, in bytes, as it noted itself, a second ago at most; 0 if it has
+        not. To be asked before its burial."""
+        return rp_pool_peak_rss(&self.pool, w)
+
+    # ---- the parent's arena ----
+
+    cdef void free_block(self, uint64_t offset) noexcept:
+        cdef uint64_t n
+        if self.open:
+            rp_arena_free(&self.pool.arena, offset, &n)
+
+    def check_here(self):
+        """Raises RuntimeError in a forked child."""
+        if self.inherited:
+            raise _refuse_in_child()
+
+
+
+cdef rp_sizes as_sizes(tuple sizes):
+    cdef rp_sizes each
+    each.arena_bytes, each.parent_quota, each.worker_quota, each.overflow_quota = sizes
+    return each
+
+
+
+def fixed_bytes(uint32_t n_places):
+    """What a pool takes besides its arenas, in bytes."""
+    return rp_pool_fixed_bytes(n_places)
+
+
+def arenas(uint32_t n_places):
+    """How many arenas a pool has."""
+    return RP_ARENAS(n_places)

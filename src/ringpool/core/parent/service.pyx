@@ -1,0 +1,197 @@
+# service.pyx - what is to be done for the workers now and then: by the collector, by a thread that waits, by the supervisor.
+
+cdef enum:
+    DRAIN_EVERY = 32       # submits between two looks at the result rings
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Service:
+    """Rounds over the workers: takes in results and moves tasks up, gives memory, and ends tasks. It keeps no state of its own
+    between two rounds, and any thread may run one at any time, also within another. All functions here may run user code.
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Staff staff
+    cdef Notifier notifier
+    cdef Loans loans
+    cdef ResultMemory results
+    cdef ArgumentMemory arguments
+    cdef Endings endings
+    cdef Outbox outbox
+    cdef Chunks chunks
+    cdef Intake intake
+    cdef uint32_t since_drain  # submits
+
+    def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
+                  ArgumentMemory arguments, Endings endings, Outbox outbox, Chunks chunks, Intake intake):
+        self.segment = segment
+        self.tasks = tasks
+        self.staff = staff
+        self.notifier = notifier
+        self.loans = loans
+        self.results = results
+        self.arguments = arguments
+        self.endings = endings
+        self.outbox = outbox
+        self.chunks = chunks
+        self.intake = intake
+
+    cdef void drain(self) noexcept:
+        """Takes in every result that has arrived, settles its future, and moves queued tasks up. User code runs only
+        where nothing is half done: the __del__ of what a settled task called, or of a future with no other reference. It may
+        use the pool, end it, or leave this process for a forked one: `open` is looked at again."""
+        cdef uint64_t n
+        self.since_drain = 0
+        if not self.segment.serves():
+            return
+        n = self.intake.drain()
+        if self.tasks.unsent and self.segment.open:
+            self.chunks.send_all()
+        if n and self.segment.open:
+            rp_pool_note_drained(&self.segment.pool, n)
+            if self.outbox.queue:
+                self.outbox.flush()
+            if self.chunks.count and self.tasks.outstanding < self.staff.n_workers:
+                self.chunks.rebalance()
+        self.notifier.drop_deferred()
+
+    cdef inline void drain_if_due(self) noexcept:
+        """To be called with each submit: drains now and then."""
+        self.since_drain += 1
+        if self.since_drain >= DRAIN_EVERY:
+            self.drain()
+
+    cdef run_once(self):
+        """Takes in results, moves tasks up, and gives workers the memory that they wait for."""
+        cdef uint32_t w
+        cdef uint64_t request, bytes
+        self.drain()
+        if self.segment.open:
+            self.arguments.reclaim_if_released()
+        self.outbox.flush()
+        for w in range(self.segment.pool.n_workers):
+            if not self.segment.serves():
+                return
+            self.results.flush_returns(w)
+            request = rp_pool_wants_memory(&self.segment.pool, w, &bytes)
+            if request == 0:
+                continue
+            if bytes:
+                self.loans.add_borrower(w)
+            else:
+                self.intake.drain_worker(w)  # all that it published before it asked: some of its blocks may be there
+                try:
+                    self.results.copy_out(w)
+                    copied = True
+                except MemoryError:  # then the worker waits until results are read or dropped
+                    copied = False
+                if self.segment.serves():
+                    self.results.flush_returns(w)
+                    if copied and not self.results.unreturned[w]:
+                        rp_pool_grant(&self.segment.pool, w, request)
+        self.serve_borrowers()
+
+    cdef serve_borrowers(self):
+        """Lends to those that wait for a loan, one after the other, or refuses. Results that have not been read make room. If
+        there is none to be made now, the next look is when a loan or a result ends."""
+        cdef uint64_t request, bytes
+        cdef Payload unread
+        cdef uint32_t w
+        cdef int err
+        while self.loans.n_borrowers and self.segment.serves():
+            w = self.loans.borrowers[0]
+            request = rp_pool_loan_wanted(&self.segment.pool, w, &bytes)
+            if request == 0:
+                self.loans.drop_borrower()
+                continue
+            # All that it published before it asked, lest that be taken for the end of what it is to get now.
+            self.intake.drain_worker(w)
+            if not self.loans.n_borrowers or self.loans.borrowers[0] != w or not self.segment.serves():
+                continue  # user code has run
+            if rp_pool_loan_wanted(&self.segment.pool, w, &bytes) != request:
+                self.loans.serve_soon()  # another look, but not here and now, should it change all the time
+                return
+            self.loans.take(w, 0)
+            err = self.loans.lend(w, request, bytes)
+            if err == 0:
+                self.loans.drop_borrower()
+                continue
+            if err == -ENOMEM:
+                unread = self.results.oldest_in_overflow()
+                if unread is not None:
+                    try:
+                        unread.bytes()
+                    except MemoryError:
+                        return
+                    continue
+                if self.loans.count:
+                    if self.end_past_loans():
+                        continue
+                    return
+            rp_pool_grant(&self.segment.pool, w, request)
+            self.loans.drop_borrower()
+
+    cdef bint end_past_loans(self) noexcept:
+        """Ends the loans of workers that have no use for them, so that no other waits for such. Were there any? One that says
+        that it runs what is no task of ours would keep its loan for ever."""
+        cdef uint64_t request, task_id
+        cdef uint32_t w
+        cdef bint some = False
+        for w in range(self.segment.pool.n_workers):
+            request = self.loans.of[w].request
+            if self.loans.of[w].bytes and rp_pool_is_past_loan(&self.segment.pool, w, request):
+                some = True
+                self.intake.drain_worker(w)  # the result that lies there may have been published
+                if self.loans.of[w].bytes and self.loans.of[w].request == request:
+                    self.loans.take(w, 0)
+                if not self.segment.serves():
+                    break
+            elif self.loans.of[w].bytes:
+                task_id = rp_pool_current(&self.segment.pool, w)
+                if task_id and self.tasks.find(task_id) == NULL:
+                    self.staff.mark_suspect(w)
+        return some
+
+    cdef tuple enforce(self, uint64_t now, uint64_t lost):
+        """Begins to end the tasks that have overrun their time, and moves on the ending of all that are to end. See
+        Client.enforce."""
+        cdef Endings endings = self.endings
+        cdef uint64_t due
+        cdef FutureBase future
+        cdef Ending ending
+        cdef uint32_t w
+        signals = []
+        if not self.segment.serves():
+            return signals, None
+        for w in self.staff.take_suspects():
+            signals.append((w, True))
+        if lost:
+            endings.forgive(now, lost)
+        due = endings.begin_overdue(now)
+        for _ in range(len(endings.futures)):
+            future = endings.futures.popleft()
+            ending = future.ending
+            if future.state != PENDING or ending is None:
+                continue
+            endings.futures.append(future)
+            w = rp_pool_holder(&self.segment.pool, future.task_id, future.pos)
+            if w == self.segment.pool.n_workers:  # its result is there, or its worker is dead
+                self.drain()
+                if future.state == PENDING:
+                    due = min(due, now + LOOK_AGAIN_NS)
+            elif ending.killed:
+                pass
+            elif now >= ending.kill_ns:
+                rp_pool_condemn(&self.segment.pool, w, future.task_id)
+                self.drain()
+                if future.state == PENDING:
+                    ending.killed = True
+                    signals.append((w, True))
+                else:
+                    rp_pool_condemn(&self.segment.pool, w, 0)
+            elif endings.interrupt(future, w, now, &due):
+                signals.append((w, False))
+        now = rp_os_now_ns()
+        return signals, None if due == RP_NEVER else max(due, now + LOOK_AGAIN_NS) / 1e9 - now / 1e9

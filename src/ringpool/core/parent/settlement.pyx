@@ -1,0 +1,91 @@
+# settlement.pyx - the one way in which the future of a task ends.
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Settlement:
+    """Takes pending tasks out of all accounts and settles their futures.
+
+    1. Between the removal and the settlement no Python code runs: no other thread sees a future that is in neither state.
+    2. finish() and fail() drop what the task calls, last of all: that may run user code. No other function here does.
+    """
+
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef ArgumentMemory arguments
+    cdef Notifier notifier
+
+    def __cinit__(self, Segment segment, TaskTable tasks, ArgumentMemory arguments, Notifier notifier):
+        self.segment = segment
+        self.tasks = tasks
+        self.arguments = arguments
+        self.notifier = notifier
+
+    cdef void remove(self, FutureBase future) noexcept:
+        """Takes a pending task out of all accounts: its entry, its block, its place in the counts. The caller holds a
+        reference of its own, settles the future before any Python code can run, and last of all drops what the task calls
+        and the shared objects among its arguments: that may run user code, which may ask the future or use the pool."""
+        self.tasks.release(future)
+        if future.block:
+            if type(future.value) is Parcel:
+                self.arguments.release(<Parcel>future.value)
+            else:
+                self.segment.free_block(future.block)
+            future.block = 0
+        future.options = None
+        future.client = None
+        if future.watched:
+            self.notifier.unwatch()
+        self.notifier.stop_if_drained()
+        Py_DECREF(future)  # the table's
+
+    cdef void finish(self, FutureBase future, int form, object value) noexcept:
+        """Settles a pending future and notifies those that wait. One that was to end keeps to that, however late its task
+        has come to a result."""
+        self.conclude(future, form, value)
+        future.drop_call()
+
+    cdef void conclude(self, FutureBase future, int form, object value) noexcept:
+        """finish(), but for what may run user code: drop_call() follows."""
+        cdef Ending ending = future.ending
+        self.remove(future)
+        self.settle_as(future, form, value, ending)
+        future.ending = None
+        self.notifier.notify(future, future.watched or future.callbacks is not None)
+        future.ended()
+
+    cdef void cancel(self, FutureBase future) noexcept:
+        """Settles the future of a task that no worker has claimed, or will, as cancelled: drop_call() follows."""
+        self.remove(future)
+        future.settle_cancelled()
+        self.notifier.notify(future, not future.told)  # FutureBase.cancel() tells, if it can have the condition
+        future.ended()
+
+    cdef void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept:
+        if ending is None:
+            future.settle(form, value)
+        elif ending.why == WHY_CANCELLED:
+            future.settle_cancelled()
+        else:
+            ending.form = form
+            ending.value = value
+            future.settle(FORM_OVERRUN, ending)
+
+    cdef void settle_item(self, FutureBase item, int form, object value) noexcept:
+        """Settles the pending future of an item of a batch and notifies those that wait; with FORM_NONE, as
+        cancelled. Runs no user code."""
+        if item.watched:
+            self.notifier.unwatch()
+        item.item_of = None
+        item.client = None
+        item.ending = None
+        if form == FORM_NONE:
+            item.settle_cancelled()
+        else:
+            item.settle(form, value)
+        self.notifier.notify(item, item.watched or item.callbacks is not None)
+
+    cdef fail(self, FutureBase future, error):
+        """Ends a pending future of this pool with an exception; a future that is done stays as it is."""
+        if self.tasks.holds(future):
+            self.finish(future, FORM_ERROR, error)

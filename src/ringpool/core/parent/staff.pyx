@@ -1,0 +1,68 @@
+# staff.pyx - how many workers there should be, which of them are suspect, and the supervisor's alarm.
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Gate:
+    """Whether the pool takes tasks."""
+
+    cdef object refusal  # makes the exception that submit raises; None while tasks are taken
+
+    cdef inline int check(self) except -1:
+        """Raises what submit would raise if the pool takes no tasks. That runs user code."""
+        if self.refusal is not None:
+            raise self.refusal()
+        return 0
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Staff:
+    """What the supervisor is asked for. No function here runs user code."""
+
+    cdef TaskTable tasks
+    cdef readonly uint32_t n_workers        # that take tasks at a time
+    cdef public int alarm_fd                # an eventfd of the supervisor's, or -1
+    cdef public uint64_t n_started          # workers started so far
+    cdef public uint64_t wanted             # how many there should be
+    cdef public unsigned long beginner      # the thread that is starting the first workers, or 0
+    cdef bytearray suspects                 # a worker: 1 if it has sent what none of ours sends, and is to be killed
+
+    def __cinit__(self, TaskTable tasks, uint32_t n_workers, uint32_t n_places):
+        self.tasks = tasks
+        self.n_workers = n_workers
+        self.alarm_fd = -1
+        self.suspects = bytearray(n_places)
+
+    cdef inline void recruit(self) noexcept:
+        """Tasks have been added: asks for workers if there are not enough."""
+        if self.n_started < self.n_workers and self.tasks.outstanding + self.tasks.queued > self.n_started:
+            self.ask_for_workers()
+
+    cpdef void alarm(self) noexcept:
+        """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
+        it cannot have become somebody else's."""
+        rp_os_tell(self.alarm_fd)
+
+    cpdef void ask_for_workers(self) noexcept:
+        """Has the supervisor start as many as there are tasks."""
+        cdef uint64_t wanted = min(<uint64_t>self.n_workers, self.tasks.pending())
+        if wanted > self.wanted:
+            self.wanted = wanted
+            self.alarm()
+
+    cdef void mark_suspect(self, uint32_t w) noexcept:
+        """Worker w has corrupted shared memory. It may have spoilt the result of another task of its own, which
+        would stay pending for ever. So it is killed, and the recovery after its death finds the tasks that no worker has."""
+        PyByteArray_AS_STRING(self.suspects)[w] = 1
+        self.alarm()
+
+    cdef list take_suspects(self):
+        """The workers that are to be killed, each named once."""
+        cdef uint32_t w
+        cdef list found = []
+        for w in range(<uint32_t>len(self.suspects)):
+            if self.suspects[w]:
+                self.suspects[w] = 0
+                found.append(w)
+        return found

@@ -1,0 +1,100 @@
+# tasks.pyx - the pending tasks.
+
+cdef enum:
+    NO_ENTRY = 0xffffffff
+
+cdef struct TaskEntry:
+    PyObject *future       # a reference of the table's, or NULL
+    uint32_t generation    # counts the uses of this entry, never 0: (generation << 32 | index) names one task for ever
+    uint32_t next_free
+
+
+@cython.final
+@cython.no_gc
+cdef class TaskTable:
+    """The pending tasks by id, and how many of them are where.
+
+    1. It holds a reference to each future that it names.
+    2. enter() cannot fail after reserve(), provided that no other code has run in between.
+    3. outstanding + queued is the number of entries in use.
+    4. No function here runs user code.
+    """
+
+    cdef TaskEntry *entries
+    cdef uint32_t size
+    cdef uint32_t first_free
+    cdef readonly uint64_t outstanding  # tasks on the board or with workers
+    cdef uint64_t queued                # tasks that wait for room on the board
+    cdef uint64_t unsent                # batches with items that have not been sent
+    cdef uint64_t timed                 # tasks with a time limit
+
+    def __cinit__(self):
+        self.first_free = NO_ENTRY
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.entries)
+
+    cdef inline uint64_t pending(self) noexcept:
+        return self.outstanding + self.queued + self.unsent
+
+    cdef inline int reserve(self) except -1:
+        """Makes room for one more, so that enter() cannot fail."""
+        if self.first_free == NO_ENTRY:
+            self.grow()
+        return 0
+
+    cdef int grow(self) except -1:
+        cdef uint32_t size = max(self.size * 2, 256), i
+        cdef TaskEntry *table = <TaskEntry *>PyMem_RawRealloc(self.entries, size * sizeof(TaskEntry))
+        if table == NULL:
+            raise MemoryError()
+        for i in range(self.size, size):
+            table[i].future = NULL
+            table[i].generation = 1
+            table[i].next_free = i + 1 if i + 1 < size else NO_ENTRY
+        self.first_free = self.size
+        self.entries = table
+        self.size = size
+        return 0
+
+    cdef inline void enter(self, FutureBase future) noexcept:
+        """Gives a future that is to be queued or published a task id. The caller has reserved an entry."""
+        cdef uint32_t i = self.first_free
+        self.first_free = self.entries[i].next_free
+        Py_INCREF(future)
+        self.entries[i].future = <PyObject *>future
+        future.task_id = <uint64_t>self.entries[i].generation << 32 | i
+        if future.options is not None:
+            self.timed += future.options.timeout_ns != 0
+
+    cdef inline PyObject *find(self, uint64_t task_id) noexcept:
+        cdef uint32_t i = <uint32_t>task_id
+        if i < self.size and self.entries[i].generation == task_id >> 32:
+            return self.entries[i].future
+        return NULL
+
+    cdef bint holds(self, FutureBase future) noexcept:
+        """Whether this future is that of a pending task of this pool."""
+        return future.state == PENDING and future.item_of is None and self.find(future.task_id) == <PyObject *>future
+
+    cdef void replace(self, uint64_t task_id, FutureBase future) noexcept:
+        """Names another future for a pending task. The reference to the one before is the caller's now."""
+        Py_INCREF(future)
+        self.entries[<uint32_t>task_id].future = <PyObject *>future
+        future.task_id = task_id
+
+    cdef void release(self, FutureBase future) noexcept:
+        """Takes a pending task out of the table and of the counts. The table's reference is the caller's now."""
+        cdef uint32_t i = <uint32_t>future.task_id
+        self.entries[i].future = NULL
+        self.entries[i].generation += 1
+        if self.entries[i].generation == 0:
+            self.entries[i].generation = 1
+        self.entries[i].next_free = self.first_free
+        self.first_free = i
+        if future.pos == POS_QUEUED:
+            self.queued -= 1
+        else:
+            self.outstanding -= 1
+        if future.options is not None:
+            self.timed -= future.options.timeout_ns != 0

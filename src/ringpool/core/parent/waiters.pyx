@@ -1,0 +1,141 @@
+# waiters.pyx - the threads and greenlets that wait in result().
+
+cdef struct Waiter:        # a thread in result(), on its stack
+    rp_futex word          # WAITING, then one of the others
+    unsigned long thread
+    PyObject *future       # borrowed
+    Waiter *next
+
+cdef enum:
+    WAITING = 0
+    LOOK = 1               # your future is done
+    LEAD = 2               # you wait on the rings; of all waiters, one at most has this
+    AWAY = 3               # other code runs above it on its stack: it cannot lead
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Waiters:
+    """Which threads wait, and which of them leads: sleeps on the rings and takes in the results of all.
+
+    1. Each waiting thread sleeps on a word of its own stack; while one sleeps, the segment stays mapped.
+    2. One waiter at most leads. It resigns before other code runs above it on its stack.
+    3. Greenlets do not sleep here, but on events that the collector sets.
+    4. Only set_events() and what makes an event may run user code.
+    """
+
+    cdef Segment segment
+    cdef Waiter *first
+    cdef bint has_leader
+    cdef public bint green        # the program's threads are greenlets: none may sleep here
+    cdef dict sleepers            # if so, id of a future -> the events of the greenlets that wait for it
+    cdef object due               # futures among those that are done, whose events are to be set
+
+    def __cinit__(self, Segment segment):
+        self.segment = segment
+        self.sleepers = {}
+        self.due = deque()
+
+    cdef void enter(self, Waiter *waiter, FutureBase future) noexcept:
+        """The calling thread waits for the future, until leave()."""
+        waiter.word = WAITING
+        waiter.thread = PyThread_get_thread_ident()
+        waiter.future = <PyObject *>future
+        waiter.next = self.first
+        self.supplant(waiter)
+        self.first = waiter
+        self.segment.hold()
+        future.n_waiting += 1
+
+    cdef bint leads(self, Waiter *waiter) noexcept:
+        """Whether this waiter leads; it does from now on, if no other one does."""
+        if waiter.word == AWAY:
+            waiter.word = WAITING
+        if not self.has_leader:
+            self.has_leader = True
+            waiter.word = LEAD
+        return waiter.word == LEAD
+
+    cdef void forget(self) noexcept:
+        """In a forked child, which has none of these threads."""
+        self.has_leader = False
+        self.first = NULL
+
+    cdef int sleep(self, Waiter *waiter, uint64_t outstanding, int64_t ns) noexcept:
+        cdef rp_pool *pool = &self.segment.pool
+        cdef bint lead = waiter.word == LEAD
+        cdef int err
+        with nogil:
+            if lead:
+                err = rp_pool_wait_results(pool, outstanding, ns)
+            else:
+                err = rp_os_futex_wait(&waiter.word, WAITING, ns)
+        # A time-out is reported as a signal: a waiting thread looks for those once a second at least.
+        return -EINTR if err else 0
+
+    cdef void supplant(self, Waiter *waiter) noexcept:
+        """If the leader is below this waiter on its own stack, it leads no more: it runs on only when this one is done."""
+        cdef Waiter *other = waiter.next
+        while other != NULL:
+            if other.thread == waiter.thread and other.word == LEAD:
+                other.word = AWAY
+                self.has_leader = False
+            other = other.next
+
+    cdef void resign(self, Waiter *waiter) noexcept:
+        """If this waiter leads, another one does from now on. It is away until it calls leads()."""
+        cdef Waiter *heir = self.first
+        cdef bint led = waiter.word == LEAD
+        waiter.word = AWAY
+        if not led:
+            return
+        while heir != NULL and heir.word != WAITING:
+            heir = heir.next
+        if heir == NULL:
+            self.has_leader = False
+        else:
+            heir.word = LEAD
+            rp_os_futex_wake(&heir.word)
+
+    cdef void leave(self, Waiter *waiter, FutureBase future) noexcept:
+        cdef Waiter **at = &self.first
+        future.n_waiting -= 1
+        while at[0] != NULL and at[0] != waiter:
+            at = &at[0].next
+        if at[0] == waiter:
+            at[0] = waiter.next
+        self.resign(waiter)
+        # Another thread may have woken it, and it may have been about to touch its word: only now may the memory go.
+        self.segment.release()
+
+    cdef void wake(self, FutureBase future) noexcept:
+        """A future is done for which threads or greenlets wait."""
+        cdef Waiter *waiter = self.first
+        while waiter != NULL:
+            if waiter.future == <PyObject *>future and waiter.word == WAITING:
+                waiter.word = LOOK
+                rp_os_futex_wake(&waiter.word)
+            waiter = waiter.next
+        rp_pool_kick_leader(&self.segment.pool)
+        if self.green:
+            self.due.append(future)
+            rp_pool_kick_service(&self.segment.pool)
+
+    # ---- greenlets ----
+
+    cdef add_sleeper(self, FutureBase future, object event):
+        self.sleepers.setdefault(id(future), []).append(event)
+        future.n_waiting += 1
+
+    cdef remove_sleeper(self, FutureBase future, object event):
+        future.n_waiting -= 1
+        events = self.sleepers[id(future)]
+        events.remove(event)
+        if not events:
+            del self.sleepers[id(future)]
+
+    cdef set_events(self):
+        """Wakes the greenlets that wait for futures that are done."""
+        while self.due:
+            for event in tuple(self.sleepers.get(id(self.due.popleft()), ())):
+                event.set()
