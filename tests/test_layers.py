@@ -171,6 +171,15 @@ def test_cython_includes_its_own_pieces_only():
             assert path.name == "pool.pxd" or not ours.intersection(headers), path.name
 
 
+def test_no_header_has_a_decorator_that_cython_ignores_there():
+    ignored = [
+        f"{path.relative_to(ROOT)}: {found}"
+        for path in sorted(PACKAGE.rglob("*.pxd"))
+        for found in re.findall(r"^\s*(@cython\.(?!final\b)\w+)", path.read_text(), re.MULTILINE)
+    ]
+    assert not ignored
+
+
 def test_c_includes_only_from_below():
     depth = {name: number for number, layer in enumerate(C_LAYERS) for name in layer}
     upwards = [
