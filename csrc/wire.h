@@ -255,7 +255,7 @@ static inline uint64_t rp_spread_offset(const void *p, uint64_t k)
 /* The word that says which worker holds it. */
 static inline rp_word *rp_spread_holder(void *p, uint64_t k)
 {
-    return &((struct rp_spread_buffer *)(void *)rp_past_mutable(p, rp_spread_pickle_at(k)))->holder;
+    return (rp_word *)(void *)rp_past_mutable(p, rp_spread_pickle_at(k) + offsetof(struct rp_spread_buffer, holder));
 }
 
 /* As the sender fills it in, before anybody else knows of it: held by none. */

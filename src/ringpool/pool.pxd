@@ -99,11 +99,47 @@ cdef extern from "board.h" nogil:
 
 
 cdef extern from "wire.h" nogil:
+    enum:
+        TAG_NONE "RP_TAG_NONE"
+        TAG_TRUE "RP_TAG_TRUE"
+        TAG_FALSE "RP_TAG_FALSE"
+        TAG_INT "RP_TAG_INT"
+        TAG_FLOAT "RP_TAG_FLOAT"
+        TAG_STR "RP_TAG_STR"
+        TAG_BYTES "RP_TAG_BYTES"
+        TAG_TUPLE "RP_TAG_TUPLE"
+        TAG_LIST "RP_TAG_LIST"
+        TAG_DICT "RP_TAG_DICT"
+        TAG_LONG_STR "RP_TAG_LONG_STR"
+        TAG_LONG_BYTES "RP_TAG_LONG_BYTES"
+        TAG_BYTEARRAY "RP_TAG_BYTEARRAY"
+        TAG_SHARED "RP_TAG_SHARED"
+        TAG_ARRAY "RP_TAG_ARRAY"
+        TAG_NUMBER "RP_TAG_NUMBER"
+        KIND_ARGS "RP_KIND_ARGS"
+        KIND_ARGS_PICKLE "RP_KIND_ARGS_PICKLE"
+        KIND_KWARGS_PICKLE "RP_KIND_KWARGS_PICKLE"
+        KIND_CALL_PICKLE "RP_KIND_CALL_PICKLE"
+        KIND_CHUNK "RP_KIND_CHUNK"
+        KIND_MASK "RP_KIND_MASK"
+        KIND_NAMED "RP_KIND_NAMED"
+        KIND_TIMED "RP_KIND_TIMED"
+        KIND_STREAM "RP_KIND_STREAM"
+        KIND_VALUE "RP_KIND_VALUE"
+        KIND_VALUE_PICKLE "RP_KIND_VALUE_PICKLE"
+        KIND_ERROR "RP_KIND_ERROR"
+        KIND_START_ERROR "RP_KIND_START_ERROR"
+        KIND_PART "RP_KIND_PART"
+        KIND_LAST "RP_KIND_LAST"
+        KIND_ITEM "RP_KIND_ITEM"
+        WHY_OVERRUN "RP_WHY_OVERRUN"
+        WHY_CANCELLED "RP_WHY_CANCELLED"
     enum rp_parcel_tag:
         RP_PARCEL
         RP_SPREAD
     struct rp_stream_head:
         rp_word written
+    enum: STREAM_HEAD "sizeof(struct rp_stream_head)"
     struct rp_parcel_head:
         pass
     uint64_t rp_buffer_aligned(uint64_t at)

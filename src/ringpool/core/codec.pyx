@@ -6,77 +6,10 @@
 # in which one list, dict or bytearray occurs twice: the receiver is to see that it is one. And so is one in which a string or
 # a tuple recurs so often that the compact form, which has no memo, would be much longer for it.
 #
-# compact value := tag byte, then
-#   NONE, TRUE, FALSE   nothing
-#   INT                 8 bytes, signed              (others: pickle)
-#   FLOAT               8 bytes
-#   STR                 u8 width (0: ASCII; 1, 2, 4: bytes a character), u16 characters, the characters as CPython holds them
-#   BYTES               u16 length, the bytes
-#   LONG_STR            u8 width, u64 characters, the characters
-#   LONG_BYTES          u64 length, the bytes
-#   BYTEARRAY           u64 length, the bytes
-#   TUPLE, LIST         u8 length, that many values
-#   DICT                u8 length, that many times a key and a value
-#   ARRAY               u8 type, u8 dimensions, u64 each of its dimensions, the elements in C's order
-#   NUMBER              u8 type, the number. The type is a place in NUMBERS
-#   SHARED              u64 number, u64 offset and u64 length of where it lies: a shared object. In arguments only
-#
-# parcel := u8 PARCEL, 3 bytes, u32 buffers, u64 n, a u64 (length << 1 | read-only) for each buffer, n bytes of pickle, the
-#           buffers, each at a multiple of 64 bytes. A pickle begins with another byte.
-# spread := u8 SPREAD, 3 bytes, u32 buffers, u64 n, for each buffer (u64 length << 1 | read-only, u64 offset of its block,
-#           u64 worker + 1 that holds it, or 0), n bytes of pickle. Only in a block. In a loan, the buffers are in that block.
-#
-# stream := u64 bytes written, 56 bytes, a compact value. Only in a block, of arguments.
-#
-# All in the byte order of the machine. A reader looks once at each tag and length, checks it against the end, and looks at
-# characters when it has copied them: the bytes may be a wild worker's, who writes them while they are read.
+# The bytes, the tags and the kinds: see csrc/wire.h. A reader looks once at each tag and length, checks it against the end, and
+# looks at characters when it has copied them: the bytes may be a wild worker's, who writes them while they are read.
 
 cdef enum:
-    TAG_NONE = 0
-    TAG_TRUE = 1
-    TAG_FALSE = 2
-    TAG_INT = 3
-    TAG_FLOAT = 4
-    TAG_STR = 5
-    TAG_BYTES = 6
-    TAG_TUPLE = 7
-    TAG_LIST = 8
-    TAG_DICT = 9
-    TAG_LONG_STR = 10
-    TAG_LONG_BYTES = 11
-    TAG_BYTEARRAY = 12
-    TAG_SHARED = 13
-    TAG_ARRAY = 14
-    TAG_NUMBER = 15
-
-# What a payload holds. Tasks:
-cdef enum:
-    KIND_ARGS = 1          # compact: the tuple of positional arguments. The same number as KIND_VALUE
-    KIND_ARGS_PICKLE = 2   # pickle of that tuple. The same number as KIND_VALUE_PICKLE
-    KIND_KWARGS_PICKLE = 3 # pickle of (args, kwargs)
-    KIND_CALL_PICKLE = 4   # pickle of (fn, args, kwargs)
-    KIND_CHUNK = 5         # many items: see chunk.pyx
-    KIND_MASK = 15
-    KIND_NAMED = 32        # flag: the function's block holds a pickle of (module, qualified name), not of itself
-    KIND_TIMED = 64        # flag: the worker notes when the call starts
-    KIND_STREAM = 128      # flag: the compact value is a stream
-# Results:
-    KIND_VALUE = 1         # compact
-    KIND_VALUE_PICKLE = 2
-    KIND_ERROR = 3         # what encode_error() makes of an exception
-    KIND_START_ERROR = 4   # the same, of an initializer
-    KIND_PART = 5          # results of a chunk: a tray, see chunk.pyx
-    KIND_LAST = 6          # the same, and the worker is done with the chunk
-    KIND_ITEM = 16         # flag: the next result of a chunk, as that of a task; more may follow. A struct rp_tray is inline
-
-# Why a task is to end that runs:
-cdef enum:
-    WHY_OVERRUN = 1        # it has taken longer than its time limit
-    WHY_CANCELLED = 2
-
-cdef enum:
-    PARCEL = 1
-    SPREAD = 2              # a parcel with each buffer in a block of its own, of which the receiver makes a view
     MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
     LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
 
@@ -98,7 +31,6 @@ cdef enum:
 # guard. Where the worker may take the processor from the parent, nothing is streamed. (64 KB in: 9 us, not 12. 16 MB: 85% of
 # the speed of a bare copy, not 45.)
 cdef enum:
-    STREAM_HEAD = 64       # bytes before the value: a line for what the reader polls
     LEAST_STREAM = 32768   # bytes; less is written before a worker that is awake has seen the task
     PIECE = 16384          # bytes that are written between two stores, and what a reader lags behind
     FORETOLD = 320         # bytes: no tag, with its lengths and dimensions, is longer
@@ -107,7 +39,7 @@ cdef enum:
 cdef struct Stream:
     const unsigned char *begin   # of the value; NULL: there is no stream
     const unsigned char *end
-    unsigned char *head
+    rp_stream_head *head
     uint64_t seen                # by the reader
 
 cdef Stream _outgoing  # of the task that is being submitted
@@ -124,7 +56,7 @@ cdef inline void move(unsigned char *to, const void *source, Py_ssize_t n) noexc
         piece = min(n - at, <Py_ssize_t>PIECE)
         memcpy(to + at, <const char *>source + at, piece)
         at += piece
-        store_word(_outgoing.head, to + at - _outgoing.begin)
+        rp_store_release(&_outgoing.head.written, to + at - _outgoing.begin)
         RP_STEP(b"stream: written")
 
 
@@ -136,7 +68,7 @@ cdef inline void arrive(const unsigned char *p, Py_ssize_t n) noexcept:
     want = min(p + n, _incoming.end) - _incoming.begin
     if _incoming.seen < want:
         RP_STEP(b"stream: waits")
-        _incoming.seen = rp_pool_await_bytes(<const rp_word *>_incoming.head, want)
+        _incoming.seen = rp_pool_await_bytes(&_incoming.head.written, want)
 
 
 cdef inline void prepare(void *p, Py_ssize_t n) noexcept:
@@ -717,31 +649,27 @@ cdef class Parcel:
             self.at = <uint64_t *>PyMem_RawCalloc(self.count, sizeof(uint64_t))
             if self.at == NULL:
                 raise MemoryError
-        self.bytes = 16 + 8 * self.count + PyBytes_GET_SIZE(self.pickle)
+        self.bytes = rp_parcel_pickle_at(self.count) + PyBytes_GET_SIZE(self.pickle)
         for k in range(self.count):
-            self.bytes = aligned(self.bytes) + self.buffers[k].len
+            self.bytes = rp_buffer_aligned(self.bytes) + self.buffers[k].len
         return 0
 
     cdef void write(self, unsigned char *p) noexcept:
-        cdef uint64_t at = 16 + 8 * self.count, n = PyBytes_GET_SIZE(self.pickle), word
+        cdef uint64_t at = rp_parcel_pickle_at(self.count), n = PyBytes_GET_SIZE(self.pickle)
         cdef uint32_t k
-        memset(p, 0, 16)
-        p[0] = PARCEL
-        memcpy(p + 4, &self.count, 4)
-        memcpy(p + 8, &n, 8)
+        rp_parcel_begin(p, RP_PARCEL, self.count, n)
         memcpy(p + at, PyBytes_AS_STRING(self.pickle), n)
         at += n
         for k in range(self.count):
             n = self.buffers[k].len
-            word = n << 1 | (self.buffers[k].readonly != 0)
-            memcpy(p + 16 + 8 * k, &word, 8)
-            at = aligned(at)
+            rp_parcel_set_extent(p, k, rp_extent(n, self.buffers[k].readonly != 0))
+            at = rp_buffer_aligned(at)
             memcpy(p + at, self.buffers[k].buf, n)
             at += n
 
     cdef uint64_t head_bytes(self) noexcept:
         """What leads to the blocks, when it is spread."""
-        return 16 + 24 * self.count + PyBytes_GET_SIZE(self.pickle)
+        return rp_spread_pickle_at(self.count) + PyBytes_GET_SIZE(self.pickle)
 
     cdef int spread(self, rp_arena *arena) noexcept:
         """Finds blocks, all or none. 0, -ENOMEM or -E2BIG."""
@@ -799,20 +727,14 @@ cdef class Parcel:
         """Writes into the blocks."""
         cdef unsigned char *p = rp_pool_writable(pool, self.block, self.block_bytes)
         cdef uint64_t n = PyBytes_GET_SIZE(self.pickle)
-        cdef uint64_t entry[3]
         cdef uint32_t k
-        memset(p, 0, self.before + 16)
+        memset(p, 0, self.before)
         p += self.before
-        p[0] = SPREAD
-        memcpy(p + 4, &self.count, 4)
-        memcpy(p + 8, &n, 8)
-        memcpy(p + 16 + 24 * self.count, PyBytes_AS_STRING(self.pickle), n)
+        rp_parcel_begin(p, RP_SPREAD, self.count, n)
+        memcpy(p + rp_spread_pickle_at(self.count), PyBytes_AS_STRING(self.pickle), n)
         for k in range(self.count):
             n = self.buffers[k].len
-            entry[0] = n << 1 | (self.before != 0 or self.buffers[k].readonly != 0)
-            entry[1] = self.at[k]
-            entry[2] = 0
-            memcpy(p + 16 + 24 * k, entry, 24)
+            rp_spread_set(p, k, rp_extent(n, self.before != 0 or self.buffers[k].readonly != 0), self.at[k])
             memcpy(rp_pool_writable(pool, self.at[k], n), self.buffers[k].buf, n)
 
     cdef bytes join(self):
@@ -842,31 +764,27 @@ cdef class Parcel:
         PyMem_RawFree(self.at)
 
 
-cdef inline uint64_t aligned(uint64_t at) noexcept:
-    return (at + 63) & ~<uint64_t>63
-
-
 cdef struct Entry:  # of a buffer that was spread
     uint64_t size
     uint64_t offset
     bint readonly
-    unsigned char *holder  # where it is said who holds it
+    rp_word *holder  # where it is said who holds it
 
 
 cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99:
     """Reads what leads to a parcel's blocks, from a block of n bytes. Gives how many there are; none is looked at."""
-    cdef uint64_t count, size, word, k
-    if n >= 16:
-        count = look32(p + 4)
-        size = look64(p + 8)
-        if count <= MAX_BUFFERS and 16 + 24 * count <= n and size == n - 16 - 24 * count:
+    cdef uint64_t count, size, extent, k
+    if n >= sizeof(rp_parcel_head):
+        count = rp_parcel_buffers(p)
+        size = rp_parcel_pickle_bytes(p)
+        pickle_at[0] = rp_spread_pickle_at(count)
+        if count <= MAX_BUFFERS and pickle_at[0] <= n and size == n - pickle_at[0]:
             for k in range(count):
-                word = look64(p + 16 + 24 * k)
-                entries[k].size = word >> 1
-                entries[k].readonly = word & 1
-                entries[k].offset = look64(p + 24 + 24 * k)
-                entries[k].holder = p + 32 + 24 * k
-            pickle_at[0] = 16 + 24 * count
+                extent = rp_spread_extent(p, k)
+                entries[k].size = rp_extent_bytes(extent)
+                entries[k].readonly = rp_extent_readonly(extent)
+                entries[k].offset = rp_spread_offset(p, k)
+                entries[k].holder = rp_spread_holder(p, k)
             return <uint32_t>count
     raise ValueError("a parcel is cut off")
 
@@ -890,25 +808,25 @@ cdef bytes joined(object data):
 cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
     """The pickle and the buffers of a parcel, each in memory of its own, writable unless it was sent as read-only. Runs no user
     code while no garbage is collected."""
-    cdef uint64_t at, size, left = n, word
+    cdef uint64_t at, size, left = n, extent
     cdef uint64_t count, k
     cdef list buffers = []
-    if left < 16:
+    if left < sizeof(rp_parcel_head):
         raise ValueError("a parcel is cut off")
-    count = look32(p + 4)
-    size = look64(p + 8)
-    at = 16 + 8 * count
+    count = rp_parcel_buffers(p)
+    size = rp_parcel_pickle_bytes(p)
+    at = rp_parcel_pickle_at(count)
     if count > MAX_BUFFERS or at > left or size > left - at:
         raise ValueError("a parcel is cut off")
     data = PyBytes_FromStringAndSize(<const char *>p + at, size)
     at += size
     for k in range(count):
-        word = look64(p + 16 + 8 * k)
-        size = word >> 1
-        at = aligned(at)
+        extent = rp_parcel_extent(p, k)
+        size = rp_extent_bytes(extent)
+        at = rp_buffer_aligned(at)
         if at > left or size > left - at:
             raise ValueError("a parcel is cut off")
-        buffers.append(own_copy(p + at, size, word & 1))
+        buffers.append(own_copy(p + at, size, rp_extent_readonly(extent)))
         at += size
     return data, buffers
 
@@ -1061,7 +979,7 @@ cdef class Formatted:
 
 cdef object loads_at(const unsigned char *p, Py_ssize_t n):
     """What n bytes hold that dumps() or pack() have written, and that stay as they are meanwhile."""
-    if n and look8(p) == PARCEL:
+    if n and look8(p) == RP_PARCEL:
         data, buffers = take_apart(p, n)
         return pickle.loads(data, buffers=buffers)
     return pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))

@@ -124,7 +124,7 @@ cdef class Outbox:
         cdef Sharing sharing
         sharing.client = <PyObject *>client
         sharing.shared = NULL
-        _outgoing.head = p
+        _outgoing.head = <rp_stream_head *>p
         _outgoing.begin = p + STREAM_HEAD
         if put(p + STREAM_HEAD, n, args, &sharing, True) != n:  # for want of memory
             memset(p + STREAM_HEAD, 0xff, n)  # which is no value: the task fails

@@ -70,14 +70,14 @@ cdef class ArgumentView(View):
     """A buffer of a task's arguments, in a block of the parent's, which this worker holds as long as this lives."""
 
     cdef Worker worker
-    cdef unsigned char *holder
+    cdef rp_word *holder
     cdef uint64_t task_id
 
     def __dealloc__(self):
         cdef Worker worker = self.worker
         if self.holder == NULL or worker.forked:
             return
-        store_word(self.holder, 0)
+        rp_store_release(self.holder, 0)
         if worker.unanswered != self.task_id:  # else the parent looks when the answer is there
             rp_pool_count_release(&worker.pool)
 
@@ -650,7 +650,7 @@ cdef class Worker:
         elif task.bytes > RP_SLOT_INLINE:
             raise RuntimeError("a task names memory that is not its parent's")
         if task.kind & KIND_STREAM:
-            _incoming.head = <unsigned char *>at
+            _incoming.head = <rp_stream_head *>at
             _incoming.seen = 0
             _incoming.end = at + task.bytes
             at += STREAM_HEAD
@@ -747,7 +747,7 @@ cdef class Worker:
             view.readonly = entries[k].readonly
             view.task_id = self.unanswered
             view.holder = entries[k].holder
-            store_word(view.holder, self.pool.index + 1)
+            rp_store_release(view.holder, self.pool.index + 1)
             RP_STEP(b"worker: held")
             view.list()
             buffers.append(PyMemoryView_FromObject(view))
