@@ -132,6 +132,9 @@ cdef extern from "wire.h" nogil:
         KIND_PART "RP_KIND_PART"
         KIND_LAST "RP_KIND_LAST"
         KIND_ITEM "RP_KIND_ITEM"
+        ITEM_UNSENT "RP_ITEM_UNSENT"
+        KIND_UNSENT "RP_KIND_UNSENT"
+        ITEM_APART "RP_ITEM_APART"
         WHY_OVERRUN "RP_WHY_OVERRUN"
         WHY_CANCELLED "RP_WHY_CANCELLED"
     enum rp_parcel_tag:
@@ -142,6 +145,8 @@ cdef extern from "wire.h" nogil:
     enum: STREAM_HEAD "sizeof(struct rp_stream_head)"
     struct rp_parcel_head:
         pass
+    uint8_t look8 "rp_look8"(const void *p)
+    int64_t look64 "rp_look64"(const void *p)
     uint64_t rp_buffer_aligned(uint64_t at)
     uint64_t rp_extent(uint64_t bytes, bint readonly)
     uint64_t rp_extent_bytes(uint64_t extent)

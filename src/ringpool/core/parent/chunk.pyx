@@ -13,11 +13,6 @@
 # tray              := struct rp_tray, then records
 # record            := u64 (bytes << 8 | kind), the bytes; with ITEM_APART: u64 offset, u64 bytes of the block
 
-cdef enum:                # kinds of an item's record, beside those of the codec
-    ITEM_UNSENT = 0       # it could not be encoded: no bytes. Else KIND_ARGS or KIND_ARGS_PICKLE
-    KIND_UNSENT = 7       # the result of ITEM_UNSENT
-    ITEM_APART = 8        # flag: it lies apart
-
 
 @cython.final
 @cython.no_gc_clear  # a long list of them would be freed from its head, the second within the first, and so on
