@@ -1,9 +1,8 @@
 # runtime.pxd - what the parts call of CPython and of the C library, and a few lines of C.
 #
-# Declarations and macros; no state. look8() to look64() read memory that another process may write, once: what was checked is
-# what is used. No garbage is collected between hold_gc() and let_gc(). That does not keep user code from running there: to
-# drop the last reference to an object runs its __del__. May run user code: PyObject_Vectorcall(), PyObject_GetBuffer() and
-# PyBuffer_Release() of a class written in Python.
+# Declarations and macros; no state. No garbage is collected between hold_gc() and let_gc(). That does not keep user code from
+# running there: to drop the last reference to an object runs its __del__. May run user code: PyObject_Vectorcall(),
+# PyObject_GetBuffer() and PyBuffer_Release() of a class written in Python.
 
 from cpython.bytearray cimport (
     PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE)
@@ -61,28 +60,8 @@ cdef extern from *:
     int hold_gc()
     void let_gc(int was)
 
-# Memory that another process may write to is read once: what has been checked must be what is used.
 cdef extern from *:
     """
-    static inline unsigned char look8(const unsigned char *p)
-    {
-        return *(const volatile unsigned char *)p;
-    }
-
-    static inline uint64_t look_at(const unsigned char *p, int bytes)
-    {
-        uint64_t n = 0;
-        for (int i = bytes - 1; i >= 0; i--)
-            n = n << 8 | look8(p + (PY_BIG_ENDIAN ? bytes - 1 - i : i));
-        return n;
-    }
-
-    #define look32(p) ((uint32_t)look_at((p), 4))
-    #define look64(p) ((int64_t)look_at((p), 8))
-
-    #define load_word(p) __atomic_load_n((const uint64_t *)(const void *)(p), __ATOMIC_ACQUIRE)
-    #define store_word(p, n) __atomic_store_n((uint64_t *)(void *)(p), (n), __ATOMIC_RELEASE)
-
     /* Are these characters such as CPython keeps in strings of this kind, and in no narrower one? */
     static int is_canonical(const void *data, Py_ssize_t n, int code)
     {
@@ -103,9 +82,4 @@ cdef extern from *:
         return code == 0 ? all < 0x80 : code == 1 ? all >= 0x80 : code == 2 ? all >= 0x100 : all >= 0x10000 && most <= 0x10ffff;
     }
     """
-    unsigned char look8(const unsigned char *p) nogil
-    uint32_t look32(const unsigned char *p) nogil
-    int64_t look64(const unsigned char *p) nogil
-    uint64_t load_word(const unsigned char *p) nogil
-    void store_word(unsigned char *p, uint64_t n) nogil
     bint is_canonical(const void *data, Py_ssize_t n, int code) nogil
