@@ -177,7 +177,7 @@ cdef class ArgumentMemory:
             p = (<Parcel>p).next
         return False
 
-    cdef void tell_of_room(self) noexcept:
+    cdef void tell_of_room(self) noexcept nogil:
         """There may be room in the arena, of which no worker will tell: has the collector look, if tasks wait for it."""
         if self.notifier.needs & NEED_MEMORY:
             self.notifier.ring()

@@ -35,11 +35,11 @@ cdef class Loans:
         PyMem_RawFree(self.of)
         PyMem_RawFree(self.borrowers)
 
-    cdef void forget(self) noexcept:
+    cdef void forget(self) noexcept nogil:
         """In a forked child, which has no workers."""
         self.count = self.n_borrowers = 0
 
-    cdef int lend(self, uint32_t w, uint64_t request, uint64_t bytes) noexcept:
+    cdef int lend(self, uint32_t w, uint64_t request, uint64_t bytes) noexcept nogil:
         """Answers worker w's request with a block of the overflow. 0, or -ENOMEM if there is none."""
         cdef int err = rp_pool_lend(&self.segment.pool, w, request, bytes, &self.of[w].offset)
         if err == 0:
@@ -48,7 +48,7 @@ cdef class Loans:
             self.count += 1
         return err
 
-    cdef Loan take(self, uint32_t w, uint64_t offset) noexcept:
+    cdef Loan take(self, uint32_t w, uint64_t offset) noexcept nogil:
         """Worker w's loan ends, with a result at this offset or, for 0, without one. It is freed if it lies elsewhere, and else is the caller's."""
         cdef Loan loan = self.of[w]
         if loan.bytes:
@@ -58,18 +58,18 @@ cdef class Loans:
                 self.free(&loan)
         return loan
 
-    cdef void free(self, Loan *loan) noexcept:
+    cdef void free(self, Loan *loan) noexcept nogil:
         if loan.bytes and self.segment.serves():
             rp_pool_end_loan(&self.segment.pool, loan.offset)
             self.serve_soon()
         loan.bytes = 0
 
-    cdef void serve_soon(self) noexcept:
+    cdef void serve_soon(self) noexcept nogil:
         """There may be room now, or some can be made."""
         if self.n_borrowers:
             self.notifier.ring()
 
-    cdef void add_borrower(self, uint32_t w) noexcept:
+    cdef void add_borrower(self, uint32_t w) noexcept nogil:
         cdef uint32_t i
         for i in range(self.n_borrowers):
             if self.borrowers[i] == w:  # for a request that it has given up
@@ -78,7 +78,7 @@ cdef class Loans:
         self.n_borrowers += 1
         self.notifier.need(NEED_LOANS, True)
 
-    cdef void drop_borrower(self) noexcept:
+    cdef void drop_borrower(self) noexcept nogil:
         """Removes the first of those that wait, which has been answered."""
         cdef uint32_t i
         self.n_borrowers -= 1

@@ -36,17 +36,17 @@ cdef class Notifier:
         self.completed = deque()
         self.deferred = []
 
-    cdef void need(self, uint32_t reason, bint on) noexcept:
+    cdef void need(self, uint32_t reason, bint on) noexcept nogil:
         cdef uint32_t needs = self.needs | reason if on else self.needs & ~reason
         if needs != self.needs:
             self.needs = needs
             self.publish_needs()
 
-    cdef void publish_needs(self) noexcept:
+    cdef void publish_needs(self) noexcept nogil:
         if self.segment.open:
             rp_pool_set_collect(&self.segment.pool, self.needs != 0)
 
-    cdef bint is_closing(self) noexcept:
+    cdef bint is_closing(self) noexcept nogil:
         """Whether the pool is shut down: it takes no more tasks, and ends when none is pending."""
         return self.needs & NEED_CLOSING
 
@@ -54,22 +54,22 @@ cdef class Notifier:
         """Whether the pool can end: it takes no more tasks, none is pending, and all watchers have been told."""
         return self.is_closing() and self.tasks.pending() == 0 and not self.completed and not self.waiters.due
 
-    cdef void ring(self) noexcept:
+    cdef void ring(self) noexcept nogil:
         """Has the collector look what there is to do."""
         if self.segment.serves():
             rp_pool_kick_service(&self.segment.pool)
 
-    cdef void stop_if_drained(self) noexcept:
+    cdef void stop_if_drained(self) noexcept nogil:
         """A task has ended: if it was the last, the collector ends the pool."""
         if self.is_closing() and self.tasks.pending() == 0 and self.segment.open:
             rp_pool_kick_service(&self.segment.pool)
 
-    cdef void watch(self) noexcept:
+    cdef void watch(self) noexcept nogil:
         """A pending future has a watcher from now on."""
         self.watched += 1
         self.need(NEED_WATCHERS, True)
 
-    cdef void unwatch(self) noexcept:
+    cdef void unwatch(self) noexcept nogil:
         self.watched -= 1
         self.need(NEED_WATCHERS, self.watched > 0)
 

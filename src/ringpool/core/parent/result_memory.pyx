@@ -316,7 +316,7 @@ cdef class ResultMemory:
                 buffers.append(own_copy((<View>view).at, (<View>view).size, (<View>view).readonly))
         return buffers
 
-    cdef bint can_stay(self, uint32_t arena) noexcept:
+    cdef bint can_stay(self, uint32_t arena) noexcept nogil:
         """May buffers in this arena be used in place? When its worker dies, it is lost to others until they are not used
         any more; so there must be another one then, for each that is used so."""
         cdef uint32_t i
@@ -369,7 +369,7 @@ cdef class ResultMemory:
 
 
 
-    cdef void unmap_idle(self) noexcept:
+    cdef void unmap_idle(self) noexcept nogil:
         """Of the arenas of others of which no block is here, nothing is in use."""
         rp_segment_unmap_regions(&self.segment.pool.segment, arena_is_idle, self.arenas)
         self.trim_at = self.segment.pool.segment.mapped + RP_WINDOWS_KEEP

@@ -49,7 +49,7 @@ cdef class Segment:
         self.open = self.created = True
         return 0
 
-    cdef void forget(self) noexcept:
+    cdef void forget(self) noexcept nogil:
         """In a forked child: the pool is the parent's, and its mappings were not inherited. The descriptor was, and would
         hold the memory as long as the child lives."""
         if self.open:
@@ -57,23 +57,23 @@ cdef class Segment:
         self.inherited = True
         self.open = False
 
-    cdef bint serves(self) noexcept:
+    cdef bint serves(self) noexcept nogil:
         """Whether workers use it."""
         return self.open and not self.retired
 
-    cdef void hold(self) noexcept:
+    cdef void hold(self) noexcept nogil:
         self.users += 1
 
-    cdef void release(self) noexcept:
+    cdef void release(self) noexcept nogil:
         self.users -= 1
         self.unmap_if_unused()
 
-    cdef void retire(self) noexcept:
+    cdef void retire(self) noexcept nogil:
         """The workers are gone: unmaps the memory now, or when its last user lets go."""
         self.retired = True
         self.unmap_if_unused()
 
-    cdef void unmap_if_unused(self) noexcept:
+    cdef void unmap_if_unused(self) noexcept nogil:
         if self.open and self.retired and self.users == 0:
             self.open = False
             rp_pool_destroy(&self.pool)
@@ -138,7 +138,7 @@ cdef class Segment:
 
     # ---- the parent's arena ----
 
-    cdef void free_block(self, uint64_t offset) noexcept:
+    cdef void free_block(self, uint64_t offset) noexcept nogil:
         cdef uint64_t n
         if self.open:
             rp_arena_free(&self.pool.arena, offset, &n)

@@ -87,5 +87,6 @@ cdef class Settlement:
 
     cdef fail(self, FutureBase future, error):
         """Ends a pending future of this pool with an exception; a future that is done stays as it is."""
-        if self.tasks.holds(future):
-            self.finish(future, FORM_ERROR, error)
+        cdef FutureBase held = future  # the table may hold the only other reference
+        if self.tasks.holds(held):
+            self.finish(held, FORM_ERROR, error)

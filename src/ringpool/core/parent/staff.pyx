@@ -34,17 +34,17 @@ cdef class Staff:
         self.alarm_fd = -1
         self.suspects = bytearray(n_places)
 
-    cdef inline void recruit(self) noexcept:
+    cdef inline void recruit(self) noexcept nogil:
         """Tasks have been added: asks for workers if there are not enough."""
         if self.n_started < self.n_workers and self.tasks.outstanding + self.tasks.queued > self.n_started:
             self.ask_for_workers()
 
-    cpdef void alarm(self) noexcept:
+    cpdef void alarm(self) noexcept nogil:
         """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
         it cannot have become somebody else's."""
         rp_os_tell(self.alarm_fd)
 
-    cpdef void ask_for_workers(self) noexcept:
+    cpdef void ask_for_workers(self) noexcept nogil:
         """Has the supervisor start as many as there are tasks."""
         cdef uint64_t wanted = min(<uint64_t>self.n_workers, self.tasks.pending())
         if wanted > self.wanted:

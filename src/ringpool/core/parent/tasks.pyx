@@ -34,7 +34,7 @@ cdef class TaskTable:
     def __dealloc__(self):
         PyMem_RawFree(self.entries)
 
-    cdef inline uint64_t pending(self) noexcept:
+    cdef inline uint64_t pending(self) noexcept nogil:
         return self.outstanding + self.queued + self.unsent
 
     cdef inline int reserve(self) except -1:
@@ -67,7 +67,7 @@ cdef class TaskTable:
         if future.options is not None:
             self.timed += future.options.timeout_ns != 0
 
-    cdef inline PyObject *find(self, uint64_t task_id) noexcept:
+    cdef inline PyObject *find(self, uint64_t task_id) noexcept nogil:
         cdef uint32_t i = <uint32_t>task_id
         if i < self.size and self.entries[i].generation == task_id >> 32:
             return self.entries[i].future

@@ -47,7 +47,7 @@ cdef class Waiters:
         self.segment.hold()
         future.n_waiting += 1
 
-    cdef bint leads(self, Waiter *waiter) noexcept:
+    cdef bint leads(self, Waiter *waiter) noexcept nogil:
         """Whether this waiter leads; it does from now on, if no other one does."""
         if waiter.word == AWAY:
             waiter.word = WAITING
@@ -56,7 +56,7 @@ cdef class Waiters:
             waiter.word = LEAD
         return waiter.word == LEAD
 
-    cdef void forget(self) noexcept:
+    cdef void forget(self) noexcept nogil:
         """In a forked child, which has none of these threads."""
         self.has_leader = False
         self.first = NULL
@@ -73,7 +73,7 @@ cdef class Waiters:
         # A time-out is reported as a signal: a waiting thread looks for those once a second at least.
         return -EINTR if err else 0
 
-    cdef void supplant(self, Waiter *waiter) noexcept:
+    cdef void supplant(self, Waiter *waiter) noexcept nogil:
         """If the leader is below this waiter on its own stack, it leads no more: it runs on only when this one is done."""
         cdef Waiter *other = waiter.next
         while other != NULL:
@@ -82,7 +82,7 @@ cdef class Waiters:
                 self.has_leader = False
             other = other.next
 
-    cdef void resign(self, Waiter *waiter) noexcept:
+    cdef void resign(self, Waiter *waiter) noexcept nogil:
         """If this waiter leads, another one does from now on. It is away until it calls leads()."""
         cdef Waiter *heir = self.first
         cdef bint led = waiter.word == LEAD
@@ -97,7 +97,7 @@ cdef class Waiters:
             heir.word = LEAD
             rp_os_futex_wake(&heir.word)
 
-    cdef void leave(self, Waiter *waiter, FutureBase future) noexcept:
+    cdef void leave(self, Waiter *waiter, FutureBase future) noexcept nogil:
         cdef Waiter **at = &self.first
         future.n_waiting -= 1
         while at[0] != NULL and at[0] != waiter:
