@@ -1,6 +1,7 @@
 """After every test: no child process, no thread of ours, no descriptor is left.
 
-Also a deadline for each test, after which all stacks are printed and the run ends, and the option --run-slow.
+Also a deadline for each test, after which all stacks are printed and the run ends. Which tests run is decided in
+support/levels.py.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
+import levels
 import pytest
 
 from ringpool import supervisor
@@ -27,23 +30,34 @@ LEFT_S = 5.0  # how long what a test leaves may take to go
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", default=False, help="also run what takes minutes")
+    levels.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes minutes; runs with --run-slow")
+    _take_signals_as_from_a_terminal()
+    for marker in (*levels.MARKERS, f"deadline(seconds): may take so long instead of {DEADLINE_S:.0f} s"):
+        config.addinivalue_line("markers", marker)
     # pytest suspends its capture while it configures: this is the standard error of the run, not of a test.
     config.stash[_STDERR] = os.dup(2)
     config.add_cleanup(lambda: os.close(config.stash[_STDERR]))
-    config.addinivalue_line("markers", f"deadline(seconds): may take so long instead of {DEADLINE_S:.0f} s")
+
+
+def _take_signals_as_from_a_terminal() -> None:
+    """Undoes what a shell does to a background job, and nohup to its program: signals that are ignored or blocked here
+    would be so in each program that a test starts, and a Ctrl-C that is tested would do nothing."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD:
+        if signal.getsignal(each) == signal.SIG_IGN:
+            signal.signal(each, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        # The run itself goes on, as nohup promises; programs that it starts have the default.
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--run-slow"):
-        return
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: runs with --run-slow"))
+    levels.select(config, items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
