@@ -20,6 +20,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import levels
+import optional
 import pytest
 
 from ringpool import supervisor
@@ -31,10 +32,16 @@ LEFT_S = 5.0  # how long what a test leaves may take to go
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     levels.add_options(parser)
+    parser.addoption("--expect", default="", metavar="PART,...", help="fail where one of these is missing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     _take_signals_as_from_a_terminal()
+    try:
+        optional.expect(config.getoption("--expect"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.addinivalue_line("markers", "needs(part, ...): skips where one of these parts is missing: see optional.py")
     for marker in (*levels.MARKERS, f"deadline(seconds): may take so long instead of {DEADLINE_S:.0f} s"):
         config.addinivalue_line("markers", marker)
     # pytest suspends its capture while it configures: this is the standard error of the run, not of a test.
@@ -58,6 +65,11 @@ def _take_signals_as_from_a_terminal() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     levels.select(config, items)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        optional.need(*marker.args)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

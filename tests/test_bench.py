@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import contenders as odd
+import optional
 import pytest
 from waiting import wait_until
 
@@ -22,7 +23,7 @@ from ringpool.bench.contenders import CONTENDERS, FIRST, Cannot, Contender
 from ringpool.bench.measure import Outcome
 from ringpool.bench.report import Record, Report
 
-pytest.importorskip("rich")
+optional.module("rich")
 
 LIMIT = 60.0  # s; for what should take a second
 STDLIB = CONTENDERS["stdlib"]
@@ -348,7 +349,7 @@ def test_what_a_library_cannot_do_is_said() -> None:
 @pytest.mark.parametrize("name", ["mp.Pool", "loky", "mpire", "pebble", "joblib"])
 def test_every_library_that_is_there_does_what_it_is_asked_for(name: str) -> None:
     if not CONTENDERS[name].installed():
-        pytest.skip(f"{name} is not installed")
+        optional.lack(name)
     for case in ("as_completed", "map", "chunked map"):
         assert measure.take(case, setting_of(CONTENDERS[name]), LIMIT).kind == "found"
     if CONTENDERS[name].after_a_kill:

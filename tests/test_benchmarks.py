@@ -54,7 +54,7 @@ def test_the_suite_of_pytest_benchmark_runs_and_compares_with_what_it_has_saved(
     assert re.search(r"test_round_trip\[ringpool\] \(0001_", compared.stdout)
 
 
-@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed")
+@pytest.mark.needs("valgrind")
 @pytest.mark.deadline(300)
 def test_instructions_are_counted_and_compared(tmp_path):
     before, after, case = tmp_path / "before.json", tmp_path / "after.json", "nop()"

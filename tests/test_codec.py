@@ -15,6 +15,7 @@ from concurrent.futures.process import _RemoteTraceback
 from multiprocessing import get_context
 
 import numpy as np
+import optional
 import pytest
 import tasks_memory as tasks
 from hypothesis import example, given, settings
@@ -882,7 +883,7 @@ print("right")
 
 
 def test_whichever_allocation_fails_pickling_ends_with_an_exception_or_right(tmp_path):
-    pytest.importorskip("_testcapi")
+    optional.module("_testcapi")
     path = tmp_path / "program.py"
     path.write_text(NO_MEMORY)
     ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT)

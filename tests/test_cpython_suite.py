@@ -20,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optional
 import pytest
 
 RUNNER = Path(__file__).with_name("cpython_runner.py")
@@ -107,7 +108,7 @@ def check_group(group, start_method, spec, report_path, *, walltime):
     code, output, report = run_group(group, start_method, spec, report_path, walltime=walltime)
     missing = [entry["text"] for entry in report if entry["event"] == "missing"]
     if missing:
-        pytest.skip(f"this Python is installed without CPython's executor tests ({missing[0]})")
+        optional.lack(optional.CPYTHON_TESTS, missing[0])
     problems = explain(code, output, report)
     assert not problems, "\n".join(problems)
     passed = [entry["id"] for entry in report if entry.get("outcome") == "passed"]

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import crash_driver
+import optional
 import pytest
 import tasks_crash
 
@@ -23,7 +24,7 @@ LIMIT = 100.0  # s; for what takes a few; the driver gives up sooner, and says w
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
     """A folder with a build of ringpool that has the points."""
-    pytest.importorskip("build")
+    optional.module("build")
     out, tree = tmp_path_factory.mktemp("crash"), tmp_path_factory.mktemp("copy") / "tree"
     # A copy, without what was built there: an ordinary build of this tree must never pick up an object of this one.
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so"))

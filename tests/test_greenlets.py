@@ -5,7 +5,6 @@ The scenarios are in tasks_greenlets.py. Each program is one of its own, since w
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 
@@ -18,7 +17,7 @@ METHODS = {"gevent": ["fork", "forkserver", "spawn"], "eventlet": ["fork", "spaw
 
 
 def needs(library):
-    return pytest.mark.skipif(importlib.util.find_spec(library) is None, reason=f"needs {library}")
+    return pytest.mark.needs(library)
 
 
 @pytest.mark.parametrize("order", ["first", "last"])  # ringpool is imported

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+import optional
 import pytest
 
-pytest.importorskip("numpy")
-Image = pytest.importorskip("PIL.Image")
+optional.module("numpy")
+Image = optional.module("PIL.Image")
 
 JOBS = Path(__file__).parents[1] / "benchmarks" / "jobs"
 EXECUTORS = ["ringpool", "stdlib", "serial"]

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import optional
 import pytest
 import tasks_map as tasks
 from test_map import WAIT_S, each_chunksize, pool
@@ -20,7 +21,7 @@ from waiting import kill_one, wait_until
 
 import ringpool
 
-np = pytest.importorskip("numpy")
+np = optional.module("numpy")
 
 MIB = 1 << 20
 SMALL = 4 * MIB  # of arguments, where the pool is to run out of memory for them

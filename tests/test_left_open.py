@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
+import optional
 import pytest
 import tasks_left_open as tasks
 from waiting import wait_until
@@ -77,7 +78,7 @@ def test_a_worker_of_the_stdlibs_executor_ends_its_pools(method, tmp_path):
 
 def test_a_worker_of_loky_ends_its_pools(tmp_path):
     """In a program of its own, for loky keeps a process for itself."""
-    pytest.importorskip("loky")
+    optional.module("loky")
     program = [sys.executable, tasks.__file__, "worker of loky", "fork", str(tmp_path), str(N)]
     subprocess.run(program, check=True, timeout=WAIT_S)
     assert notes(tmp_path) == list(range(N))

@@ -8,6 +8,7 @@ import pickle
 from multiprocessing import get_context
 
 import numpy as np
+import optional
 import pytest
 import tasks_libraries as tasks
 from tasks_libraries import ARRAYS, ARROW, COLUMNS, IN_PLACE, N
@@ -89,7 +90,7 @@ def test_an_array_is_the_receivers_own(name):
 @pytest.mark.parametrize("name", tasks.READ_ONLY)
 def test_a_read_only_array_arrives_writable_whichever_way_it_takes(name):
     for module in {"image": ("PIL",), "frame": ("pandas",)}.get(name.split()[-1], ()):
-        pytest.importorskip(module)
+        optional.module(module)
     make = tasks.READ_ONLY[name]
     made = make()
     assert not made.flags.writeable
@@ -110,7 +111,7 @@ def test_a_read_only_array_arrives_writable_whichever_way_it_takes(name):
 
 
 def test_the_arrays_of_a_series_arrive_writable():
-    pd = pytest.importorskip("pandas")
+    pd = optional.module("pandas")
     made = pd.Series(tasks.fixed(np.arange(N)), copy=False)
     with pool() as executor:
         again = executor.submit(tasks.same, made).result(LIMIT)
@@ -160,7 +161,7 @@ def test_arrays_among_what_cloudpickle_takes_are_used_where_they_lie():
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_series_of_each_type_passes_both_ways_and_is_used_where_it_lies(name):
-    pytest.importorskip("pandas")
+    optional.module("pandas")
     made = tasks.column(name)
     with pool() as executor:
         assert all(executor.submit(tasks.check_column, name, made).result(LIMIT))
@@ -177,7 +178,7 @@ def test_a_series_of_each_type_passes_both_ways_and_is_used_where_it_lies(name):
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_frame_of_many_types_passes_both_ways_and_is_its_receivers_own(method):
-    pytest.importorskip("pandas")
+    optional.module("pandas")
     made = tasks.frame()
     with pool(1, method) as executor:
         again = executor.submit(tasks.same, made).result(LIMIT)
@@ -191,7 +192,7 @@ def test_a_frame_of_many_types_passes_both_ways_and_is_its_receivers_own(method)
 
 
 def test_parts_of_frames_pass_both_ways():
-    pd = pytest.importorskip("pandas")
+    pd = optional.module("pandas")
     made = tasks.frame()
     with pool() as executor:
         for part in (
@@ -208,7 +209,7 @@ def test_parts_of_frames_pass_both_ways():
 
 @pytest.mark.parametrize("name", ARROW)
 def test_arrow_objects_pass_both_ways_and_are_used_where_they_lie(name):
-    pa = pytest.importorskip("pyarrow")
+    pa = optional.module("pyarrow")
     made = tasks.arrow(name)
     with pool() as executor:
         right, lie = executor.submit(tasks.check_arrow, name, made).result(LIMIT)
@@ -231,7 +232,7 @@ def test_arrow_objects_pass_both_ways_and_are_used_where_they_lie(name):
 
 @pytest.mark.parametrize("n", [40, 256, 300])
 def test_tables_of_many_columns_are_used_where_they_lie(n):
-    pytest.importorskip("pyarrow")
+    optional.module("pyarrow")
     made = tasks.columns(n, 2500)
     with pool() as executor:
         again = executor.submit(tasks.same, made).result(LIMIT)
@@ -242,7 +243,7 @@ def test_tables_of_many_columns_are_used_where_they_lie(n):
 
 
 def test_frames_of_many_columns_are_used_where_they_lie():
-    pytest.importorskip("pandas")
+    optional.module("pandas")
     made = tasks.nullables(40, 20_000)
     with pool() as executor:
         again = executor.submit(tasks.same, made).result(LIMIT)

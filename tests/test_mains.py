@@ -8,15 +8,14 @@ those with two stars, whatever the method.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
 import zipapp
 from pathlib import Path
 
+import optional
 import pytest
 
 LIMIT = 60.0  # s; for what takes a second or two
@@ -231,10 +230,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory) -> Path:
-    if importlib.util.find_spec("PyInstaller") is None:
-        pytest.skip("PyInstaller is not installed")
-    if shutil.which("objdump") is None:
-        pytest.skip("PyInstaller needs objdump")
+    optional.need("PyInstaller", "objdump")
     folder = tmp_path_factory.mktemp("frozen")
     (folder / "program.py").write_text(FROZEN)
     # tqdm would bring pandas and more, if they are there: many times the size and the time.
@@ -254,7 +250,7 @@ def test_a_frozen_program_works_with_each_start_method(frozen, method, tmp_path)
 
 
 def test_pyinstaller_is_told_of_all_that_programs_need():
-    pytest.importorskip("PyInstaller")
+    optional.module("PyInstaller")
     from importlib import metadata
 
     (entry,) = metadata.entry_points(group="pyinstaller40", name="hook-dirs", module="ringpool._pyinstaller")

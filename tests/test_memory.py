@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import optional
 import pytest
 import tasks_memory as tasks
 from waiting import await_file, wait_until
@@ -148,7 +149,7 @@ def test_strings_of_every_width_are_streamed(char):
 def test_whatever_comes_before_and_after_a_long_value_arrives_with_it():
     long = tasks.pattern(3 * STREAM, 3)
     around = [None, -1, 2.5, "\u20ac", b"b", (), [1, {"k": bytearray(b"v")}], "s" * 70_000, b"b" * 70_000]
-    np = pytest.importorskip("numpy")
+    np = optional.module("numpy")
     array = np.arange(5000.0).reshape(50, 100)
     with pool() as executor:
         shared = executor.share({"shared": 1})
@@ -202,7 +203,7 @@ def test_large_chunks_of_map_arrive():
 
 
 def test_an_array_passes_both_ways():
-    np = pytest.importorskip("numpy")
+    np = optional.module("numpy")
     with pool() as executor:
         values = tasks.array(100_000, 1)
         result = executor.submit(tasks.same, values).result(LIMIT)

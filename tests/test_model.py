@@ -5,10 +5,10 @@ chunk.pml. The head of each says what it holds and what it leaves out.
 
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
+import optional
 import pytest
 from test_native import compiler
 
@@ -130,8 +130,7 @@ def search(folder, constants, *, model=POOL, mutant=None, cycles=False, slow=Fal
     Returns:
         The set of promises that it breaks.
     """
-    if shutil.which("spin") is None:
-        pytest.skip("spin is not installed (Debian: apt-get install spin)")
+    optional.need("spin")
     defined = [f"-D{name}={value}" for name, value in constants.items()]
     if mutant:
         defined.append(f"-DMUTANT_{mutant}")

@@ -15,6 +15,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import optional
 import pytest
 
 import ringpool
@@ -54,7 +55,7 @@ def python(code: str, *options: str) -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> tuple[Path, Path]:
     """The sdist, and the wheel that was built from it and not from this tree."""
-    pytest.importorskip("build")
+    optional.module("build")
     out, tree = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("copy") / "tree"
     # A copy: building leaves traces where it runs. What was built here before goes with it, and must not be shipped.
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info"))

@@ -6,12 +6,12 @@ import base64
 import json
 import math
 import re
-import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import optional
 import pytest
 
 from ringpool.bench import charts, page
@@ -19,7 +19,7 @@ from ringpool.bench.cases import QUANTILES, Case
 from ringpool.bench.measure import Outcome
 from ringpool.bench.report import Record, Report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = optional.program("chromium")
 NAMES = ["ringpool", "stdlib", "loky", "mpire", "pebble", "joblib", "mp.Pool", "ray", "dask", "threads"]
 LIMIT = 120.0  # s; for a browser that starts for the first time
 
@@ -212,7 +212,7 @@ def console(ended: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.mark.deadline(LIMIT + 30)
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.needs("chromium")
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (500, "dark")])
 def test_a_browser_draws_every_chart_without_an_error(width, scheme, tmp_path):
     path = tmp_path / "page.html"
@@ -238,7 +238,7 @@ def test_a_browser_draws_every_chart_without_an_error(width, scheme, tmp_path):
 
 
 @pytest.mark.deadline(LIMIT + 30)
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.needs("chromium")
 def test_the_browser_would_tell_of_an_error(tmp_path: Path):
     """What the test above looks for is there when something is wrong."""
     path = tmp_path / "page.html"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 
+import optional
 import pytest
 
 METHODS = ["fork", "spawn", "forkserver"]
@@ -465,7 +466,7 @@ def test_a_large_container_is_sent_when_it_is_bound_anew_and_not_when_it_is_chan
 
 @every
 def test_small_numpy_arrays_are_compared_and_large_ones_are_not(method):
-    pytest.importorskip("numpy")
+    optional.module("numpy")
     code = """
     import numpy as np
 
@@ -1224,7 +1225,7 @@ def test_threads_that_submit_while_globals_change_see_one_of_their_values(method
 
 @every
 def test_cells_of_ipython_that_are_run_again_are_never_stale(method):
-    pytest.importorskip("IPython")
+    optional.module("IPython")
     cells = [
         PRELUDE,
         "m = None\ndef load(x):\n    global m\n    m = x\ndef score(i):\n    return m * i",

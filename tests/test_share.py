@@ -17,6 +17,7 @@ import weakref
 from concurrent.futures import wait
 from multiprocessing import get_context
 
+import optional
 import pytest
 import tasks_share as tasks
 from tasks_views import Buffers, crc, filled
@@ -102,7 +103,7 @@ def test_its_buffers_cannot_be_written_to_and_lie_in_memory_once():
 
 
 def test_arrays_are_shared():
-    np = pytest.importorskip("numpy")
+    np = optional.module("numpy")
     with pool() as executor:
         values = np.arange(100_000.0)
         shared = executor.share({"values": values, "name": "x"})

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import optional
 import pytest
 import tasks_space as tasks
 from tasks_space import MIB
@@ -220,7 +221,7 @@ def test_arguments_that_the_program_has_no_address_space_for_wait_or_fail(unlimi
 
 
 def test_views_keep_their_memory_where_much_else_comes_and_goes():
-    np = pytest.importorskip("numpy")
+    np = optional.module("numpy")
     with pool("fork", 2) as executor:
         kept = [executor.submit(np.full, 300_000, float(i)).result(LIMIT) for i in range(4)]
         for n in (1, 40 * MIB, 1000, 40 * MIB, 20 * MIB) * 3:

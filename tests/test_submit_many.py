@@ -13,6 +13,7 @@ import threading
 import weakref
 from concurrent.futures.process import BrokenProcessPool
 
+import optional
 import pytest
 import tasks_map as tasks
 from test_map import WAIT_S, each_chunksize, pool, ready, runs
@@ -312,7 +313,7 @@ class ShortOfMemory:
         return getattr(self.client, name)
 
     def bury(self, w: int):
-        testcapi = pytest.importorskip("_testcapi")
+        testcapi = optional.module("_testcapi")
         bury, nth = self.client.bury, self.nth
         testcapi.set_nomemory(nth, nth + 1)
         try:
@@ -323,7 +324,7 @@ class ShortOfMemory:
 
 @pytest.mark.parametrize("nth", range(1, 9))
 def test_a_burial_for_which_memory_is_wanting_loses_no_call(nth):
-    pytest.importorskip("_testcapi")
+    optional.module("_testcapi")
     fn = functools.partial(tasks.die_on, 5)
     with pool(1) as executor:
         wait_until(lambda: executor.submit(int).result(WAIT_S) == 0 and ready(executor), "the worker")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optional
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -117,18 +117,13 @@ Shared().shape  # wrong: attr-defined, reportAttributeAccessIssue, reportUnknown
 """
 
 
-def need(module: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed")
-
-
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """In a process of its own: mypy leaves millions of objects, among which each later test would look for garbage."""
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=LIMIT)
 
 
 def mypy(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    need("mypy")
+    optional.need("mypy")
     return run(sys.executable, "-m", "mypy", "--strict", *arguments)
 
 
@@ -143,7 +138,7 @@ def errors_of_mypy(folder: Path) -> list[tuple[int, str, str]]:
 
 def errors_of_basedpyright(folder: Path) -> list[tuple[int, str, str]]:
     """By the rules of pyright's strict mode. basedpyright has a Node.js in its wheels; pyright would fetch one."""
-    need("basedpyright")
+    optional.need("basedpyright")
     settings = {
         "include": ["program.py"],
         "typeCheckingMode": "strict",
@@ -193,7 +188,7 @@ ringpool\._core\.(FutureBase|Shared)\.__init__
 
 @pytest.mark.deadline(LIMIT + 30)
 def test_the_stub_of_the_core_agrees_with_the_core(tmp_path):
-    need("mypy")
+    optional.need("mypy")
     (tmp_path / "allowed").write_text(ALLOWED)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     options = ["--concise", "--ignore-missing-stub", "--ignore-unused-allowlist", "--allowlist", tmp_path / "allowed"]

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
+import optional
 import pytest
 import tasks_views as tasks
 from tasks_views import Buffers
@@ -225,7 +226,7 @@ def test_buffers_that_a_reducer_of_ones_own_says_are_read_only_stay_so_and_other
 
 
 def test_arrays_of_every_kind_are_what_they_were():
-    np = pytest.importorskip("numpy")
+    np = optional.module("numpy")
     fixed = np.arange(5000.0)
     fixed.flags.writeable = False
     arrays = {

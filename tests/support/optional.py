@@ -1,0 +1,102 @@
+"""Optional parts of the suite: programs, modules and CPython's own tests. A test that needs one that is missing skips.
+
+CI tells pytest what it has installed: `--expect spin,chromium,pandas`. Then a test that would skip for the lack of one
+of these fails instead, so that no part of the suite is left out without notice.
+
+    python tests/support/optional.py    prints what of all this is here, in one line, as --expect takes it
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+import sys
+from types import ModuleType
+from typing import NoReturn
+
+PROGRAMS = {
+    "chromium": ("chromium", "chromium-browser"),
+    "objdump": ("objdump",),
+    "spin": ("spin",),
+    "valgrind": ("valgrind",),
+}
+# By the name under which they are imported.
+MODULES = (
+    *("IPython", "PIL", "PyInstaller", "_testcapi", "basedpyright", "build", "eventlet", "gevent", "joblib", "loky"),
+    *("mpire", "mypy", "numpy", "pandas", "pebble", "pyarrow", "rich", "tqdm"),
+)
+CPYTHON_TESTS = "cpython-tests"
+PARTS = {*PROGRAMS, *MODULES, CPYTHON_TESTS}
+
+_expected: frozenset[str] = frozenset()
+
+
+def expect(names: str) -> None:
+    """Makes the lack of these parts, separated by commas, an error.
+
+    Raises:
+        ValueError: A name is not that of a part.
+    """
+    global _expected
+    _expected = frozenset(filter(None, names.split(",")))
+    if unknown := _expected - PARTS:
+        raise ValueError(f"no optional parts of the tests: {', '.join(sorted(unknown))}")
+
+
+def program(name: str) -> str | None:
+    """The path of a program; None if it is not installed."""
+    return next(filter(None, map(shutil.which, PROGRAMS[name])), None)
+
+
+def is_here(name: str) -> bool:
+    """Whether a part is here. Imports no module of it but those of CPython's own tests."""
+    if name in PROGRAMS:
+        return program(name) is not None
+    if name == CPYTHON_TESTS:
+        try:
+            importlib.import_module("test.support")
+            return any(
+                importlib.util.find_spec(f"test.{each}") is not None
+                for each in ("test_concurrent_futures", "test_concurrent_futures.test_process_pool")
+            )
+        except ImportError:
+            return False
+    return importlib.util.find_spec(name) is not None
+
+
+def lack(name: str, reason: str = "") -> NoReturn:
+    """Ends the test, or the module of tests: a part is not here.
+
+    Raises:
+        Skipped: Or Failed, if the part was expected.
+    """
+    import pytest
+
+    assert name in PARTS, name
+    text = f"{name} is not installed{f': {reason}' if reason else ''}"
+    if name in _expected:
+        pytest.fail(f"{text}, and was expected to be (--expect)", pytrace=False)
+    pytest.skip(text, allow_module_level=True)
+
+
+def need(*names: str) -> None:
+    """Ends the test, or the module of tests, unless these parts are here."""
+    for name in names:
+        if not is_here(name):
+            lack(name)
+
+
+def module(name: str) -> ModuleType:
+    """Imports a module, such as `PIL.Image`; ends the test, or the module of tests, if it is not here."""
+    part = name.partition(".")[0]
+    assert part in PARTS, part
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        lack(part, str(error))
+
+
+if __name__ == "__main__":
+    sys.path = [entry for entry in sys.path if not entry.endswith("tests/support")]
+    print(",".join(name for name in sorted(PARTS, key=str.lower) if is_here(name)))
