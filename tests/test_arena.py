@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import tasks_views as tasks
+from compiling import shared_library
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 from tasks_views import Buffers
-from test_native import CSRC, compile_c
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
@@ -69,12 +69,8 @@ class Arena(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory) -> Any:
-    path = tmp_path_factory.mktemp("arena") / "arena.so"
-    compile_c(
-        ["-shared", "-fPIC", CSRC / "arena.c", CSRC / "segment.c", CSRC / "os.c", CSRC / "tree.c", "-o", path], "plain"
-    )
-    library = ctypes.CDLL(str(path))
+def library() -> Any:
+    library = ctypes.CDLL(str(shared_library("arena", ["arena.c", "segment.c", "os.c", "tree.c"])))
     u64, pointer = ctypes.c_uint64, ctypes.c_void_p
     library.rp_segment_create.argtypes = [pointer, u64, u64, u64]
     library.rp_segment_divide.argtypes = [pointer, u64, u64]

@@ -14,29 +14,34 @@ import crash_driver
 import optional
 import pytest
 import tasks_crash
+from builds import built, package_sources
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
 METHODS = ["fork", "spawn", "forkserver"]
 LIMIT = 100.0  # s; for what takes a few; the driver gives up sooner, and says why
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory) -> Path:
+def package() -> Path:
     """A folder with a build of ringpool that has the points."""
-    optional.module("build")
-    out, tree = tmp_path_factory.mktemp("crash"), tmp_path_factory.mktemp("copy") / "tree"
-    # A copy, without what was built there: an ordinary build of this tree must never pick up an object of this one.
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so"))
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(tree)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment["RINGPOOL_CRASH_POINTS"] = "1"
-    done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = out.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(out / "package")
-    return out / "package"
+    optional.need("build")
+    # Nothing that was built here: an ordinary build of this tree must never pick up an object of this one. And nothing
+    # that has no part in it, so that the build serves until what it is of is changed.
+    copy, files = package_sources("*.so", "tests", "docs", "benchmarks", "CHANGELOG.md")
+
+    def make(folder: Path) -> None:
+        tree = copy(folder)
+        command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(tree)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environment["RINGPOOL_CRASH_POINTS"] = "1"
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shutil.rmtree(tree)
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder / "package")
+
+    return built("crash-points", files, make) / "package"
 
 
 def drive(package: Path, *arguments: str) -> list:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optional
 import pytest
-from test_native import compiler
+from compiling import compiler
 
 POOL = Path(__file__).parent / "model" / "pool.pml"
 CHUNK = Path(__file__).parent / "model" / "chunk.pml"

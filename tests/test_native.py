@@ -4,30 +4,12 @@ A program exits with 0 if all is well, with 1 after a failed check; a hang is en
 how far it got, and with which seed.
 """
 
-import functools
 import os
-import platform
-import shlex
-import shutil
 import signal
 import subprocess
-import sysconfig
-from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-NATIVE = HERE / "native"
-CSRC = HERE.parent / "csrc"
-
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-pthread"]
-WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror"]
-BUILDS = {
-    "plain": [],
-    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-    # A memcpy that the compiler expands in place is hidden from ThreadSanitizer; one that is called is not.
-    "tsan": ["-fsanitize=thread", "-fno-builtin"],
-}
+from compiling import BUILDS, NATIVE, binary, without_aslr
 
 # What a sanitizer finds must fail the test, at once and with a report.
 ENVIRONMENT = {
@@ -47,57 +29,6 @@ pytestmark = pytest.mark.deadline(200)
 
 # To see a failure again, set this to the seed that the failed program printed.
 SEED = [os.environ["RINGPOOL_SEED"]] if "RINGPOOL_SEED" in os.environ else []
-
-
-@functools.cache
-def compiler():
-    """Returns the command that compiles C: the one that built this Python, if it is here."""
-    for command in (os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc", "gcc", "clang"):
-        words = shlex.split(command or "")
-        if words and shutil.which(words[0]):
-            return words
-    pytest.fail("the native tests need a C compiler")
-
-
-@functools.cache
-def without_aslr():
-    """Returns a prefix that switches address randomisation off, which ThreadSanitizer's runtime bears badly: it stops
-    with "unexpected memory mapping" where the kernel uses many random bits."""
-    prefix = ["setarch", platform.machine(), "-R"]
-    if shutil.which("setarch") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
-        return prefix
-    return []
-
-
-def compile_c(arguments, build):
-    command = [*compiler(), *FLAGS, *WARNINGS, *BUILDS[build], f"-I{CSRC}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and BUILDS[build] and ("cannot find -l" in done.stderr or "libclang_rt" in done.stderr):
-        pytest.fail(f"the compiler has no runtime for {BUILDS[build][0]}; install it:\n{done.stderr}")
-    if done.returncode:
-        pytest.fail(f"{shlex.join(command)}\n{done.stderr}", pytrace=False)
-
-
-@pytest.fixture(scope="session")
-def binary(tmp_path_factory):
-    """A function that compiles a program, once, with the whole of csrc in the same build."""
-    folder = tmp_path_factory.mktemp("native")
-
-    @functools.cache
-    def objects(build):
-        made = []
-        for source in sorted(CSRC.glob("*.c")):
-            made.append(folder / f"{source.stem}.{build}.o")
-            compile_c(["-c", source, "-o", made[-1]], build)
-        return made
-
-    @functools.cache
-    def make(program, build):
-        path = folder / f"{program}.{build}"
-        compile_c([NATIVE / f"{program}.c", *objects(build), "-o", path], build)
-        return path
-
-    return make
 
 
 def run(path, *arguments):
@@ -132,25 +63,25 @@ def check_run(path, *arguments):
 
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_protocol_keeps_its_promises(binary, program, build):
+def test_protocol_keeps_its_promises(program, build):
     check_run(binary(program, build), *SEED)
 
 
 # ThreadSanitizer sees no race between processes, and has nothing to say here.
 @pytest.mark.parametrize(("build", "seconds"), [("plain", 3), ("asan", 2)])
-def test_each_task_ends_once_while_workers_are_killed_at_random(binary, build, seconds):
+def test_each_task_ends_once_while_workers_are_killed_at_random(build, seconds):
     check_run(binary("stress_kill", build), str(seconds), *SEED)
 
 
 @pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
-def test_each_task_ends_once_whatever_the_instruction_after_which_its_worker_dies(binary, stride):
+def test_each_task_ends_once_whatever_the_instruction_after_which_its_worker_dies(stride):
     code, output = run(binary("step_kill", "plain"), str(stride), *SEED)
     if code == 77:
         pytest.skip("no process may be traced here")
     check_code(code, output, "step_kill")
 
 
-def test_thread_sanitizer_is_not_silent_about_a_race(binary):
+def test_thread_sanitizer_is_not_silent_about_a_race():
     code, output = run(binary("bad_race", "tsan"))
     assert "WARNING: ThreadSanitizer: data race" in output
     assert code not in (0, 1)

@@ -15,8 +15,10 @@ import venv
 import zipfile
 from pathlib import Path
 
+import builds
 import optional
 import pytest
+from builds import package_sources
 
 import ringpool
 
@@ -53,13 +55,18 @@ def python(code: str, *options: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> tuple[Path, Path]:
+def built() -> tuple[Path, Path]:
     """The sdist, and the wheel that was built from it and not from this tree."""
-    optional.module("build")
-    out, tree = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("copy") / "tree"
-    # A copy: building leaves traces where it runs. What was built here before goes with it, and must not be shipped.
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info"))
-    run(sys.executable, "-m", "build", "--outdir", out, tree, limit=280.0, cwd=out)
+    optional.need("build")
+    # What was built here before goes with it, and must not be shipped.
+    copy, files = package_sources()
+
+    def make(folder: Path) -> None:
+        tree = copy(folder)
+        run(sys.executable, "-m", "build", "--outdir", folder, tree, limit=280.0, cwd=folder)
+        shutil.rmtree(tree)
+
+    out = builds.built("dist", files, make)
     (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
     return sdist, wheel
 

@@ -1,0 +1,93 @@
+"""The C compiler: how the tests compile csrc, and programs of tests/native with it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from builds import ROOT, built
+
+NATIVE = ROOT / "tests" / "native"
+CSRC = ROOT / "csrc"
+
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-pthread"]
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror"]
+BUILDS = {
+    "plain": [],
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    # A memcpy that the compiler expands in place is hidden from ThreadSanitizer; one that is called is not.
+    "tsan": ["-fsanitize=thread", "-fno-builtin"],
+}
+
+
+@functools.cache
+def compiler():
+    """Returns the command that compiles C: the one that built this Python, if it is here."""
+    for command in (os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc", "gcc", "clang"):
+        words = shlex.split(command or "")
+        if words and shutil.which(words[0]):
+            return words
+    pytest.fail("the native tests need a C compiler")
+
+
+@functools.cache
+def without_aslr():
+    """Returns a prefix that switches address randomisation off, which ThreadSanitizer's runtime bears badly: it stops
+    with "unexpected memory mapping" where the kernel uses many random bits."""
+    prefix = ["setarch", platform.machine(), "-R"]
+    if shutil.which("setarch") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+        return prefix
+    return []
+
+
+def compile_c(arguments, build):
+    command = [*compiler(), *FLAGS, *WARNINGS, *BUILDS[build], f"-I{CSRC}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and BUILDS[build] and ("cannot find -l" in done.stderr or "libclang_rt" in done.stderr):
+        pytest.fail(f"the compiler has no runtime for {BUILDS[build][0]}; install it:\n{done.stderr}")
+    if done.returncode:
+        pytest.fail(f"{shlex.join(command)}\n{done.stderr}", pytrace=False)
+
+
+@functools.cache
+def compiler_version() -> str:
+    return subprocess.run([*compiler(), "--version"], capture_output=True, text=True).stdout
+
+
+def shared_library(name: str, sources: Iterable[str]) -> Path:
+    """The path of a shared library of some files of csrc."""
+    files = [CSRC / source for source in sources]
+    of = [compiler_version(), *FLAGS, *WARNINGS, *files, *sorted(CSRC.glob("*.h"))]
+
+    def make(folder: Path) -> None:
+        compile_c(["-shared", "-fPIC", *files, "-o", folder / f"{name}.so"], "plain")
+
+    return built(name, of, make) / f"{name}.so"
+
+
+@functools.cache
+def binary(program: str, build: str) -> Path:
+    """The path of a program of tests/native, with the whole of csrc in the same build."""
+    of = [compiler_version(), *FLAGS, *WARNINGS, *BUILDS[build], *sorted(CSRC.glob("*.[ch]"))]
+    sources = sorted(CSRC.glob("*.c"))
+
+    def make_objects(folder: Path) -> None:
+        for source in sources:
+            compile_c(["-c", source, "-o", folder / f"{source.stem}.o"], build)
+
+    objects = built(f"csrc.{build}", of, make_objects)
+    of += [NATIVE / f"{program}.c", *sorted(NATIVE.glob("*.h"))]
+
+    def make_program(folder: Path) -> None:
+        arguments = [NATIVE / f"{program}.c", *sorted(objects.glob("*.o")), "-o", folder / f"{program}.{build}"]
+        compile_c(arguments, build)
+
+    return built(f"{program}.{build}", of, make_program) / f"{program}.{build}"
