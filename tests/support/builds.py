@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from programs import ROOT
+
 KEPT_S = 14 * 24 * 3600
 # What changes the outcome of a compiler and of a build of a package, besides their sources and arguments.
 ENVIRONMENT = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "PATH", "RINGPOOL_DEBUG", "RINGPOOL_CRASH_POINTS")

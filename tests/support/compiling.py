@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from builds import ROOT, built
+from builds import built
+from programs import ROOT
 
 NATIVE = ROOT / "tests" / "native"
 CSRC = ROOT / "csrc"

@@ -20,6 +20,7 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_views as tasks
+from programs import environment
 from tasks_views import Buffers
 from waiting import await_file, kill_one, wait_until
 
@@ -479,8 +480,8 @@ def test_results_may_be_collected_as_garbage_while_their_worker_is_buried(tmp_pa
         "        del kept\n"
         "    assert pool._client.results.blocks_of_workers == 0\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONMALLOC": "debug"}
-    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)
+    env = environment(PYTHONMALLOC="debug")
+    done = subprocess.run([sys.executable, str(program)], env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -543,9 +544,8 @@ def test_much_may_happen_while_a_thread_is_about_to_fork(how):
         assert fork_and(look) == 0
         assert inherited() == 0
     """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program), how]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -652,6 +652,5 @@ def test_views_at_the_end_of_the_interpreter(tmp_path):
         "    pool.submit(tasks.keep, value).result()\n"
         "    loop = [value]; loop.append(loop)\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(program)], env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

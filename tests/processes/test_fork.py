@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import tasks_fork as tasks
+from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
@@ -490,7 +491,7 @@ def run(script: str, tmp_path: Path) -> subprocess.CompletedProcess:
     # Python 3.12 and later warn of every fork while there are threads; some run with warnings shown.
     return subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", str(path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=50,

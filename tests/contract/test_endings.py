@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import tasks_endings as tasks
+from programs import environment
 from waiting import await_file, make_overdue, wait_until
 from words import Words
 
@@ -518,7 +519,7 @@ def test_after_a_ctrl_c_the_program_is_back_soon_and_leaves_nobody(method, task,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env=environment(),
     )
     wait_until(path.exists)
     workers = [int(pid) for pid in program.stdout.readline().split()]
@@ -572,7 +573,7 @@ def test_after_a_ctrl_c_a_program_is_back_soon_that(how, path, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env=environment(),
     )
     wait_until(path.exists)
     if how != "exits":

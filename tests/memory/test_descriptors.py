@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 import tasks_descriptors as tasks
+from programs import environment
 from waiting import wait_until
 
 import ringpool
-
-HERE = Path(__file__).parent
 
 OF_A_POOL = 8  # whatever the number of its workers
 
@@ -23,7 +22,7 @@ OF_A_POOL = 8  # whatever the number of its workers
 def run_script(tmp_path: Path, body: str) -> str:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(body))
-    env = os.environ | {"PYTHONPATH": str(HERE)}
+    env = environment()
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, env=env)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

@@ -20,10 +20,10 @@ import textwrap
 import threading
 import weakref
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import pytest
 import tasks_reentrancy as tasks
+from programs import environment
 from waiting import wait_until
 
 import ringpool
@@ -40,7 +40,7 @@ def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExe
 def python(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=tasks.DEADLINE_S + 10,

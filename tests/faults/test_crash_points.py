@@ -15,8 +15,8 @@ import optional
 import pytest
 import tasks_crash
 from builds import built, package_sources
+from programs import SUPPORT
 
-HERE = Path(__file__).parent
 METHODS = ["fork", "spawn", "forkserver"]
 LIMIT = 100.0  # s; for what takes a few; the driver gives up sooner, and says why
 
@@ -46,8 +46,8 @@ def package() -> Path:
 
 def drive(package: Path, *arguments: str) -> list:
     """The lines of JSON that the driver prints."""
-    environment = os.environ | {"PYTHONPATH": f"{package}{os.pathsep}{HERE}"}
-    command = [sys.executable, str(HERE / "crash_driver.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": f"{package}{os.pathsep}{SUPPORT}"}
+    command = [sys.executable, str(SUPPORT / "crash_driver.py"), *arguments]
     try:
         done = subprocess.run(
             command,

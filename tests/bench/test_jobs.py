@@ -12,11 +12,12 @@ from types import ModuleType
 
 import optional
 import pytest
+from programs import ROOT
 
 optional.module("numpy")
 Image = optional.module("PIL.Image")
 
-JOBS = Path(__file__).parents[1] / "benchmarks" / "jobs"
+JOBS = ROOT / "benchmarks" / "jobs"
 EXECUTORS = ["ringpool", "stdlib", "serial"]
 LIMIT = 50.0  # s; each run takes about one
 SMALL = {

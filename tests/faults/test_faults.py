@@ -27,6 +27,7 @@ from pathlib import Path
 
 import pytest
 import tasks_faults as tasks
+from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, RemoteError, TaskTimeout, WorkerDied, machine
@@ -573,7 +574,7 @@ def script(code: str, *args: object):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        env=environment(),
     )
     try:
         yield process
@@ -701,13 +702,12 @@ def test_errors_are_told_at_the_interpreters_end_too(method, tmp_path):
     """When what the stdlib's executor needs for them can be imported no more."""
     program = tmp_path / "program.py"
     program.write_text(AT_EXIT)
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, program, method, tmp_path / "gate"],
         capture_output=True,
         text=True,
         timeout=LIMIT,
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment(),
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == [

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from programs import environment
 
 WAIT_S = 30.0
 
@@ -67,7 +66,7 @@ def test_workers_ignore_sigint_from_their_first_moment(method, tmp_path):
     path.write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, path, method, tmp_path],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=WAIT_S,

@@ -19,10 +19,10 @@ import builds
 import optional
 import pytest
 from builds import package_sources
+from programs import ROOT
 
 import ringpool
 
-ROOT = Path(__file__).parents[1]
 LIMIT = 30.0  # s; for what should take a second or two
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -97,7 +97,7 @@ pytestmark = pytest.mark.deadline(300)
         ["src/ringpool/**/*.pyx", "src/ringpool/**/*.pxd"],
         ["src/ringpool/*.py", "src/ringpool/*/*.py"],
         ["src/ringpool/*.pyi", "src/ringpool/py.typed"],
-        ["tests/*.py", "tests/native/*.[ch]", "tests/*.pml"],
+        ["tests/**/*.py", "tests/native/*.[ch]", "tests/model/*.pml"],
         ["README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "setup.py"],
         # What the README refers to, and its picture.
         ["docs/*.md", "docs/*.svg", "benchmarks/*.py", "benchmarks/*.json", "benchmarks/jobs/*.py"],

@@ -5,9 +5,9 @@ Nothing imports upwards. C knows no Python, Cython knows no policy, Python knows
 
 import ast
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from programs import ROOT
+
 PACKAGE = ROOT / "src" / "ringpool"
 CSRC = ROOT / "csrc"
 

@@ -18,12 +18,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import optional
 import pytest
+from programs import SUPPORT
 
-RUNNER = Path(__file__).with_name("cpython_runner.py")
+RUNNER = SUPPORT / "cpython_runner.py"
 OURS = "ringpool:ProcessPoolExecutor"
 STDLIB = "concurrent.futures:ProcessPoolExecutor"
 START_METHODS = ("fork", "forkserver", "spawn")

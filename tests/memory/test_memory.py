@@ -19,6 +19,7 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_memory as tasks
+from programs import environment
 from waiting import await_file, wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, _core, machine, supervisor
@@ -706,10 +707,13 @@ def run_script(tmp_path: Path, text: str, limit: float = LIMIT) -> str:
     """Runs a program in a session of its own, which is killed if it takes too long; its standard output."""
     script, output, errors = (tmp_path / name for name in ("script.py", "output", "errors"))
     script.write_text(text)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONFAULTHANDLER": "1"}
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, str(script)], env=environment, stdout=out, stderr=err, start_new_session=True
+            [sys.executable, str(script)],
+            env=environment(PYTHONFAULTHANDLER="1"),
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
         )
         try:
             code = process.wait(limit)

@@ -20,10 +20,10 @@ import textwrap
 import time
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_sharer
-from pathlib import Path
 
 import pytest
 import tasks_dropin as tasks
+from programs import environment
 from waiting import collector_held_up, wait_until
 
 import ringpool
@@ -307,7 +307,7 @@ def test_connections_travel_from_a_main_that_workers_cannot_import(module):
     """
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -343,7 +343,7 @@ def test_what_the_user_says_of_errors_in_the_fork_server_is_kept(module, tmp_pat
     )
     ended = subprocess.run(
         [sys.executable, str(path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=LIMIT,

@@ -12,8 +12,8 @@ import optional
 import pytest
 from compiling import compiler
 
-POOL = Path(__file__).parent / "model" / "pool.pml"
-CHUNK = Path(__file__).parent / "model" / "chunk.pml"
+POOL = Path(__file__).with_name("pool.pml")
+CHUNK = Path(__file__).with_name("chunk.pml")
 
 # What the search may take; a search that needs more fails.
 MEMORY_MB = 1500

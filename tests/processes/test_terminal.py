@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import tasks_terminal as tasks
+from programs import environment
 from waiting import await_file, make_overdue, wait_until
 
 from ringpool import TaskTimeout, WorkerDied
@@ -21,7 +22,7 @@ from ringpool.supervisor import TURN_S
 
 WAIT_S = 60.0
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+ENVIRONMENT = environment()
 
 METHODS = ["fork", "forkserver", "spawn"]
 each_method = pytest.mark.parametrize("method", METHODS)

@@ -15,12 +15,12 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_space as tasks
+from programs import environment
 from tasks_space import MIB
 from waiting import wait_until
 
 import ringpool
 
-HERE = Path(__file__).parent
 METHODS = ["fork", "forkserver", "spawn"]
 LIMIT = 30  # s; for what should take milliseconds
 SLACK = 64 * MIB  # more than what the pools themselves, and a program's allocator, take
@@ -34,7 +34,7 @@ def run_script(tmp_path: Path, body: str, *, limit: int | None = None) -> str:
     """Runs a program, under a limit of its address space that its shell has set."""
     script = tmp_path / "script.py"
     script.write_text(HEAD + textwrap.dedent(body))
-    env = os.environ | {"PYTHONPATH": str(HERE)}
+    env = environment()
     set_limit = None if limit is None else lambda: tasks.limit_to(limit)
     ended = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=100, env=env, preexec_fn=set_limit

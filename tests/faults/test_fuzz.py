@@ -7,19 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from programs import SUPPORT
 from waiting import wait_until
-
-HERE = Path(__file__).parent
 
 
 def fuzz(seed: int, rounds: int, limit: float) -> None:
     """Runs the driver in a session of its own. Whatever its workers write, it neither crashes nor hangs."""
-    command = [sys.executable, str(HERE / "fuzz_driver.py"), str(seed), str(rounds)]
+    command = [sys.executable, str(SUPPORT / "fuzz_driver.py"), str(seed), str(rounds)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=HERE
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=SUPPORT
     )
     try:
         output, errors = process.communicate(timeout=limit)

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import pytest
 import tasks_contract as tasks
+from programs import environment
 from waiting import wait_until
 
 import ringpool
@@ -1532,7 +1533,7 @@ def run_script(directory, text):
     script.write_text(text)
     return subprocess.run(
         [sys.executable, "-X", "dev", str(script)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=WAIT_S,

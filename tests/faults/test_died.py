@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import tasks_died as tasks
+from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, _core, machine, supervisor
@@ -266,7 +267,9 @@ if __name__ == "__main__":
     error = test_died.death_of(tasks_died.take, 1 << 30)
     print(int(error.signal), error.out_of_memory, error.peak_rss > 64 << 20)
 """
-    told = subprocess.check_output([sys.executable, "-c", script], text=True, cwd=Path(__file__).parent)
+    told = subprocess.check_output(
+        [sys.executable, "-c", script], text=True, env=environment(), cwd=Path(__file__).parent
+    )
     assert told.split() == ["9", "True", "True"]
 
 
@@ -317,7 +320,11 @@ if __name__ == "__main__":
     # A parent of its own: this one may have been larger, in another test. It would pass that on by an exec, so there is
     # a shell in between.
     command = [sys.executable, "-c", script]
-    peak = int(subprocess.check_output(["sh", "-c", '"$@"; exit', "sh", *command], cwd=Path(__file__).parent))
+    peak = int(
+        subprocess.check_output(
+            ["sh", "-c", '"$@"; exit', "sh", *command], env=environment(), cwd=Path(__file__).parent
+        )
+    )
     assert MANY <= peak < MANY + FEW
 
 

@@ -13,10 +13,10 @@ import textwrap
 import threading
 from concurrent.futures import CancelledError, wait
 from multiprocessing import get_context
-from pathlib import Path
 
 import pytest
 import tasks_views as tasks
+from programs import environment
 from waiting import await_borrowers, await_file, collector_held_up, kill_one, wait_until
 from words import Words
 
@@ -369,6 +369,6 @@ def test_a_fork_in_the_midst_of_it_goes_its_own_way():
         capture_output=True,
         text=True,
         timeout=60,
-        cwd=Path(__file__).parent,
+        env=environment(),
     )
     assert (done.returncode, done.stderr) == (0, "")

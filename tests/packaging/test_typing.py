@@ -11,8 +11,8 @@ from pathlib import Path
 
 import optional
 import pytest
+from programs import ROOT
 
-ROOT = Path(__file__).parents[1]
 LIMIT = 200.0  # s; for what takes some ten seconds on an idle machine
 CHECKERS = ["mypy", "basedpyright"]
 
