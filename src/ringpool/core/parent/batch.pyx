@@ -16,7 +16,7 @@ cdef enum:
     FEED_BYTES = 1048576  # of items apart, between two looks for results. It takes 100 us or more to copy so many
     GROWTH = 16           # a chunk has at most so many times the items of the one before
 
-cdef bytes _no_block = bytes(16)
+cdef bytes _no_block = bytes(sizeof(rp_apart))
 cdef uint64_t BREATH_NS = 5000000  # 5 ms: as often as the interpreter itself has threads take turns
 cdef double LOADS = 8  # a chunk is to take so many times what its function takes to load
 cdef double CHUNK_NS = 2e6  # what a chunk is meant to take. Each costs the parent some 30 us if it sleeps meanwhile
@@ -35,6 +35,7 @@ cdef class Batch:
     """
 
     cdef Client client
+    cdef ChunkAccount account  # the pool's
     cdef object fn
     cdef FunctionEntry entry
     cdef bytes function    # its pickle, if it goes with each chunk; else empty
@@ -88,6 +89,7 @@ cdef class Batch:
 
     def __init__(self, Client client, Options options, fn, uint64_t chunksize):
         self.client = client
+        self.account = client.account
         self.options = options
         self.fn = fn
         self.chunksize = <uint32_t>min(chunksize, <uint64_t>RP_CHUNK_ITEMS)
@@ -120,6 +122,28 @@ cdef class Batch:
 
     # ---- items ----
 
+    cdef int begin_futures(self) except -1:
+        """Each item has a future, which add_future() brings, and more items are being read until end_items()."""
+        self.futures = []
+        self.reading = True
+        return 0
+
+    cdef int add_future(self, FutureBase future) except -1:
+        """The next item has this future."""
+        future.client = self.client
+        future.item_of = self
+        future.task_id = self.encoded
+        self.futures.append(future)
+        return 0
+
+    cdef void begin_items(self) noexcept:
+        """More items are being read: a chunk of less than the user's chunksize waits for them."""
+        self.reading = True
+
+    cdef void end_items(self) noexcept:
+        """No more are."""
+        self.reading = False
+
     cdef put_in(self, tuple args):
         """Encodes one item and now and then sends what there is: the workers must not wait for all of them."""
         if self.client.gate.refusal is not None:
@@ -147,14 +171,14 @@ cdef class Batch:
     cdef add(self, tuple args):
         """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
         cdef Sharing sharing
-        cdef uint64_t head
         cdef Py_ssize_t n
         cdef int kind = KIND_ARGS
         if self.used + 256 > PAGE_BYTES:
             self.turn_page()
         sharing.client = <PyObject *>self.client
         sharing.shared = NULL
-        n = put(self.scratch + self.used + 8, min(<Py_ssize_t>LEAST_APART, PAGE_BYTES - self.used - 8), args, &sharing)
+        n = put(self.scratch + self.used + RP_RECORD_HEAD,
+                min(<Py_ssize_t>LEAST_APART, PAGE_BYTES - self.used - <Py_ssize_t>RP_RECORD_HEAD), args, &sharing)
         if sharing.shared != NULL:
             self.keep(<object>sharing.shared)
         if n < 0:
@@ -171,12 +195,11 @@ cdef class Batch:
                 data = b""
             self.client.gate.check()  # user code has run
             n = len(data)
-            if self.used + 8 + n > PAGE_BYTES:
+            if self.used + RP_RECORD_HEAD + n > PAGE_BYTES:
                 self.turn_page()
-            memcpy(self.scratch + self.used + 8, PyBytes_AS_STRING(data), n)
-        head = <uint64_t>n << 8 | <uint64_t>kind
-        memcpy(self.scratch + self.used, &head, 8)
-        self.used += 8 + n
+            memcpy(self.scratch + self.used + RP_RECORD_HEAD, PyBytes_AS_STRING(data), n)
+        rp_record_put(self.scratch + self.used, rp_record_of(kind, n))
+        self.used += RP_RECORD_HEAD + n
         self.filled += 1
         self.count_in()
 
@@ -301,8 +324,7 @@ cdef class Batch:
 
     cdef int count_in(self) except -1:
         if self.unfed == 0:
-            self.client.chunks.batches.append(self)
-            self.client.tasks.unsent += 1
+            self.account.add_unsent(self)
         self.unfed += 1
         self.encoded += 1
         return 0
@@ -342,6 +364,26 @@ cdef class Batch:
         cdef bint more = self.reading and not self.client.notifier.is_closing() and not (self.client.outbox.waiting_for_memory and self.ahead_bytes)
         return self.unfed >= (self.chunksize if more and self.chunksize else 1)
 
+    cdef bint may_send(self) noexcept:
+        """Is there a chunk to send, and are too few of them under way?"""
+        return self.has_chunk() and self.under_way < <uint64_t>AHEAD * self.client.staff.n_workers
+
+    cdef bint is_idle(self) noexcept:
+        """Is no chunk under way?"""
+        return self.under_way == 0
+
+    cdef bint is_sent(self, uint64_t index) noexcept:
+        """Has this item been sent, in some chunk?"""
+        return index < self.fed
+
+    cdef bint holds_unsent(self) noexcept:
+        """Do items lie in the arena that have not been sent?"""
+        return self.ahead_bytes > 0
+
+    cdef bint sizes_chunks(self) noexcept:
+        """Does the pool decide how many items go together? Else the user has."""
+        return self.chunksize == 0
+
     cdef Chunk next_chunk(self):
         """Makes the next chunk. The caller holds the garbage collector."""
         cdef Chunk chunk
@@ -370,7 +412,7 @@ cdef class Batch:
         p = PyBytes_AS_STRING(self.page)
         at = self.at
         while k < n and k < self.left:
-            memcpy(&head, p + at, 8)
+            head = rp_record_at(p + at)
             if head & ITEM_APART:
                 parcel = <Parcel>self.apart.get(self.fed + k)
                 if parcel is None:  # it has been cancelled
@@ -381,7 +423,7 @@ cdef class Batch:
                     break  # it goes alone: no other item has to wait for room
                 else:
                     n = 1
-            at += 8 + (head >> 8)
+            at += rp_record_span(head)
             k += 1
         chunk.n = k
         chunk.encode()
@@ -391,8 +433,7 @@ cdef class Batch:
         self.fed += k
         self.unfed -= k
         if self.unfed == 0:
-            self.client.tasks.unsent -= 1
-            self.client.chunks.batches.remove(self)
+            self.account.remove_unsent(self)
         self.largest = max(self.largest // 2, k)
         if self.left == 0:
             self.page = None
@@ -409,12 +450,17 @@ cdef class Batch:
             self.load_ns = tray.load_ns
         self.item_ns = each if self.item_ns == 0 else (self.item_ns + each) / 2
 
-    cdef void end_of(self, Chunk chunk) noexcept:
-        """It is done."""
+    cdef void chunk_added(self) noexcept:
+        """A chunk more is under way: chunk_done() will be called once for it."""
+        self.under_way += 1
+        self.account.chunk_added()
+
+    cdef void chunk_done(self, Chunk chunk) noexcept:
+        """It is settled. Its caller has taken it off the pool's books."""
         cdef uint64_t i
         self.under_way -= 1
         self.finished += chunk.n
-        self.client.chunks.ended_one()
+        self.account.chunk_done()
         if self.apart:
             for i in range(chunk.index, chunk.index + chunk.n):
                 self.release(i)
@@ -463,7 +509,7 @@ cdef class Batch:
                 p = <const unsigned char *>PyBytes_AS_STRING(tray) + at
                 try:
                     head = record_head(p, PyBytes_GET_SIZE(tray) - at)
-                    at += 8 + (head >> 8)
+                    at += rp_record_span(head)
                 except Exception as error:
                     failure = error
             future = <FutureBase>self.futures[i]
@@ -478,7 +524,7 @@ cdef class Batch:
                 value = failure
             elif results:
                 try:
-                    value = self.record(i, head & 0xff, p + 8, head >> 8, &form)
+                    value = self.record(i, rp_record_kind(head), p + RP_RECORD_HEAD, rp_record_bytes(head), &form)
                 except Exception as error:
                     value = error
                     form = FORM_ERROR
@@ -537,6 +583,13 @@ cdef class Batch:
         self.counted = max(self.counted, n)
         return self.counted
 
+    cdef void cancel_item(self, FutureBase item) noexcept:
+        """This pending item is cancelled, alone: none but its parent has it. Runs no user code."""
+        cdef uint64_t index = item.task_id
+        self.gaps = True
+        self.client.settlement.settle_item(item, FORM_NONE, None)
+        self.release(index)
+
     cdef bint wanted(self, uint64_t index) noexcept:
         cdef FutureBase future = <FutureBase>self.futures[index]
         return future is not None and future.state == PENDING
@@ -564,7 +617,7 @@ cdef class Batch:
             self.last = before
         chunk.after = None
 
-    cdef void give_up(self, object failure=None) noexcept:
+    cdef void cancel_unsent(self, object failure=None) noexcept:
         """What has not been sent never will be: its futures are cancelled, or raise what `failure` makes."""
         cdef FutureBase future
         cdef Py_ssize_t i
@@ -572,9 +625,7 @@ cdef class Batch:
             self.unfed = 0
             self.cut_short = True
             self.failure = failure
-            self.client.tasks.unsent -= 1
-            if self in self.client.chunks.batches:
-                self.client.chunks.batches.remove(self)
+            self.account.remove_unsent(self)
         if self.apart:
             for i in range(self.fed, self.encoded + 1):  # with one that is being added
                 self.release(i)
@@ -613,7 +664,7 @@ cdef class Batch:
         """Nobody reads on: what no worker has begun is not wanted."""
         cdef Client client = self.client
         cdef Chunk chunk
-        self.give_up()
+        self.cancel_unsent()
         while self.first is not None:
             # One by one: a list of a million that were freed by its head would free the second within the first, and so on.
             chunk = self.first
@@ -630,9 +681,9 @@ cdef class Batch:
 cdef uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0:
     """The first word of a record, of whose tray n bytes are left."""
     cdef uint64_t head
-    if n < 8:
+    if n < RP_RECORD_HEAD:
         raise RuntimeError("a worker sent fewer results than it said")
-    memcpy(&head, p, 8)
-    if head >> 8 > <uint64_t>(n - 8):
+    head = rp_record_at(p)
+    if rp_record_bytes(head) > <uint64_t>(n - RP_RECORD_HEAD):
         raise RuntimeError("a worker sent a result that is cut off")
     return head

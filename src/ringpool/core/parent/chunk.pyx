@@ -9,9 +9,7 @@
 #
 # A large result is sent alone, like that of a task, and settles a Chunk of that one item.
 #
-# payload of a chunk := u32 items, u32 n, n bytes: the pickle of the function (n is 0 if the slot names it), then records
-# tray              := struct rp_tray, then records
-# record            := u64 (bytes << 8 | kind), the bytes; with ITEM_APART: u64 offset, u64 bytes of the block
+# The bytes of a chunk, a tray and a record: see csrc/wire.h.
 
 
 @cython.final
@@ -36,8 +34,8 @@ cdef class Chunk(FutureBase):
         cdef uint64_t head
         cdef uint32_t i
         for i in range(k):
-            memcpy(&head, p + at, 8)
-            at += 8 + (head >> 8)
+            head = rp_record_at(p + at)
+            at += rp_record_span(head)
         rest.batch = self.batch
         rest.index = self.index + k
         rest.base = self.base + k
@@ -64,46 +62,45 @@ cdef class Chunk(FutureBase):
         cdef Parcel parcel
         cdef const char *p = PyBytes_AS_STRING(self.page) + self.at
         cdef Py_ssize_t used = 0, n_function = len(function)
-        cdef uint64_t head, skipped = ITEM_UNSENT
+        cdef uint64_t head
         cdef uint32_t i, n = <uint32_t>n_function
         cdef char *q
         for i in range(self.n):
-            memcpy(&head, p + used, 8)
-            used += 8 + (head >> 8)
-        value = PyBytes_FromStringAndSize(NULL, 8 + n_function + used)
+            head = rp_record_at(p + used)
+            used += rp_record_span(head)
+        value = PyBytes_FromStringAndSize(NULL, sizeof(rp_chunk_head) + n_function + used)
         q = PyBytes_AS_STRING(value)
-        memcpy(q, &self.n, 4)
-        memcpy(q + 4, &n, 4)
-        memcpy(q + 8, PyBytes_AS_STRING(function), n_function)
-        q += 8 + n_function
+        rp_chunk_put(q, self.n, n)
+        q += sizeof(rp_chunk_head)
+        memcpy(q, PyBytes_AS_STRING(function), n_function)
+        q += n_function
         self.waiting = None
         self.holds = False
         if not self.batch.gaps and not self.batch.apart:
             memcpy(q, p, used)
         else:
             for i in range(self.n):
-                memcpy(&head, p, 8)
+                head = rp_record_at(p)
                 if not self.batch.gaps or self.batch.wanted(self.index + i):
-                    memcpy(q, p, 8 + (head >> 8))
+                    memcpy(q, p, rp_record_span(head))
                     if head & ITEM_APART:
                         parcel = <Parcel>self.batch.apart[self.index + i]
-                        memcpy(q + 8, &parcel.block, 8)
-                        memcpy(q + 16, &parcel.block_bytes, 8)
+                        rp_apart_put(q + RP_RECORD_HEAD, parcel.block, parcel.block_bytes)
                         if parcel.block:
                             self.holds = True
                         else:
                             self.waiting = parcel
-                    q += 8 + (head >> 8)
+                    q += rp_record_span(head)
                 else:
-                    memcpy(q, &skipped, 8)
-                    q += 8
-                p += 8 + (head >> 8)
+                    rp_record_put(q, rp_record_of(ITEM_UNSENT, 0))
+                    q += RP_RECORD_HEAD
+                p += rp_record_span(head)
             value = value[:q - PyBytes_AS_STRING(value)]
         self.value = value
         self.base = 0
 
     cdef void ended(self) noexcept:
-        self.batch.end_of(self)
+        self.batch.chunk_done(self)
 
     cdef void let_go(self, uint32_t w) noexcept:
         """Worker w, which had it, is dead, and holds nothing of its items."""
@@ -121,12 +118,11 @@ cdef class Chunk(FutureBase):
     cdef bint bring_in(self, rp_pool *pool) noexcept:
         """Finds room for the item that waits, if there is any now. Creates no object."""
         cdef Parcel parcel = self.waiting
-        cdef char *record = PyBytes_AS_STRING(self.value) + 8 + PyBytes_GET_SIZE(self.batch.function)
+        cdef char *record = PyBytes_AS_STRING(self.value) + sizeof(rp_chunk_head) + PyBytes_GET_SIZE(self.batch.function)
         if not parcel.store(pool, True):
             return False
         parcel.pickle = None
-        memcpy(record + 8, &parcel.block, 8)
-        memcpy(record + 16, &parcel.block_bytes, 8)
+        rp_apart_put(record + RP_RECORD_HEAD, parcel.block, parcel.block_bytes)
         self.batch.waiting -= 1
         self.waiting = None
         self.holds = True

@@ -22,11 +22,10 @@ cdef class Chunks:
     cdef Endings endings
     cdef Settlement settlement
     cdef Outbox outbox
-    cdef list batches   # those with items that have not been sent
-    cdef uint64_t count # chunks of all batches, that are not done
+    cdef ChunkAccount account
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
-                  ArgumentMemory arguments, Endings endings, Settlement settlement, Outbox outbox, list batches):
+                  ArgumentMemory arguments, Endings endings, Settlement settlement, Outbox outbox, ChunkAccount account):
         self.segment = segment
         self.tasks = tasks
         self.staff = staff
@@ -37,13 +36,13 @@ cdef class Chunks:
         self.endings = endings
         self.settlement = settlement
         self.outbox = outbox
-        self.batches = batches
+        self.account = account
 
     cdef send_chunks(self, Batch batch):
         """Sends chunks, if not enough of them are under way."""
         cdef int collects
         while True:
-            while self.segment.open and batch.has_chunk() and batch.under_way < <uint64_t>AHEAD * self.staff.n_workers:
+            while self.segment.open and batch.may_send():
                 self.tasks.reserve()
                 collects = hold_gc()
                 try:
@@ -51,12 +50,12 @@ cdef class Chunks:
                 finally:
                     let_gc(collects)
             self.outbox.flush()
-            if not (self.segment.open and batch.has_chunk() and batch.under_way == 0):  # else none of them could be sent
+            if not (self.segment.open and batch.has_chunk() and batch.is_idle()):  # else none of them could be sent
                 break
         self.staff.recruit()
 
     cdef void send_all(self) noexcept:
-        for batch in tuple(self.batches):
+        for batch in self.account.waiting():
             try:
                 self.send_chunks(<Batch>batch)
             except MemoryError:  # the next drain tries again
@@ -71,13 +70,7 @@ cdef class Chunks:
         return self.outbox.enqueue(chunk, first)
 
     cdef void started(self, Chunk chunk) noexcept:
-        chunk.batch.under_way += 1
-        self.count += 1
-        self.notifier.need(NEED_CHUNKS, True)
-
-    cdef void ended_one(self) noexcept:
-        self.count -= 1
-        self.notifier.need(NEED_CHUNKS, self.count > 0)
+        chunk.batch.chunk_added()
 
     cdef Chunk steal_tail(self, Chunk chunk, uint32_t k):
         """Takes the items from the k-th on, as far as none has been begun, away from the worker that has the chunk.
@@ -140,7 +133,7 @@ cdef class Chunks:
             for w in range(self.segment.pool.n_workers):
                 task_id = rp_pool_chunk_of(&self.segment.pool, w)
                 found = self.tasks.find(task_id) if task_id else NULL
-                if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch.chunksize:
+                if found == NULL or type(<object>found) is not Chunk or not (<Chunk>found).batch.sizes_chunks():
                     continue
                 if rp_pool_chunk(&self.segment.pool, w, task_id, &next, &end) and next < end and end - next > most:
                     most = end - next
@@ -177,17 +170,13 @@ cdef class Chunks:
         cdef Chunk rest
         cdef int collects = hold_gc()
         try:
-            if item.task_id >= batch.fed:
-                batch.gaps = True
-                self.settlement.settle_item(item, FORM_NONE, None)
-                batch.release(item.task_id)
+            if not batch.is_sent(item.task_id):
+                batch.cancel_item(item)
                 self.arguments.tell_of_room()
             elif chunk is None or self.item_begun(item):
                 return False
             elif chunk.pos == POS_QUEUED or rp_board_try_cancel(&self.segment.pool.board, chunk.pos):
-                batch.gaps = True
-                self.settlement.settle_item(item, FORM_NONE, None)
-                batch.release(item.task_id)
+                batch.cancel_item(item)
                 try:
                     if chunk.pos == POS_QUEUED:
                         chunk.encode()
@@ -205,9 +194,7 @@ cdef class Chunks:
                 if rest is None:
                     return False
                 if rest.index == item.task_id:
-                    batch.gaps = True
-                    self.settlement.settle_item(item, FORM_NONE, None)
-                    batch.release(item.task_id)
+                    batch.cancel_item(item)
                 self.send_rest(rest)
                 self.outbox.flush()
             return item.state != PENDING
@@ -410,5 +397,5 @@ cdef class Chunks:
 
     cdef cancel_unsent(self, failure=None):
         """The items that have not been sent never will be."""
-        while self.batches:
-            (<Batch>self.batches.pop()).give_up(failure)
+        while self.account.n_unsent():
+            (<Batch>self.account.unsent(0)).cancel_unsent(failure)

@@ -56,6 +56,7 @@ cdef class Client:
     cdef ArgumentMemory arguments
     cdef Endings endings
     cdef Settlement settlement
+    cdef ChunkAccount account
     cdef Outbox outbox
     cdef Chunks chunks
     cdef readonly Intake intake
@@ -67,7 +68,6 @@ cdef class Client:
     cdef rp_futex ended              # 1: the last of its threads is done
 
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, tuple sizes):
-        cdef list batches = []
         self.gate = Gate()
         self.segment = Segment(n_places, n_cpus, sizes)
         self.tasks = TaskTable()
@@ -80,13 +80,14 @@ cdef class Client:
         self.arguments = ArgumentMemory(self.segment, self.tasks, self.notifier)
         self.endings = Endings(self.segment, self.tasks, self.staff)
         self.settlement = Settlement(self.segment, self.tasks, self.arguments, self.notifier)
+        self.account = ChunkAccount(self.tasks, self.notifier)
         self.outbox = Outbox(self.segment, self.gate, self.tasks, self.staff, self.notifier, self.functions, self.arguments,
-                             self.endings, self.settlement, batches)
+                             self.endings, self.settlement, self.account)
         self.chunks = Chunks(self.segment, self.tasks, self.staff, self.notifier, self.loans, self.results, self.arguments,
-                             self.endings, self.settlement, self.outbox, batches)
+                             self.endings, self.settlement, self.outbox, self.account)
         self.intake = Intake(self.segment, self.tasks, self.staff, self.loans, self.results, self.settlement, self.chunks)
         self.service = Service(self.segment, self.tasks, self.staff, self.notifier, self.loans, self.results, self.arguments,
-                               self.endings, self.outbox, self.chunks, self.intake)
+                               self.endings, self.outbox, self.chunks, self.intake, self.account)
         self.recovery = Recovery(self.segment, self.tasks, self.staff, self.loans, self.results, self.arguments,
                                  self.settlement, self.outbox, self.chunks, self.intake)
 
@@ -175,8 +176,7 @@ cdef class Client:
         cdef list futures = []
         self.gate.check()
         failure = batch.load()
-        batch.futures = []
-        batch.reading = True
+        batch.begin_futures()
         try:
             for args in calls:
                 args = tuple(args)
@@ -188,12 +188,9 @@ cdef class Client:
                     if len(futures) % 512 == 0:
                         batch.breathe()
                     continue
-                future.client = self
-                future.item_of = batch
-                future.task_id = batch.encoded
-                batch.futures.append(future)
+                batch.add_future(future)
                 batch.put_in(args)
-            batch.reading = False
+            batch.end_items()
             self.chunks.send_chunks(batch)
         except BaseException:
             batch.drop()

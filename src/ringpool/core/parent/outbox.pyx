@@ -21,13 +21,13 @@ cdef class Outbox:
     cdef ArgumentMemory arguments
     cdef Endings endings
     cdef Settlement settlement
-    cdef list batches             # of Chunks: those with items that have not been sent
+    cdef ChunkAccount account
     cdef object queue             # futures whose encoded tasks wait for room
     cdef bint waiting_for_memory  # the arena is full; blocks come back as results do
     cdef bint holding             # there may be chunks in the queue whose items lie in the arena
 
     def __cinit__(self, Segment segment, Gate gate, TaskTable tasks, Staff staff, Notifier notifier, FunctionTable functions,
-                  ArgumentMemory arguments, Endings endings, Settlement settlement, list batches):
+                  ArgumentMemory arguments, Endings endings, Settlement settlement, ChunkAccount account):
         self.segment = segment
         self.gate = gate
         self.tasks = tasks
@@ -37,7 +37,7 @@ cdef class Outbox:
         self.arguments = arguments
         self.endings = endings
         self.settlement = settlement
-        self.batches = batches
+        self.account = account
         self.queue = deque()
 
     cdef FutureBase submit(self, Client client, fn, tuple args, dict kwargs, Options options):
@@ -324,9 +324,9 @@ cdef class Outbox:
 
     cdef bint holds_unsent(self) noexcept:
         """Do items lie in the arena that have not been sent, since more are to come for their chunk?"""
-        cdef Batch batch
-        for batch in self.batches:
-            if batch.ahead_bytes:
+        cdef uint64_t i
+        for i in range(self.account.n_unsent()):
+            if (<Batch>self.account.unsent(i)).holds_unsent():
                 return True
         return False
 

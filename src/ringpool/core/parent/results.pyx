@@ -75,7 +75,7 @@ cdef class Results:
                 end += <uint64_t>(4 * AHEAD) * batch.client.staff.n_workers * max(batch.largest, 1)
             else:
                 end += self.buffersize
-        batch.reading = True
+        batch.begin_items()
         while self.items is not None and batch.encoded < end:
             if self.buffersize == AUTO and batch.is_full():
                 break
@@ -91,7 +91,7 @@ cdef class Results:
                 if batch.encoded % 512 == 0 or now - self.shown_ns > 10000000:
                     self.shown_ns = now
                     self.meter.show(batch.count_done())
-        batch.reading = False
+        batch.end_items()
         batch.client.chunks.send_chunks(batch)
 
     def __iter__(self):
@@ -128,14 +128,14 @@ cdef class Results:
             p = <const unsigned char *>PyBytes_AS_STRING(tray) + self.at
             n = PyBytes_GET_SIZE(tray) - self.at
             head = record_head(p, n)
-            n = head >> 8
-            self.at += 8 + n
+            n = rp_record_bytes(head)
+            self.at += RP_RECORD_HEAD + n
             self.left -= 1
             self.index += 1
-            if head & 0xff == KIND_VALUE:
-                return get_whole_importing(p + 8, n)
+            if rp_record_kind(head) == KIND_VALUE:
+                return get_whole_importing(p + RP_RECORD_HEAD, n)
             try:
-                return self.decode(head & 0xff, p + 8, n)
+                return self.decode(rp_record_kind(head), p + RP_RECORD_HEAD, n)
             except StopIteration as error:  # the item's, not this iterator's
                 raise RuntimeError("an item raised StopIteration") from error
         except BaseException:
@@ -200,7 +200,7 @@ cdef class Results:
         cdef Batch batch = self.batch
         cdef Chunk chunk
         cdef FutureBase news
-        if batch.client.chunks.count:
+        if batch.account.n_chunks:
             batch.client.drain()
         if batch.done is None:
             chunk = batch.first
@@ -213,7 +213,7 @@ cdef class Results:
             chunk.after = None
             return chunk
         while not batch.done:
-            if batch.under_way == 0:
+            if batch.is_idle():
                 return self.nothing_left()
             news = FutureBase()
             news.client = batch.client

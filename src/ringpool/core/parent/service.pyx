@@ -22,10 +22,11 @@ cdef class Service:
     cdef Outbox outbox
     cdef Chunks chunks
     cdef Intake intake
+    cdef ChunkAccount account
     cdef uint32_t since_drain  # submits
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
-                  ArgumentMemory arguments, Endings endings, Outbox outbox, Chunks chunks, Intake intake):
+                  ArgumentMemory arguments, Endings endings, Outbox outbox, Chunks chunks, Intake intake, ChunkAccount account):
         self.segment = segment
         self.tasks = tasks
         self.staff = staff
@@ -37,6 +38,7 @@ cdef class Service:
         self.outbox = outbox
         self.chunks = chunks
         self.intake = intake
+        self.account = account
 
     cdef void drain(self) noexcept:
         """Takes in every result that has arrived, settles its future, and moves queued tasks up. User code runs only
@@ -53,7 +55,7 @@ cdef class Service:
             rp_pool_note_drained(&self.segment.pool, n)
             if self.outbox.queue:
                 self.outbox.flush()
-            if self.chunks.count and self.tasks.outstanding < self.staff.n_workers:
+            if self.account.n_chunks and self.tasks.outstanding < self.staff.n_workers:
                 self.chunks.rebalance()
         self.notifier.drop_deferred()
 
