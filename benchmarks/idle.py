@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ringpool.bench.cases import Setting, cpu_ns, family, round_trips_ns
 from ringpool.bench.contenders import CONTENDERS
 from ringpool.bench.report import spread
+from ringpool.bench.setting import Setting, cpu_ns, family, round_trips_ns
 from ringpool.machine import usable_cpus
 
 

@@ -17,9 +17,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from ringpool.bench.cases import Setting, percentile, round_trips_ns
 from ringpool.bench.contenders import CONTENDERS
 from ringpool.bench.report import ratios, spread
+from ringpool.bench.setting import Setting, percentile, round_trips_ns
 from ringpool.machine import usable_cpus
 
 # Ends by itself when the one who started it is gone.

@@ -21,9 +21,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ringpool.bench.cases import Setting, round_trips_ns
 from ringpool.bench.contenders import CONTENDERS
 from ringpool.bench.report import ratios, spread
+from ringpool.bench.setting import Setting, round_trips_ns
 from ringpool.machine import usable_cpus
 
 PAUSE_S = 0.002

@@ -22,6 +22,7 @@ from ringpool.bench import cases, measure, page, report, run
 from ringpool.bench.contenders import CONTENDERS, FIRST, Cannot, Contender
 from ringpool.bench.measure import Outcome
 from ringpool.bench.report import Record, Report
+from ringpool.bench.setting import Setting, WrongAnswer, percentile
 
 optional.module("rich")
 
@@ -181,14 +182,14 @@ def test_numbers_have_about_three_digits(value: float, says: str) -> None:
 
 def test_percentile_is_the_nearest_rank() -> None:
     samples = [float(number) for number in range(100, 0, -1)]
-    assert cases.percentile(samples, 99) == 99
-    assert cases.percentile(samples, 100) == 100
-    assert cases.percentile([5.0], 99) == 5
+    assert percentile(samples, 99) == 99
+    assert percentile(samples, 100) == 100
+    assert percentile([5.0], 99) == 5
 
 
 def test_a_missing_result_is_a_wrong_answer() -> None:
-    with pytest.raises(cases.WrongAnswer, match="stdlib gave 1 results in a test, not 2"):
-        cases.Setting(STDLIB, 2, "fork").check("a test", [1], [1, 2])
+    with pytest.raises(WrongAnswer, match="stdlib gave 1 results in a test, not 2"):
+        Setting(STDLIB, 2, "fork").check("a test", [1], [1, 2])
 
 
 def test_each_round_begins_with_the_next() -> None:
@@ -218,7 +219,7 @@ def test_a_record_keeps_every_round_and_compares_round_by_round() -> None:
 def test_who_cannot_or_is_late_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def take(case: str, setting: cases.Setting, limit_s: float) -> Outcome:
+    def take(case: str, setting: Setting, limit_s: float) -> Outcome:
         name = setting.contender.name
         asked.append(name)
         return {"loky": Outcome("late", "too long"), "mp.Pool": Outcome("cannot", "no way")}.get(name, found())
@@ -280,8 +281,8 @@ def test_a_narrow_terminal_shows_every_digit() -> None:
 # ---- measurements, each in an interpreter of its own ----
 
 
-def setting_of(contender: Contender) -> cases.Setting:
-    return cases.Setting(contender, 2, "fork", quick=True, scale=0.02)
+def setting_of(contender: Contender) -> Setting:
+    return Setting(contender, 2, "fork", quick=True, scale=0.02)
 
 
 def test_a_wrong_answer_is_found() -> None:

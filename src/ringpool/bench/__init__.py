@@ -6,6 +6,7 @@ From what knows most to what knows least:
 - `measure`: one measurement, which is one contender, one case and one round, in an interpreter of its own.
 - `report`: the arithmetic over rounds, the table, the JSON.
 - `cases`: the questions, a function each.
+- `setting`: what a case is given, what it fills in, and how it measures.
 - `contenders`: how each library is used.
 - `tasks`: what the workers run.
 

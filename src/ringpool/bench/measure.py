@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .cases import CASES, Found, Setting, WrongAnswer
+from .cases import CASES
 from .contenders import Cannot, Contender
+from .setting import Found, Setting, WrongAnswer
 
 _MARK = "RINGPOOL_BENCH_MEASUREMENT"
 _TRACKERS_S = 3.0  # for what takes milliseconds, and longer where large files are removed
@@ -35,7 +36,7 @@ class Outcome:
         kind: "found", or why there is nothing: "cannot" (the library has no way), "late" (it took too long), "wrong" (a
             result was), "failed".
         message: A sentence, if nothing was found.
-        metrics, distributions, notes: As in `cases.Found`.
+        metrics, distributions, notes: As in `setting.Found`.
     """
 
     kind: str

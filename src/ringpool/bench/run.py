@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import measure, page
-from .cases import CASES, Setting
+from .cases import CASES
 from .contenders import CONTENDERS, FIRST
 from .report import Record, Report
+from .setting import Setting
 
 
 def turns(names: list[str], number: int) -> list[str]:
