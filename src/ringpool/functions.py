@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # typing is the largest import a new worker would have
     from typing import Any
 
 # Values that cannot change in place: whoever holds the same object holds the same value.
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range})
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range})
 
-_MISSING = object()
+MISSING = object()
 
 _LazyImport: Any = getattr(types, "LazyImportType", None)  # of Python 3.15: what `lazy import` binds until it is used
 _start_afresh = False  # some worker of this process does, and does not begin as a copy of it
@@ -89,7 +89,7 @@ def by_reference(obj: Any) -> bool:
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, _MISSING)
+        found = getattr(found, part, MISSING)
     return found is obj
 
 
@@ -215,7 +215,7 @@ def _visit_function(fn: types.FunctionType, parts: list[Any], seen: set[int], kn
     except ValueError:  # one is empty so far
         return False
     if not ours:
-        values += [fn.__globals__.get(name, _MISSING) for name in names]
+        values += [fn.__globals__.get(name, MISSING) for name in names]
     for value in values:
         if type(value) is _LazyImport:
             try:
@@ -244,8 +244,8 @@ def _visit(value: Any, parts: list[Any], seen: set[int], known: dict[str, Any] |
     if kind is types.FunctionType and not by_reference(value):
         return _visit_function(value, parts, seen, known)
     if (
-        value is not _MISSING
-        and kind not in _ATOMS
+        value is not MISSING
+        and kind not in ATOMS
         and not (kind is types.ModuleType and sys.modules.get(value.__name__) is value)
         and not (kind in (types.FunctionType, types.BuiltinFunctionType, type) and by_reference(value))
     ):

@@ -15,9 +15,10 @@ import optional
 import pytest
 
 from ringpool.bench import charts, page
-from ringpool.bench.cases import QUANTILES, Case
+from ringpool.bench.cases import Case
 from ringpool.bench.measure import Outcome
 from ringpool.bench.report import Record, Report
+from ringpool.bench.setting import QUANTILES
 
 CHROMIUM = optional.program("chromium")
 NAMES = ["ringpool", "stdlib", "loky", "mpire", "pebble", "joblib", "mp.Pool", "ray", "dask", "threads"]

@@ -26,7 +26,9 @@ PYTHON_LAYERS = [
     "refusals",  # which limit or sandbox an error comes from
     "machine",  # how many processors and how much memory may be used
     "future",  # the class of the futures
-    "session",  # what workers know of an interactive __main__
+    "session",  # what workers know of an interactive __main__, and what they are sent of it
+    "contents",  # what a global is made of, so that changes are seen
+    "replay",  # how a worker binds what it was sent of an interactive __main__
     "functions",  # which functions travel by name, which by value
     "errors",  # exceptions, and the sentences in them
 ]
@@ -34,7 +36,7 @@ PYTHON_LAYERS = [
 # The compiled core, with the parts in core/ that it includes and pool.pxd, which declares the C headers. It
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
-CORE_IMPORTS = {"session", "functions", "errors"}
+CORE_IMPORTS = {"session", "replay", "functions", "errors"}
 CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "zygote", "worker", "future", "waiting"}
 
 # From the top down, again; those in one line know nothing of each other.

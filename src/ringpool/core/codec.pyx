@@ -1025,9 +1025,9 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
         if client is not None:
             scope = client.functions.scope()
         elif _here is not None:
-            from ringpool import session
+            from ringpool import replay
 
-            scope = session.ResultScope()
+            scope = replay.ResultScope()
     # Before cloudpickle's own, which would send a memoryview as bytes; but behind what a user has registered.
     more = {kind: copyreg.dispatch_table.get(kind, reducer) for kind, reducer in own_reducers().items()}
     more.update(ForkingPickler._extra_reducers)
