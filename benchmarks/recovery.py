@@ -71,7 +71,7 @@ def seconds_to_worker_died(workers: int, context: Any) -> float:
         while not victim.running():
             time.sleep(0.001)
         # Who runs it? Nobody is asked: each worker but one is seen at another task.
-        place = next(p for p in executor._supervisor._places.values() if runs_long(p.process.pid))
+        place = next(p for p in executor._supervisor._places if runs_long(p.process.pid))
         killed = time.perf_counter()
         os.kill(place.process.pid, signal.SIGKILL)
         error = victim.exception(30)
@@ -103,7 +103,7 @@ def outcomes_under_kills(workers: int, context: Any, every_s: float, for_s: floa
                     pending[executor.submit(double_after, number, rng.random() * 0.001)] = number
                 if time.perf_counter() >= next_kill:
                     next_kill += every_s
-                    client, places = executor._client, list(executor._supervisor._places.values())
+                    client, places = executor._client, list(executor._supervisor._places)
                     # Three that die one after the other before they are ready break a pool, as they should.
                     pids = [place.process.pid for place in places if client.segment.worker_started(place.index)]
                     with contextlib.suppress(ProcessLookupError, IndexError):

@@ -23,7 +23,7 @@ import levels
 import optional
 import pytest
 
-from ringpool import supervisor
+from ringpool import budget
 
 DEADLINE_S = 120.0  # what hangs, hangs for ever; a busy machine takes its time
 _STDERR = pytest.StashKey[int]()
@@ -95,7 +95,7 @@ def arenas_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def give(n: int, overflow: int = 0, share: int | None = None) -> None:
         sizes = 4 * max(n, overflow), n, n if share is None else share, overflow
-        monkeypatch.setattr(supervisor, "_sizes", lambda *_: sizes)
+        monkeypatch.setattr(budget, "sizes", lambda *_: sizes)
 
     return give
 

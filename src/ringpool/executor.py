@@ -81,7 +81,8 @@ class _StandIn(_Executor):
 
     @property
     def _broken(self) -> str | Literal[False]:  # type: ignore[override]
-        return self._supervisor.broken or False
+        breakage = self._supervisor.breakage
+        return False if breakage is None else breakage.text
 
     @property
     def _shutdown_thread(self) -> bool:  # type: ignore[override]
@@ -202,11 +203,12 @@ class ProcessPoolExecutor(_StandIn):
         try:
             future = self._client.submit(fn, args, kwargs, options)
         except BrokenExecutor:
-            if self._supervisor.loss is None:  # kill_workers() or terminate_workers() has come between
+            breakage = self._supervisor.breakage
+            if breakage is None:  # kill_workers() or terminate_workers() has come between
                 raise
             # The first workers have failed already; in the stdlib they start after this.
             future = Future()
-            future.set_exception(self._supervisor.loss())
+            future.set_exception(breakage.loss())
             return future
         if not self._begun:  # whoever was at it may have failed, and that before this task came
             self._begun = self._supervisor.begin(self)

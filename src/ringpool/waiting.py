@@ -56,6 +56,28 @@ def for_ever() -> NoReturn:
         threading.Event().wait()
 
 
+def serve_in_greenlet(client: _core.Client) -> None:
+    """Runs `client.serve` in a greenlet: another thread, which is a real one, sleeps in its place."""
+    alarm = Alarm()
+    try:
+        herald = _core.Herald(client, alarm.tell_fd)
+
+        def sleep() -> None:
+            herald.send()
+            while not readable([alarm.fd], None, True)[0]:
+                pass
+            if client.inherited:
+                for_ever()
+            alarm.clear()
+
+        try:
+            client.serve(sleep)
+        finally:
+            herald.end()
+    finally:
+        alarm.close()
+
+
 class Alarm:
     """What one thread, or another process, tells by a descriptor, and another waits for: an eventfd, or a pipe where
     the system refuses one.

@@ -46,8 +46,8 @@ def ready_workers_of(executor):
     """Without those that start: three of those in a row that die break the pool."""
     supervisor = executor._supervisor
     with supervisor._lock:
-        places = list(supervisor._places.values())
-    return [place.process.pid for place in places if supervisor.client.segment.worker_started(place.index)]
+        places = list(supervisor._places)
+    return [place.process.pid for place in places if supervisor.client.worker_started(place.index)]
 
 
 @each_method

@@ -21,7 +21,7 @@ import tasks_died as tasks
 from programs import environment
 from waiting import wait_until
 
-from ringpool import ProcessPoolExecutor, WorkerDied, _core, machine, supervisor
+from ringpool import ProcessPoolExecutor, WorkerDied, _core, launcher, machine
 
 METHODS = ["fork", "spawn", "forkserver"]
 LIMIT = 30.0  # s; for what should take milliseconds
@@ -89,7 +89,7 @@ def test_a_pool_within_a_worker_has_the_stacks_of_its_own_workers():
 
 
 def test_a_stack_longer_than_its_file_is_cut(monkeypatch):
-    monkeypatch.setattr(supervisor, "STACK_BYTES", 1000)
+    monkeypatch.setattr(launcher, "STACK_BYTES", 1000)
     stack = death_of(tasks.fault_below, 90).stack
     assert stack.startswith("Fatal Python error: ")
     assert 800 < len(stack) <= 1000

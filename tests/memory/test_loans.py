@@ -324,11 +324,11 @@ def test_a_fork_in_the_midst_of_it_goes_its_own_way():
         import os
         import signal
         from multiprocessing import get_context
-        from ringpool import ProcessPoolExecutor, supervisor
+        from ringpool import ProcessPoolExecutor, budget
         from waiting import await_borrowers, collector_held_up, wait_until
 
         MIB = 1 << 20
-        supervisor._sizes = lambda *_: (32 * MIB, MIB, MIB, 8 * MIB)
+        budget.sizes = lambda *_: (32 * MIB, MIB, MIB, 8 * MIB)
         parent = os.getpid()
         child = 0
 

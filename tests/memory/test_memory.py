@@ -22,7 +22,7 @@ import tasks_memory as tasks
 from programs import environment
 from waiting import await_file, wait_until
 
-from ringpool import ProcessPoolExecutor, WorkerDied, _core, machine, supervisor
+from ringpool import ProcessPoolExecutor, WorkerDied, _core, budget, machine
 
 LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
@@ -808,7 +808,7 @@ def test_a_limit_of_shared_memory_holds_and_nothing_is_lost(mib):
 @pytest.mark.parametrize("workers", [1, 2, 16, 1024])
 def test_without_a_limit_half_of_the_memory_is_shared_out(monkeypatch, workers, mib):
     monkeypatch.setattr(machine, "usable_memory", lambda: mib * MIB)
-    arena, parent, worker, overflow = supervisor._sizes(workers)
+    arena, parent, worker, overflow = budget.sizes(workers)
     # What all may fill at a time, and the half of an arena that each dead worker may leave in use.
     most = _core.fixed_bytes(workers) + parent + workers * worker + (_core.arenas(workers) - 2 - workers) * worker // 2
     most += overflow
@@ -849,10 +849,10 @@ def test_a_collector_that_has_no_memory_for_a_copy_goes_on_serving(tmp_path):
         from pathlib import Path
 
         import tasks_memory as tasks
-        from ringpool import ProcessPoolExecutor, supervisor
+        from ringpool import ProcessPoolExecutor, budget
 
         MIB = 1 << 20
-        supervisor._sizes = lambda *_: (4 * MIB, 4 * MIB, 4 * MIB, 0)
+        budget.sizes = lambda *_: (4 * MIB, 4 * MIB, 4 * MIB, 0)
 
         with ProcessPoolExecutor(1, get_context("fork")) as executor:
             executor.submit(pow, 2, 10).result(20)

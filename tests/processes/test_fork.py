@@ -38,7 +38,7 @@ def pids(executor: ProcessPoolExecutor) -> set[int]:
 
 
 def zygote(executor: ProcessPoolExecutor) -> int:
-    return executor._supervisor._zygote._core.pid
+    return executor._supervisor._launcher.zygote._core.pid
 
 
 def is_gone(pid: int) -> bool:
@@ -252,7 +252,7 @@ def test_the_zygote_ends_with_the_parent_although_a_forked_child_has_its_socket(
             if resource_tracker._resource_tracker._fd is not None:  # the tracker has a standard error, too
                 os.close(resource_tracker._resource_tracker._fd)
             signal.pause()
-        print(executor._supervisor._zygote._core.pid, child, flush=True)
+        print(executor._supervisor._launcher.zygote._core.pid, child, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     ended = run(script, tmp_path)

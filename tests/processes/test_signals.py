@@ -54,8 +54,8 @@ if __name__ == "__main__":
         done.set()
         threads[0].join()
     assert sent
-    wait_until(lambda: pool._supervisor._starts >= 2, "the second start")
-    assert pool._supervisor._starts == 2  # none was replaced
+    wait_until(lambda: pool._supervisor._places.starts >= 2, "the second start")
+    assert pool._supervisor._places.starts == 2  # none was replaced
     pool.shutdown()
 """
 

@@ -36,7 +36,7 @@ from typing import Any
 import tasks_crash as tasks
 from words import Words
 
-from ringpool import ProcessPoolExecutor, WorkerDied, supervisor
+from ringpool import ProcessPoolExecutor, WorkerDied, budget
 
 LIMIT = tasks.LIMIT
 ARENA = 1 << 20  # the least: it is full after four results of LARGE bytes
@@ -144,14 +144,14 @@ class Pool:
             self.n, get_context(method), max_tasks_per_child=workload.max_tasks, **options
         )
         self.processes: dict[int, Any] = {}  # all there were, by pid
-        start = self.executor._supervisor._start_process
+        start = self.executor._supervisor._launcher._start_process
 
         def start_and_note(*args: Any) -> Any:
             process = start(*args)
             self.processes[process.pid] = process
             return process
 
-        self.executor._supervisor._start_process = start_and_note  # type: ignore[method-assign]
+        self.executor._supervisor._launcher._start_process = start_and_note  # type: ignore[method-assign]
         self.client = self.executor._client
         self.victim = -1
         self.died = 0
@@ -683,7 +683,7 @@ def main() -> None:
         names = (library.rp_step_name(i) for i in itertools.count())
         print(json.dumps(sorted({name.decode() for name in itertools.takewhile(lambda name: name, names)})))
         return
-    supervisor._sizes = lambda *_: (ARENA, ARENA, ARENA, OVERFLOW)
+    budget.sizes = lambda *_: (ARENA, ARENA, ARENA, OVERFLOW)
     workload = WORKLOADS[options.workload]
     method = "forkserver" if workload.max_tasks and options.method == "fork" else options.method
     with tempfile.TemporaryDirectory() as name:

@@ -27,7 +27,7 @@ import tasks_fuzz as tasks
 from tasks_views import Buffers, filled
 from words import Words
 
-from ringpool import ProcessPoolExecutor, supervisor
+from ringpool import ProcessPoolExecutor, budget
 
 LIMIT = 30.0  # s; for what should take milliseconds
 ARENA = 1 << 20
@@ -108,7 +108,7 @@ def told_at_once(executor: ProcessPoolExecutor) -> Iterator[None]:
 
 def main() -> None:
     faulthandler.dump_traceback_later(100, exit=True)
-    supervisor._sizes = lambda *_: (4 * ARENA, ARENA, ARENA, 2 * ARENA)
+    budget.sizes = lambda *_: (4 * ARENA, ARENA, ARENA, 2 * ARENA)
     seed, rounds = int(sys.argv[1]), int(sys.argv[2])
     total: collections.Counter[str] = collections.Counter()
     broken = 0

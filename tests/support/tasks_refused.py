@@ -113,7 +113,9 @@ def orphans(folder: str, method: str) -> None:
         await_file(f"{folder}/stop")
         os._exit(0)
     pids = [process.pid for pool in (first, second) for process in pool._supervisor.processes]
-    pids += [pool._supervisor._zygote._core.pid for pool in (first, second) if pool._supervisor._zygote]
+    pids += [
+        pool._supervisor._launcher.zygote._core.pid for pool in (first, second) if pool._supervisor._launcher.zygote
+    ]
     Path(folder, "part").write_text(" ".join(map(str, pids)))
     Path(folder, "part").rename(Path(folder, "pids"))
     os.kill(os.getpid(), signal.SIGKILL)

@@ -19,6 +19,11 @@ PYTHON_LAYERS = [
     "__init__",  # the names that users import
     "executor",  # submit, map, shutdown
     "supervisor",  # the thread that watches the workers, and what is done when one dies
+    "failures",  # what a broken pool raises, and one that takes no more tasks
+    "lifecycle",  # which pools there are, and how they end with the interpreter
+    "launcher",  # starts the worker processes
+    "places",  # the worker processes, and which succeeds which
+    "budget",  # how the shared memory is divided
     "zygote",  # makes workers by fork, from a process that was forked before there were threads
     "waiting",  # for descriptors, in threads and greenlets
     "worker",  # what a worker process runs
@@ -37,7 +42,10 @@ PYTHON_LAYERS = [
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
 CORE_IMPORTS = {"session", "replay", "functions", "errors"}
-CORE_IS_IMPORTED_BY = {"__init__", "executor", "supervisor", "zygote", "worker", "future", "waiting"}
+CORE_IS_IMPORTED_BY = {
+    *{"__init__", "executor", "supervisor", "failures", "launcher", "places", "budget"},
+    *{"zygote", "worker", "future", "waiting"},
+}
 
 # From the top down, again; those in one line know nothing of each other.
 C_LAYERS = [
