@@ -220,7 +220,7 @@ class Places:
 
     def _start(self, predecessor: Place | None) -> Place | None:
         """Starts a worker, which takes tasks at once or as the successor of another. None if all places are taken: then
-        one that leaves will be buried soon, and this is called again."""
+        one that leaves will be removed soon, and this is called again."""
         index = next((i for i in range(self._client.n_places) if i not in self._by_index), None)
         if index is None:
             return None

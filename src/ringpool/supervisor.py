@@ -1,20 +1,8 @@
-"""Starts the workers of a pool, watches them, buries and replaces them, and ends the pool.
+"""Starts the workers of a pool, watches them, replaces those that end, and ends the pool.
 
 One thread a pool waits on the workers' deaths: on a pidfd of each, and on the wait status that `multiprocessing` hands
 on. Neither can be kept open by a child that a task has forked, as the end of a pipe could. The core reports what the
-dead worker held; what becomes of it is decided here.
-
-  worker ended            and the pool            then
-  --------------------    --------------------    -----------------------------------------------------------------
-  as it was told          has stopped             nothing: it is the end
-  recycled                goes on                 nothing: its successor has started before and takes its tasks
-  in the initializer      goes on                 the pool breaks; the initializer's exception is the cause
-  before it was ready     goes on                 a successor starts; the pool breaks at the third such death in a row
-  killed, its task was    goes on                 that future raises TaskTimeout or CancelledError; a successor starts
-    to end and went on
-  otherwise               on_worker_death         its task runs anew if its `retries` allow, else fails with WorkerDied;
-                                                  a successor starts ("replace"), or the pool breaks and every pending
-                                                  task fails ("break")
+dead worker held; `recovery` decides what becomes of it, and has the table of all cases.
 
 The same thread keeps time. A task that is to end, because it has overrun its limit, or was cancelled while it runs, or
 because the pool is to end, is interrupted, and its worker killed when its grace is over. The core says who is due.
@@ -40,10 +28,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing import context, process
     from typing import Any
-
-# Deaths before being ready, one after the other, that break a pool: a machine short of memory may lose one or two, a
-# broken program loses all.
-START_TRIES = 3
 
 # After a Ctrl-C: how long running tasks have to clean up. The program should be back at the prompt within two seconds.
 ABORT_GRACE_S = 0.5
@@ -109,7 +93,7 @@ class Supervisor:
 
     @property
     def processes(self) -> list[process.BaseProcess]:
-        """The workers that have not been buried."""
+        """The workers whose end has not been noticed."""
         return [place.process for place in self._places]
 
     def create(self) -> None:
@@ -334,7 +318,7 @@ class Supervisor:
             self.client.stop()
 
     def _watch_workers(self) -> None:
-        """Returns when the pool has stopped and the last worker is buried."""
+        """Returns when the pool has stopped and the last worker has ended."""
         assert self._wake is not None
         if self._launcher.forks:
             waiting.readable([self._wake.fd], ALONE_S, self.client.green)
@@ -363,7 +347,7 @@ class Supervisor:
             self._wake.clear()
             for place in places:
                 if place.process.sentinel in ready or place.pidfd in ready or (place.by_number and place.has_ended()):
-                    self._bury(place)
+                    self._recover(place)
             self._replace()
             seconds = self._enforce(now_ns, late_ns if late_ns >= STOPPED_NS else 0)
 
@@ -419,52 +403,20 @@ class Supervisor:
         """Called by begin(), and then by the supervisor thread alone."""
         self._places.start_missing(lambda: self._ending)
 
-    def _bury(self, place: Place) -> None:
-        client = self.client
+    def _recover(self, place: Place) -> None:
+        """A worker has ended: its place becomes free, and what it held is recovered."""
         exitcode = place.wait()
-        pid = place.process.pid or 0
         self._places.remove(place)
         stack = self._launcher.crash_log(place, exitcode)
         place.close()
-        if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
+        if self.client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
-        from ringpool.errors import BrokenProcessPool, WorkerDied, _RemoteTraceback, how_it_ended
+        from ringpool import recovery
 
-        started, retired = client.worker_started(place.index), client.worker_retired(place.index)
-        if started or self._places.has_new_starts():
-            self._places.start_failures = 0
-        peak = max(client.worker_peak_rss(place.index), place.peak_rss)
-        lost = client.bury(place.index)
-        if not self._breaks and not self._ending:
-            lost = [future for future in lost if not client.retry(future)]
-        starved = place.was_out_of_memory(exitcode)
-        deaths = [
-            WorkerDied(place.index, pid, exitcode, client.describe(future), peak or None, stack, starved)
-            for future in lost
-        ]
-        for future, death in zip(lost, deaths, strict=True):
-            abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
-            if stack is not None:
-                abruptly += f"\n\n{stack}"
-            death.__cause__ = _RemoteTraceback(abruptly)
-            client.fail(future, death)
-        if place.successor is not None:
-            client.give_turn(place.successor.index, place.successor.ticket)
-        client.rouse()
-        if (retired and not lost) or place.killed:
-            return
-        ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, starved)}"
-        if client.start_error is not None:
-            self._break_off("The initializer of a worker raised an exception", client.start_error)
-        elif not started:
-            self._places.start_failures += 1
-            if self._places.start_failures >= START_TRIES:
-                self._break_off(
-                    f"{START_TRIES} workers in a row died while they started",
-                    BrokenProcessPool(f"{ended} before it was ready for tasks"),
-                )
-        elif self._breaks:
-            self._break_off("A worker died", deaths[0] if deaths else BrokenProcessPool(ended))
+        may_retry = not self._breaks and not self._ending
+        breaks = recovery.recover(self.client, self._places, place, exitcode, stack, may_retry, self._breaks)
+        if breaks is not None:
+            self._break_off(*breaks)
 
     def _break_off(self, why: str, cause: BaseException) -> None:
         """The pool is broken: all that is pending fails, and nothing is taken any more."""

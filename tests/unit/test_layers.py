@@ -18,7 +18,8 @@ PYTHON_LAYERS = [
     "_pyinstaller",  # a package; what PyInstaller asks when it freezes a program
     "__init__",  # the names that users import
     "executor",  # submit, map, shutdown
-    "supervisor",  # the thread that watches the workers, and what is done when one dies
+    "supervisor",  # the thread that watches the workers
+    "recovery",  # what is done when a worker has died
     "failures",  # what a broken pool raises, and one that takes no more tasks
     "lifecycle",  # which pools there are, and how they end with the interpreter
     "launcher",  # starts the worker processes
