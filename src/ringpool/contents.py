@@ -43,7 +43,7 @@ def globals_of(code: types.CodeType) -> tuple[str, ...]:
     """The globals that the code, or code nested in it, looks up or binds."""
     found = _names.get(id(code))
     if found is None:
-        from cloudpickle import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+        from cloudpickle import cloudpickle
 
         if len(_names) >= MAX_NAMES:
             _names.clear()

@@ -342,7 +342,7 @@ class ProcessPoolExecutor(_StandIn):
 
     def options(
         self, *, timeout: float | None = None, grace: float = _core.GRACE_S, retries: int = 0, name: str | None = None
-    ) -> View:
+    ) -> ExecutorView:
         """This pool with options for the tasks that are submitted through what it returns.
 
         ``pool.options(timeout=5, retries=2).submit(fn, x)``
@@ -378,7 +378,7 @@ class ProcessPoolExecutor(_StandIn):
             raise ValueError("retries must be at least 0")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string, not {type(name).__name__}")
-        return View(self, _core.Options(timeout, grace, retries, name))
+        return ExecutorView(self, _core.Options(timeout, grace, retries, name))
 
     def _map(
         self,
@@ -502,7 +502,7 @@ class ProcessPoolExecutor(_StandIn):
         self._supervisor.terminate(signal.SIGKILL)
 
 
-class View(_StandIn):
+class ExecutorView(_StandIn):
     """A pool with options for the tasks that are submitted through it. Made by `ProcessPoolExecutor.options`."""
 
     def __init__(self, pool: ProcessPoolExecutor, options: _core.Options) -> None:

@@ -98,7 +98,7 @@ def by_value_pickler() -> Any:
     """The class of picklers that send by value what cannot be imported: cloudpickle's, with the reducers that
     multiprocessing knows besides, and `reducers`, a dict, before all. A scope, or None, says what becomes of functions
     and classes of a session: see session.py."""
-    import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+    import cloudpickle
 
     lazy = {_LazyImport: _reduce_lazy_import} if _LazyImport is not None else {}
 

@@ -121,8 +121,22 @@ class Place:
                 "than this program is now",
             ) from None
 
-    def has_ended(self) -> bool:
-        """Asks the system; for a worker by number."""
+    def watched(self) -> set[int]:
+        """Descriptors of which one can be read when the process has ended. (Where the system refuses pidfds, it may
+        keep that to itself: see `has_ended`.)"""
+        return {self.process.sentinel} if self.pidfd is None else {self.process.sentinel, self.pidfd}
+
+    def has_ended(self, ready: set[int]) -> bool:
+        """Whether the process has ended.
+
+        Args:
+            ready: What can be read of `watched`. Where the system refuses pidfds, it is asked besides.
+        """
+        if not ready.isdisjoint(self.watched()):
+            return True
+        return self.by_number and self._is_gone()
+
+    def _is_gone(self) -> bool:
         if self.process.exitcode is not None:
             return True
         assert self.process.pid is not None
@@ -246,6 +260,21 @@ class Places:
         for place in self:
             if place.successor is not None:
                 self._client.dismiss(place.index, place.successor.index)
+
+    def signal_all(self, signum: int) -> None:
+        """Sends all workers a signal: see `Place.signal`.
+
+        Raises:
+            PermissionError: One of them is another user's than this process by now. The others have got it.
+        """
+        failure = None
+        for place in self:
+            try:
+                place.signal(signum)
+            except PermissionError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def has_new_starts(self) -> bool:
         """Whether a living worker has become ready since the last call."""

@@ -220,14 +220,7 @@ class Supervisor:
         how = "kill_workers" if signum == signal.SIGKILL else "terminate_workers"
         self.client.close(functools.partial(failures.refuse_ended, how))
         self.client.cancel_all()
-        failure = None
-        for place in self._places:
-            try:
-                place.signal(signum)
-            except PermissionError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+        self._places.signal_all(signum)
 
     def abort(self, grace: float | None = None) -> None:
         """Closes the pool, cancels what has not started and ends what runs.
@@ -329,24 +322,20 @@ class Supervisor:
             if self.client.stopped:
                 self._launcher.dismiss()  # what makes the workers ends while they do
             places = list(self._places)
-            watched = {self._wake.fd}
+            watched = [self._wake.fd, *(fd for place in places for fd in place.watched())]
             if any(place.by_number for place in places):
                 seconds = LOOK_S if seconds is None else min(seconds, LOOK_S)
-            for place in places:
-                watched.add(place.process.sentinel)
-                if place.pidfd is not None:
-                    watched.add(place.pidfd)
             # In turns: a stop that an event ends unnoticed, by an early return, is one of less than that.
             turn_s = None if seconds is None else min(seconds, TURN_S)
-            _, late_ns = waiting.readable(list(watched), turn_s, self.client.green)
+            _, late_ns = waiting.readable(watched, turn_s, self.client.green)
             if self.client.inherited:
                 waiting.for_ever()
             # Before the look: so who is found alive has not died in time for what is judged overdue by then.
             now_ns = time.monotonic_ns()
-            ready, _ = waiting.readable(list(watched), 0, self.client.green)
+            ready, _ = waiting.readable(watched, 0, self.client.green)
             self._wake.clear()
             for place in places:
-                if place.process.sentinel in ready or place.pidfd in ready or (place.by_number and place.has_ended()):
+                if place.has_ended(ready):
                     self._recover(place)
             self._replace()
             seconds = self._enforce(now_ns, late_ns if late_ns >= STOPPED_NS else 0)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import tasks
 from .contenders import Cannot, Pool
@@ -40,6 +40,7 @@ IDLE_S = 0.002  # between round trips after idleness: longer than any contender 
 KIB, MIB = 1 << 10, 1 << 20
 
 Measure = Callable[[Setting, Found], None]
+_M = TypeVar("_M", bound=Measure)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(name: str, also: tuple[str, ...] = ()) -> Callable[[Measure], Measure]:
+def case(name: str, also: tuple[str, ...] = ()) -> Callable[[_M], _M]:
     """Register the function below as a case.
 
     Args:
@@ -73,7 +74,7 @@ def case(name: str, also: tuple[str, ...] = ()) -> Callable[[Measure], Measure]:
         A decorator that leaves the function as it is.
     """
 
-    def register(measure: Measure) -> Measure:
+    def register(measure: _M) -> _M:
         question = (measure.__doc__ or "").partition("\n")[0]
         CASES[name] = Case(name, question, measure, also)
         return measure
