@@ -65,9 +65,9 @@ class Recovery:
         self._client = client
         self._ended = False
         # Before bury(), which clears what the worker has noted of itself.
-        self._started = client.worker_started(index)
-        self._retired = client.worker_retired(index)
-        self._peak_rss = client.worker_peak_rss(index)
+        self._started = client.segment.worker_started(index)
+        self._retired = client.segment.worker_retired(index)
+        self._peak_rss = client.segment.worker_peak_rss(index)
         self._lost = client.bury(index)
         self._undecided = list(self._lost)
 
@@ -121,7 +121,7 @@ class Recovery:
     def hand_over(self, index: int, ticket: int) -> None:
         """Lets the successor of the worker, in that place and with that ticket, take tasks."""
         self._check()
-        self._client.give_turn(index, ticket)
+        self._client.segment.give_turn(index, ticket)
 
     def end(self) -> None:
         """Sends waiting tasks to the workers and repeats wake-ups."""
@@ -195,8 +195,8 @@ def recover(
     if (retired and not lost) or place.killed:
         return None
     ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, starved)}"
-    if client.start_error is not None:
-        return "The initializer of a worker raised an exception", client.start_error
+    if client.intake.start_error is not None:
+        return "The initializer of a worker raised an exception", client.intake.start_error
     if not started:
         places.start_failures += 1
         if places.start_failures < START_TRIES:

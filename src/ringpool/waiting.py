@@ -66,7 +66,7 @@ def serve_in_greenlet(client: _core.Client) -> None:
             herald.send()
             while not readable([alarm.fd], None, True)[0]:
                 pass
-            if client.inherited:
+            if client.segment.inherited:
                 for_ever()
             alarm.clear()
 

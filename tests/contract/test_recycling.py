@@ -47,7 +47,7 @@ def ready_workers_of(executor):
     supervisor = executor._supervisor
     with supervisor._lock:
         places = list(supervisor._places)
-    return [place.process.pid for place in places if supervisor.client.worker_started(place.index)]
+    return [place.process.pid for place in places if supervisor.client.segment.worker_started(place.index)]
 
 
 @each_method
