@@ -1,7 +1,7 @@
 /* wire.h - the bytes that travel: what a slot, a block, a tray holds, byte for byte.
  *
  * For: the one place where an offset within a payload or a flag of a word has a number. board.h and pool.h say how a slot or a
- * result moves; this file says what is in it. Nothing here knows an object of Python's: what a value is, codec.pyx decides.
+ * result moves; this file says what is in it. Nothing here knows an object of Python's: what a value is, core/codec/ decides.
  *
  * Guarantees: a function that reads what another process may be writing reads each word once, so that what the caller has
  * checked is what it uses. Each works at any address: a payload may lie behind a record of any length.
@@ -20,7 +20,7 @@
  *   TUPLE, LIST         u8 length, that many values
  *   DICT                u8 length, that many times a key and a value
  *   ARRAY               u8 type, u8 dimensions, u64 each of its dimensions, the elements in C's order
- *   NUMBER              u8 type, the number. The type is a place in NUMBERS of codec.pyx
+ *   NUMBER              u8 type, the number. The type is a place in NUMBERS of arrays.pyx
  *   SHARED              u64 number, u64 offset and u64 length of where it lies: a shared object. In arguments only
  *
  * stream   := struct rp_stream_head, a compact value. Only in a block, of arguments

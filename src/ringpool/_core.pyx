@@ -3,7 +3,13 @@
 
 This file is its table of contents; _core.pxd is that of the headers, and says what a header is.
 
-  core/codec.pyx            objects <-> bytes
+  core/codec/stream.pyx     values that are read while they are written
+  core/codec/recurrence.pyx what has been met in a value
+  core/codec/arrays.pyx     NumPy's arrays and numbers <-> bytes
+  core/codec/compact.pyx    objects <-> bytes, without pickle
+  core/codec/buffers.pyx    memory, as picklers and memoryviews are to see it
+  core/codec/parcel.pyx     Parcel: a pickle with the large buffers that it leaves out
+  core/codec/pickles.pyx    objects <-> pickles and parcels
   core/view.pyx             View: memory of a block, used in place
   core/parent/future.pyx    FutureBase: a future whose state lives in C fields
   core/parent/chunk.pyx     Chunk: items that go to a worker as one task
@@ -38,7 +44,13 @@ from time import monotonic
 from ringpool import functions
 from ringpool.functions import Callee
 
-include "core/codec.pyx"
+include "core/codec/stream.pyx"
+include "core/codec/recurrence.pyx"
+include "core/codec/arrays.pyx"
+include "core/codec/compact.pyx"
+include "core/codec/buffers.pyx"
+include "core/codec/parcel.pyx"
+include "core/codec/pickles.pyx"
 include "core/view.pyx"
 include "core/parent/future.pyx"
 include "core/parent/chunk.pyx"

@@ -127,7 +127,7 @@ def test_large_payloads_pass_both_ways(n):
 
 # ---- arguments that are written while they are read ----
 
-STREAM, PIECE, HEAD = 32_768, 16_384, 16  # see codec.pyx; what comes before the characters is about that long
+STREAM, PIECE, HEAD = 32_768, 16_384, 16  # see stream.pyx; what comes before the characters is about that long
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

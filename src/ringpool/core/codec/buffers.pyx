@@ -1,0 +1,74 @@
+# buffers.pyx - memory, as picklers and memoryviews are to see it.
+
+@cython.final
+@cython.no_gc
+cdef class Received:
+    """Memory as it will be at its receiver, which owns it: writable, though here it may not be. Only for picklers, which
+    read it: from a PickleBuffer of read-only memory they would have the receiver make read-only memory."""
+
+    cdef Py_buffer memory
+
+    def __cinit__(self, memory):
+        PyObject_GetBuffer(memory, &self.memory, PyBUF_ANY_CONTIGUOUS)
+
+    @staticmethod
+    def buffer(memory):
+        return pickle.PickleBuffer(Received(memory))
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.memory.buf, self.memory.len, False, flags)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.memory)
+
+
+@cython.final
+@cython.no_gc
+cdef class Formatted:
+    """Memory as elements of any format, in any shape, of which cast() makes only some."""
+
+    cdef Py_buffer memory
+    cdef bytes format
+    cdef Py_ssize_t itemsize
+    cdef int ndim
+    cdef Py_ssize_t shape[PyBUF_MAX_NDIM]
+    cdef Py_ssize_t strides[PyBUF_MAX_NDIM]
+
+    def __cinit__(self, memory, str format, Py_ssize_t itemsize, tuple shape):
+        cdef Py_ssize_t size = itemsize, n
+        cdef int k
+        if len(shape) > PyBUF_MAX_NDIM or itemsize < 0:
+            raise ValueError("a memoryview has a shape that cannot be")
+        self.format = format.encode()
+        self.itemsize = itemsize
+        self.ndim = <int>len(shape)
+        for k in range(self.ndim - 1, -1, -1):
+            n = shape[k]
+            if n < 0 or (n and size > PY_SSIZE_T_MAX // n):
+                raise ValueError("a memoryview has a shape that cannot be")
+            self.shape[k] = n
+            self.strides[k] = size
+            size *= n
+        PyObject_GetBuffer(memory, &self.memory, PyBUF_SIMPLE)
+        if size != self.memory.len:
+            raise ValueError("a memoryview has another size than its shape says")
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if flags & PyBUF_WRITABLE and self.memory.readonly:
+            raise BufferError("this memory cannot be written to")
+        if flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS and self.ndim > 1:
+            raise BufferError("this memory has the elements in C's order")
+        view.obj = self
+        view.buf = self.memory.buf
+        view.len = self.memory.len
+        view.readonly = self.memory.readonly
+        view.itemsize = self.itemsize
+        view.format = <char *>self.format if flags & PyBUF_FORMAT else NULL
+        view.ndim = self.ndim if flags & PyBUF_ND else 1
+        view.shape = self.shape if flags & PyBUF_ND and self.ndim else NULL
+        view.strides = self.strides if flags & PyBUF_STRIDES == PyBUF_STRIDES and self.ndim else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.memory)

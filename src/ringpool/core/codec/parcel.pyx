@@ -1,0 +1,228 @@
+# parcel.pyx - pickles with the large buffers that they leave out.
+
+cdef enum:
+    MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
+    LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Parcel:
+    """A pickle and the large buffers that it leaves out, which are copied once, into blocks."""
+
+    cdef bytes pickle
+    cdef Py_buffer *buffers  # room for MAX_BUFFERS, or NULL. It stays where it is: a Py_buffer may point into itself
+    cdef uint32_t count
+    cdef uint64_t bytes    # of all of it, as write() lays it out
+    cdef uint64_t block    # the one that leads to the others, when it is spread; else 0
+    cdef uint64_t block_bytes
+    cdef uint64_t before   # bytes of it before that: of a shared object
+    cdef Client client     # whose shared objects may be in it; None if none may
+    cdef list shared       # those that are, and what else it refers to: these must live as long. Or None
+    cdef uint64_t *at      # the blocks of the buffers; 0 once freed
+    cdef uint32_t blocks   # how many there were
+    cdef uint32_t holder   # who still holds some of them
+    cdef PyObject *next    # of those whose tasks are answered, and that are held
+
+    def __call__(self, buffer):
+        """What a pickler's buffer_callback is to do: takes the buffer, or leaves it to the pickle."""
+        cdef Py_buffer *view
+        if self.count == MAX_BUFFERS:
+            return True
+        if self.buffers == NULL:
+            self.buffers = <Py_buffer *>PyMem_RawMalloc(MAX_BUFFERS * sizeof(Py_buffer))
+            if self.buffers == NULL:
+                raise MemoryError
+        view = &self.buffers[self.count]
+        try:
+            PyObject_GetBuffer(buffer, view, PyBUF_ANY_CONTIGUOUS)
+        except BufferError:
+            return True
+        if view.len < LARGE_BUFFER:
+            PyBuffer_Release(view)
+            return True
+        self.count += 1
+        return False
+
+    cdef int hold(self, bytes data) except -1:
+        """Takes the pickle, when all buffers are there."""
+        cdef uint32_t k
+        self.pickle = data
+        if self.count:
+            self.at = <uint64_t *>PyMem_RawCalloc(self.count, sizeof(uint64_t))
+            if self.at == NULL:
+                raise MemoryError
+        self.bytes = rp_parcel_pickle_at(self.count) + PyBytes_GET_SIZE(self.pickle)
+        for k in range(self.count):
+            self.bytes = rp_buffer_aligned(self.bytes) + self.buffers[k].len
+        return 0
+
+    cdef void write(self, unsigned char *p) noexcept:
+        cdef uint64_t at = rp_parcel_pickle_at(self.count), n = PyBytes_GET_SIZE(self.pickle)
+        cdef uint32_t k
+        rp_parcel_begin(p, RP_PARCEL, self.count, n)
+        memcpy(p + at, PyBytes_AS_STRING(self.pickle), n)
+        at += n
+        for k in range(self.count):
+            n = self.buffers[k].len
+            rp_parcel_set_extent(p, k, rp_extent(n, self.buffers[k].readonly != 0))
+            at = rp_buffer_aligned(at)
+            memcpy(p + at, self.buffers[k].buf, n)
+            at += n
+
+    cdef uint64_t head_bytes(self) noexcept:
+        """What leads to the blocks, when it is spread."""
+        return rp_spread_pickle_at(self.count) + PyBytes_GET_SIZE(self.pickle)
+
+    cdef int spread(self, rp_arena *arena) noexcept:
+        """Finds blocks, all or none. 0, -ENOMEM or -E2BIG."""
+        cdef uint64_t n
+        cdef uint32_t k
+        cdef int err
+        self.block_bytes = self.before + self.head_bytes()
+        err = rp_arena_alloc(arena, self.block_bytes, &self.block)
+        if err:
+            self.block = 0
+            return err
+        for k in range(self.count):
+            err = rp_arena_alloc(arena, self.buffers[k].len, &self.at[k])
+            if err:
+                while k:
+                    k -= 1
+                    rp_arena_free(arena, self.at[k], &n)
+                rp_arena_free(arena, self.block, &n)
+                self.block = 0
+                return err
+        self.blocks = self.count
+        return 0
+
+    cdef bint store(self, rp_pool *pool, bint joined) noexcept:
+        """Goes into the parent's arena, if there is room now: spread, or in one block. It may have no buffers. Creates no
+        object."""
+        cdef unsigned char *p
+        if self.count and not joined:
+            if self.spread(&pool.arena):
+                return False
+            self.fill(pool)
+            return True
+        if rp_arena_alloc(&pool.arena, self.bytes, &self.block):
+            return False
+        self.block_bytes = self.bytes
+        p = rp_pool_writable(pool, self.block, self.bytes)
+        if self.count:
+            self.write(p)
+        else:
+            memcpy(p, PyBytes_AS_STRING(self.pickle), self.bytes)
+        return True
+
+    cdef uint64_t within(self, uint64_t offset) noexcept:
+        """Is spread in one block at `offset`, each buffer where a block of its own could be. Gives the bytes that this takes."""
+        cdef uint64_t end = offset + self.head_bytes()
+        cdef uint32_t k
+        self.block = offset
+        self.block_bytes = self.head_bytes()
+        for k in range(self.count):
+            self.at[k] = (end + LARGE_BUFFER - 1) & ~<uint64_t>(LARGE_BUFFER - 1)
+            end = self.at[k] + self.buffers[k].len
+        return end - offset
+
+    cdef void fill(self, rp_pool *pool) noexcept:
+        """Writes into the blocks."""
+        cdef unsigned char *p = rp_pool_writable(pool, self.block, self.block_bytes)
+        cdef uint64_t n = PyBytes_GET_SIZE(self.pickle)
+        cdef uint32_t k
+        memset(p, 0, self.before)
+        p += self.before
+        rp_parcel_begin(p, RP_SPREAD, self.count, n)
+        memcpy(p + rp_spread_pickle_at(self.count), PyBytes_AS_STRING(self.pickle), n)
+        for k in range(self.count):
+            n = self.buffers[k].len
+            rp_spread_set(p, k, rp_extent(n, self.before != 0 or self.buffers[k].readonly != 0), self.at[k])
+            memcpy(rp_pool_writable(pool, self.at[k], n), self.buffers[k].buf, n)
+
+    cdef bytes join(self):
+        data = PyBytes_FromStringAndSize(NULL, self.bytes)
+        prepare(PyBytes_AS_STRING(data), self.bytes)
+        self.write(<unsigned char *>PyBytes_AS_STRING(data))
+        return data
+
+    def reduce(self, Shared shared):
+        """What a pickler is to make of a shared object."""
+        if shared.client is not self.client:
+            raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
+        if self.shared is None:
+            self.shared = []
+        self.shared.append(shared)
+        return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)
+
+    cdef void clear(self) noexcept:
+        while self.count:
+            self.count -= 1
+            PyBuffer_Release(&self.buffers[self.count])
+        PyMem_RawFree(self.buffers)
+        self.buffers = NULL
+
+    def __dealloc__(self):
+        self.clear()
+        PyMem_RawFree(self.at)
+
+
+cdef struct Entry:  # of a buffer that was spread
+    uint64_t size
+    uint64_t offset
+    bint readonly
+    rp_word *holder  # where it is said who holds it
+
+
+cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99:
+    """Reads what leads to a parcel's blocks, from a block of n bytes. Gives how many there are; none is looked at."""
+    cdef uint64_t count, size, extent, k
+    if n >= sizeof(rp_parcel_head):
+        count = rp_parcel_buffers(p)
+        size = rp_parcel_pickle_bytes(p)
+        pickle_at[0] = rp_spread_pickle_at(count)
+        if count <= MAX_BUFFERS and pickle_at[0] <= n and size == n - pickle_at[0]:
+            for k in range(count):
+                extent = rp_spread_extent(p, k)
+                entries[k].size = rp_extent_bytes(extent)
+                entries[k].readonly = rp_extent_readonly(extent)
+                entries[k].offset = rp_spread_offset(p, k)
+                entries[k].holder = rp_spread_holder(p, k)
+            return <uint32_t>count
+    raise ValueError("a parcel is cut off")
+
+
+cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
+    """The pickle and the buffers of a parcel, each in memory of its own, writable unless it was sent as read-only. Runs no user
+    code while no garbage is collected."""
+    cdef uint64_t at, size, left = n, extent
+    cdef uint64_t count, k
+    cdef list buffers = []
+    if left < sizeof(rp_parcel_head):
+        raise ValueError("a parcel is cut off")
+    count = rp_parcel_buffers(p)
+    size = rp_parcel_pickle_bytes(p)
+    at = rp_parcel_pickle_at(count)
+    if count > MAX_BUFFERS or at > left or size > left - at:
+        raise ValueError("a parcel is cut off")
+    data = PyBytes_FromStringAndSize(<const char *>p + at, size)
+    at += size
+    for k in range(count):
+        extent = rp_parcel_extent(p, k)
+        size = rp_extent_bytes(extent)
+        at = rp_buffer_aligned(at)
+        if at > left or size > left - at:
+            raise ValueError("a parcel is cut off")
+        buffers.append(own_copy(p + at, size, rp_extent_readonly(extent)))
+        at += size
+    return data, buffers
+
+
+cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly):
+    if readonly:
+        copy = PyBytes_FromStringAndSize(NULL, n)
+        fetch(PyBytes_AS_STRING(copy), p, n)
+    else:
+        copy = PyByteArray_FromStringAndSize(NULL, n)
+        fetch(PyByteArray_AS_STRING(copy), p, n)
+    return copy
