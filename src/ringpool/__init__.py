@@ -25,7 +25,7 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ringpool import session  # noqa: F401  # by the core, seldom: so that tools that freeze programs see it
+    from ringpool import pickling, session  # noqa: F401  # by the core, seldom: so that tools that freeze programs see them
     from ringpool._core import Shared
     from ringpool.errors import RemoteError, TaskTimeout, WorkerDied
     from ringpool.executor import ProcessPoolExecutor

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from ringpool import ProcessPoolExecutor, RemoteError
 from ringpool._core import (
     decode_compact,
-    decode_error,
     decode_pickled,
     encode_compact,
     encode_error,
     encode_pickled,
 )
+from ringpool.pickling import decode_error
 
 LIMIT = 30.0  # s; for what should take milliseconds
 SLOT = 200  # bytes of a task's slot, and encode_compact's default

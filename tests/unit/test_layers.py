@@ -35,6 +35,7 @@ PYTHON_LAYERS = [
     "session",  # what workers know of an interactive __main__, and what they are sent of it
     "contents",  # what a global is made of, so that changes are seen
     "replay",  # how a worker binds what it was sent of an interactive __main__
+    "pickling",  # what picklers are to do with memory, with what travels by value, and with exceptions
     "functions",  # which functions travel by name, which by value
     "errors",  # exceptions, and the sentences in them
 ]
@@ -42,7 +43,7 @@ PYTHON_LAYERS = [
 # The compiled core, with the parts in core/ that it includes and pool.pxd, which declares the C headers. It
 # stands beside the layers: it reports facts to those that decide.
 CORE = "_core"
-CORE_IMPORTS = {"session", "replay", "functions", "errors"}
+CORE_IMPORTS = {"session", "replay", "pickling", "functions", "errors"}
 CORE_IS_IMPORTED_BY = {
     *{"__init__", "executor", "supervisor", "failures", "launcher", "places", "budget"},
     *{"zygote", "worker", "future", "waiting"},

@@ -11,10 +11,6 @@ cdef class Received:
     def __cinit__(self, memory):
         PyObject_GetBuffer(memory, &self.memory, PyBUF_ANY_CONTIGUOUS)
 
-    @staticmethod
-    def buffer(memory):
-        return pickle.PickleBuffer(Received(memory))
-
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.memory.buf, self.memory.len, False, flags)
 
@@ -72,3 +68,14 @@ cdef class Formatted:
 
     def __dealloc__(self):
         PyBuffer_Release(&self.memory)
+
+
+def memoryview_of(buffer, str format, Py_ssize_t itemsize, tuple shape):
+    """What a memoryview is in a pickle: a view of the receiver's own memory, with the elements in C's order."""
+    view = memoryview(buffer)
+    if view.nbytes:  # cast() takes no dimension of 0
+        try:
+            return view.cast(format, shape)
+        except ValueError:  # nor a format but those of the machine's own numbers
+            pass
+    return memoryview(Formatted(view, format, itemsize, shape))

@@ -169,4 +169,4 @@ cdef describe(FutureBase future):
         name = getattr(fn, "__qualname__", None)
     except BaseException:
         return f"a {type(fn).__name__}"
-    return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else safe_repr(fn)
+    return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else pickling().safe_repr(fn)
