@@ -7,7 +7,7 @@ there is something to say.
 
 from __future__ import annotations
 
-from ringpool import _core
+from ringpool import pickling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Breakage:
         from ringpool.errors import BrokenProcessPool
 
         self._kind = BrokenProcessPool
-        self._why = f"{why}: {_core.text_of(cause)}"
+        self._why = f"{why}: {pickling.text_of(cause)}"
         self._cause = cause
         self.text = f"{_UNUSABLE}. {self._why}"
 

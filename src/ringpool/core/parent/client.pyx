@@ -260,7 +260,7 @@ cdef class Client:
         cdef int i
         cdef uint32_t rounds = 0
         self.drain()
-        if future.state >= CANCELLED:
+        if is_done(future.state):
             return
         if timeout is not None:
             left = <int64_t>(min(timeout, 1e9) * 1e9) if timeout > 0 else 0
@@ -274,7 +274,7 @@ cdef class Client:
                 rp_pause()
                 if rp_pool_has_results(&self.segment.pool):
                     self.drain()
-                    if future.state >= CANCELLED:
+                    if is_done(future.state):
                         return
         self.waiters.enter(&waiter, future)
         try:
@@ -282,7 +282,7 @@ cdef class Client:
                 if self.waiters.leads(&waiter):
                     rp_pool_begin_leading(&self.segment.pool)
                     self.drain()
-                if future.state >= CANCELLED:
+                if is_done(future.state):
                     return
                 future.check_here()
                 if timeout is not None:
@@ -317,7 +317,7 @@ cdef class Client:
             self.notifier.need(NEED_GREENLETS, True)
             while True:
                 self.drain()
-                if future.state >= CANCELLED:
+                if is_done(future.state):
                     return
                 future.check_here()
                 if deadline is not None:

@@ -18,6 +18,16 @@ cdef enum:
     FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or a Payload
     FORM_MADE = 8     # value makes the exception: of many futures that fail at once, each has its own
 
+
+cdef inline bint is_done(int state) noexcept:
+    return state >= CANCELLED  # the order of the states
+
+
+cdef inline bint is_encoded(int form) noexcept:
+    """Is the value not yet what result() gives or raises, but what decode() makes that of?"""
+    return form >= FORM_PICKLE  # the order of the forms
+
+
 cdef uint64_t POS_QUEUED = <uint64_t>-1
 
 _STATES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
@@ -174,7 +184,7 @@ cdef class FutureBase:
     cdef decode(self):
         """Makes value the result or the exception itself."""
         cdef int form = self.form
-        if form < FORM_PICKLE:
+        if not is_encoded(form):
             return
         source = self.value
         try:
@@ -196,7 +206,7 @@ cdef class FutureBase:
             value = error
             form = FORM_ERROR
         # Another thread may have been quicker; every caller is to see the same object.
-        if self.form >= FORM_PICKLE:
+        if is_encoded(self.form):
             self.value = value
             self.form = form
 
@@ -432,7 +442,7 @@ cdef class FutureBase:
         """True if the task was cancelled or has finished."""
         self.check_here()
         self.sync()
-        return self.state >= CANCELLED
+        return is_done(self.state)
 
     def add_done_callback(self, fn):
         """Calls ``fn(self)`` when the future is done: at once if it is, else in the pool's collector thread.
@@ -442,7 +452,7 @@ cdef class FutureBase:
         """
         self.check_here()
         callbacks = []
-        if self.state < CANCELLED:  # asked when the list is there
+        if not is_done(self.state):  # asked when the list is there
             if self.callbacks is None:
                 self.callbacks = callbacks
             self.callbacks.append(fn)
@@ -456,15 +466,15 @@ cdef class FutureBase:
     @cython.final
     cdef await_done(self, timeout):
         cdef Client client = self.client
-        if self.state >= CANCELLED:
+        if is_done(self.state):
             return
         if client is not None:
             client.wait_for(self, timeout)
         else:
             with self._condition:
-                if self.state < CANCELLED:
+                if not is_done(self.state):
                     self.cond.wait(timeout)
-        if self.state < CANCELLED:
+        if not is_done(self.state):
             raise TimeoutError()
 
     def result(self, timeout=None):
@@ -482,7 +492,7 @@ cdef class FutureBase:
             WorkerDied: The worker died while running it.
             BaseException: Whatever the task raised, with the remote traceback as ``__cause__``.
         """
-        if self.state < CANCELLED:
+        if not is_done(self.state):
             self.await_done(timeout)
         if self.state != FINISHED:
             raise cancelled_error()
@@ -510,7 +520,7 @@ cdef class FutureBase:
             TimeoutError: It is not done in time.
             concurrent.futures.CancelledError: It was cancelled.
         """
-        if self.state < CANCELLED:
+        if not is_done(self.state):
             self.await_done(timeout)
         if self.state != FINISHED:
             raise cancelled_error()
@@ -537,7 +547,7 @@ cdef class FutureBase:
     @cython.final
     cdef set_done(self, int form, object value):
         with self._condition:
-            if self.state >= CANCELLED or self.client is not None:
+            if is_done(self.state) or self.client is not None:
                 from concurrent.futures import InvalidStateError
 
                 raise InvalidStateError(f"{self._state}: {self!r}")

@@ -235,10 +235,10 @@ cdef class Results:
 
     cdef wait(self, FutureBase future):
         cdef Client client = future.client
-        if future.state >= CANCELLED:
+        if is_done(future.state):
             return
         future.check_here()
-        while future.state < CANCELLED:
+        while not is_done(future.state):
             left = None
             if self.deadline is not None:
                 left = self.deadline - monotonic()
@@ -247,7 +247,7 @@ cdef class Results:
                 break
             client.wait_for(future, self.meter.every_s)
             self.meter.show(self.batch.count_done())
-        if future.state < CANCELLED:
+        if not is_done(future.state):
             raise TimeoutError()
 
     def close(self):
