@@ -1,6 +1,6 @@
 /* segment.h - one sealed, anonymous piece of shared memory.
  *
- * Its first page is the segment's own; the rest belongs to the caller (see the map in pool.h).
+ * Its first page is the segment's own; the rest belongs to the caller (see the map in map.h).
  * Guarantees: no name in any file system; the size never changes; the kernel frees it when the last process that has
  * it mapped or open is gone. Attaching checks that the other side was built from the same layout.
  * Not promised: that a process holding it behaves; whoever reads a word checks it.

@@ -1,7 +1,7 @@
 """The shared words of a pool, seen from outside: for a test that waits for one, or makes a task older than it is, and
 for the report of one that hangs.
 
-The places follow the map and the structures in csrc/pool.h; test_storm.py checks them against a pool that runs.
+The places follow the map and the structures in csrc/map.h; test_storm.py checks them against a pool that runs.
 """
 
 from __future__ import annotations

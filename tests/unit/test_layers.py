@@ -52,8 +52,12 @@ CORE_IS_IMPORTED_BY = {
 # From the top down, again; those in one line know nothing of each other.
 C_LAYERS = [
     {"herald"},  # a thread that sleeps where greenlets must not
-    {"pool"},  # the whole protocol, as the core calls it
-    {"board", "ring", "arena"},  # where tasks lie, how their places travel, where large objects lie
+    {"pool"},  # all protocols, as the core calls them, and what a death takes
+    {"results", "chunk", "recycle"},  # results and who reads them, tasks of many items, the life of a worker
+    {"wake"},  # tasks, and which worker is woken for them
+    {"memory", "ending"},  # blocks that go back, and loans; the end of a task that runs
+    {"map"},  # which part of the segment lies where
+    {"board", "ring", "arena", "spin"},  # where tasks lie, how their places travel, where large objects lie, how waits spin
     {"bell", "wire"},  # sleep without a lost wake-up; what payloads hold, byte for byte
     {"segment"},  # one piece of shared memory
     {"step"},  # where a test may end a process; nothing in an ordinary build
