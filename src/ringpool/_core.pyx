@@ -18,6 +18,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/parent/share.pyx     Shared: an object that all tasks may use
   core/parent/client.pyx    Client: the parent's side (submit, drain, wait, collect, bury)
   core/herald.pyx           Herald: a thread that sleeps in the place of a greenlet
+  core/system.pyx           guard, signal_tree, memfd: what processes ask of the system
   core/worker/loop.pyx      Worker: the worker's loop
 
 It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
@@ -77,5 +78,6 @@ include "core/parent/service.pyx"
 include "core/parent/recovery.pyx"
 include "core/parent/client.pyx"
 include "core/herald.pyx"
+include "core/system.pyx"
 include "core/worker/loop.pyx"
 include "core/zygote.pyx"
