@@ -36,3 +36,6 @@ cimport cython
 from ringpool.pool cimport *
 
 include "core/runtime.pxd"
+include "core/worker/hold.pxd"
+include "core/worker/arguments.pxd"
+include "core/worker/callables.pxd"

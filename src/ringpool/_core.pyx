@@ -19,6 +19,9 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/parent/client.pyx    Client: the parent's side (submit, drain, wait, collect, bury)
   core/herald.pyx           Herald: a thread that sleeps in the place of a greenlet
   core/system.pyx           guard, signal_tree, memfd: what processes ask of the system
+  core/worker/hold.pyx      WorkerHold: one worker's hold on the pool
+  core/worker/arguments.pyx Arguments: what tasks bring, views of it, shared objects
+  core/worker/callables.pyx Callables: the functions that tasks name
   core/worker/loop.pyx      Worker: the worker's loop
 
 It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
@@ -79,5 +82,8 @@ include "core/parent/recovery.pyx"
 include "core/parent/client.pyx"
 include "core/herald.pyx"
 include "core/system.pyx"
+include "core/worker/hold.pyx"
+include "core/worker/arguments.pyx"
+include "core/worker/callables.pyx"
 include "core/worker/loop.pyx"
 include "core/zygote.pyx"

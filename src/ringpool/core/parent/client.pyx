@@ -15,7 +15,7 @@ def _after_fork_in_child():
     for client in list(_clients):
         (<Client>client).forget()
     if _here is not None:
-        _here.leave()
+        _here.hold.leave()
 
 
 os.register_at_fork(

@@ -38,36 +38,3 @@ cdef class Shared:
     def __dealloc__(self):
         if self.client is not None:
             self.client.arguments.end_share(self)
-
-
-@cython.final
-@cython.no_gc_clear
-cdef class ShareLease:
-    """As long as this lives, this worker uses a shared object."""
-
-    cdef Worker worker
-    cdef unsigned char *words
-
-    def __dealloc__(self):
-        if self.words != NULL and not self.worker.forked:
-            rp_store_release(rp_share_holder(self.words, self.worker.pool.index), 0)
-            rp_pool_count_release(&self.worker.pool)
-
-
-@cython.final
-cdef class ShareView(View):
-    """A buffer of a shared object."""
-
-    cdef ShareLease lease
-
-
-def shared_here(uint64_t id, uint64_t offset, uint64_t n):
-    """What a shared object is in a pickle of arguments."""
-    return shared_at(id, offset, n)
-
-
-cdef object shared_at(uint64_t id, uint64_t offset, uint64_t n):
-    """In a worker that decodes arguments: the shared object."""
-    if _here is None or _here.forked or not _here.decoding:
-        raise ValueError("a shared object where there can be none")
-    return _here.shared(id, offset, n)

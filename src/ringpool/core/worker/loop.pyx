@@ -3,7 +3,6 @@
 cdef enum:
     FEW = 8  # arguments that are passed on without a tuple
     FEW_BYTES = 2048  # an exception of ours takes no more
-    MAX_CALLABLES = 512  # kept decoded; beyond that all are forgotten and decoded again as they are named
     START_NS = 100000000  # what a worker may take to start: a bare "spawn" takes so much
     LEAST_ALONE = 65500  # bytes of an item's result that is sent by itself: no tray holds so many, but one made for it
     TRAY_BYTES = 65536  # so few that what it brings is soon decoded, so many that a message costs little of it
@@ -14,41 +13,32 @@ cdef enum:
 cdef Worker _here = None  # what this process works as
 
 
-cdef c_bool region_is_others(const void *own, uint64_t region) noexcept nogil:
-    return region != (<const uint32_t *>own)[0]
-
-
 def task_is_ending():
     """Whether the task that this worker runs has been told to end."""
-    return _here is not None and _here.ending and not _here.forked
+    return _here is not None and _here.ending and not _here.hold.forked
 
 
 def held_here(uint64_t offset, uint64_t n):
     """In a worker: what Client.hold() keeps."""
-    if _here is None or _here.forked:
+    if _here is None or _here.hold.forked:
         raise ValueError("globals of a session, where there can be none")
-    return _here.held(offset, n)
+    return _here.arguments.held(offset, n)
+
+
+def shared_here(uint64_t id, uint64_t offset, uint64_t n):
+    """What a shared object is in a pickle of arguments."""
+    return shared_at(id, offset, n)
+
+
+cdef object shared_at(uint64_t id, uint64_t offset, uint64_t n):
+    """In a worker that decodes arguments: the shared object."""
+    if _here is None or _here.hold.forked or not _here.arguments.decoding:
+        raise ValueError("a shared object where there can be none")
+    return _here.arguments.shared(id, offset, n)
 
 
 @cython.final
-@cython.no_gc_clear
-cdef class ArgumentView(View):
-    """A buffer of a task's arguments, in a block of the parent's, which this worker holds as long as this lives."""
-
-    cdef Worker worker
-    cdef rp_word *holder
-    cdef uint64_t task_id
-
-    def __dealloc__(self):
-        cdef Worker worker = self.worker
-        if self.holder == NULL or worker.forked:
-            return
-        rp_store_release(self.holder, 0)
-        if worker.unanswered != self.task_id:  # else the parent looks when the answer is there
-            rp_pool_count_release(&worker.pool)
-
-
-@cython.final
+@cython.no_gc_clear  # a signal handler, or an object that is cleared with it, may still call it
 cdef class Worker:
     """One worker's hold on the pool.
 
@@ -63,43 +53,28 @@ cdef class Worker:
         OSError: The segment is not one of this build of ringpool's.
     """
 
-    cdef rp_pool pool
-    cdef int pid
+    cdef WorkerHold hold
+    cdef rp_pool *pool
+    cdef Arguments arguments
+    cdef Callables callables
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
-    cdef uint64_t unanswered  # the task whose result has not been published; or the item that runs and has views; or 0
-    cdef uint32_t items_seen  # that had views. No task has so small a number
     cdef bint ending     # an exception has been raised in the task that runs, or in the one before
-    cdef bint forked     # this is a child that a task has forked
-    cdef uint64_t task_at  # where the arguments of the task that runs begin in their arena, or 0: they are in its slot
-    cdef uint64_t trim_at  # when so many bytes are mapped, what is idle is unmapped
     cdef rp_tray *tray   # collects the results of a chunk; NULL until there is one
     cdef uint64_t last_tray[8]  # where there is no room for one: of a result without its value
     cdef uint64_t tray_offset, tray_bytes, tray_used
     cdef uint32_t tray_first, tray_items
     cdef uint64_t tray_ns # when its first item was begun
     cdef uint64_t load_ns # what the function of the chunk took to load, until it has been told
-    cdef bint decoding   # arguments: shared objects may be among them
-    cdef dict shares     # number of a shared object -> (its lease, it)
-    cdef dict callables  # function id -> the callable, or (module, qualified name as a tuple)
 
     def __cinit__(self, int memfd, uint32_t n_places, uint32_t n_cpus, tuple sizes, uint32_t index):
-        cdef int err = rp_pool_attach(&self.pool, memfd, n_places, n_cpus, as_sizes(sizes), index)
-        if err:
-            raise OSError(-err, f"ringpool: a worker cannot attach to its pool: {os.strerror(-err)}")
-        self.trim_at = RP_WINDOWS_KEEP
-        self.pid = getpid()
-        rp_pool_watch(&self.pool)
-        self.callables = {}
-        self.shares = {}
+        self.hold = WorkerHold(memfd, n_places, n_cpus, sizes, index)
+        self.pool = &self.hold.pool
+        self.arguments = Arguments(self.hold)
+        self.callables = Callables(self.hold)
 
     def __init__(self, memfd, n_places, n_cpus, sizes, index):
         global _here
         _here = self
-
-    def __dealloc__(self):
-        # A process that a task forked has no such mapping, and something else may stand in its place.
-        if self.pid == getpid():
-            rp_pool_destroy(&self.pool)
 
     def run(self, uint64_t ticket, max_tasks=None, max_memory=None, int tell=-1):
         """Runs tasks until the pool stops or another worker has taken its place.
@@ -116,45 +91,45 @@ cdef class Worker:
         cdef rp_slot *slot
         cdef rp_slot task
         cdef int rc = -EINTR
-        if self.forked:
+        if self.hold.forked:
             return
         while rc == -EINTR:
             with nogil:
-                rc = rp_pool_await_turn(&self.pool, ticket, tell)
+                rc = rp_pool_await_turn(self.pool, ticket, tell)
             PyErr_CheckSignals()
         if rc == 0:
             return
-        rp_pool_join(&self.pool)
+        rp_pool_join(self.pool)
         rp_os_tell(tell)  # its predecessor may go
         while True:
-            if rp_pool_has_purged(&self.pool):
-                self.purge()
-                rp_pool_note_purged(&self.pool)
-            slot = rp_pool_try_claim(&self.pool, &pos)
+            if rp_pool_has_purged(self.pool):
+                self.arguments.purge()
+                rp_pool_note_purged(self.pool)
+            slot = rp_pool_try_claim(self.pool, &pos)
             if slot == NULL:
-                if retiring and rp_pool_is_dismissed(&self.pool):
+                if retiring and rp_pool_is_dismissed(self.pool):
                     break
                 if not self.wait():
                     break
                 continue
             RP_STEP(b"worker: claimed")
             memcpy(<void *>&task, <void *>slot, sizeof(rp_slot))
-            rp_pool_take(&self.pool, task.task_id, pos)
+            rp_pool_take(self.pool, task.task_id, pos)
             if recycled:
                 start = rp_os_now_ns()
                 # A successor is asked for as long before the last task as a start may take, by the mean of those so far.
                 if left and not retiring and (left == 1 or (done and left * (busy_ns // done) <= START_NS)):
                     retiring = True
-                    rp_pool_retire(&self.pool, RP_SOON, tell)
+                    rp_pool_retire(self.pool, RP_SOON, tell)
             RP_STEP(b"worker: taken")
             if task.kind & KIND_MASK == KIND_CHUNK:
                 self.execute_chunk(&task)
             else:
                 self.execute(&task)
             RP_STEP(b"worker: answered")
-            if self.pool.segment.mapped > self.trim_at:
-                self.unmap_idle()
-            if rp_pool_is_condemned(&self.pool, task.task_id):
+            if self.hold.should_trim():
+                self.arguments.unmap_idle()
+            if rp_pool_is_condemned(self.pool, task.task_id):
                 recycled = False  # its place is wanted by nobody yet: it goes at once
                 break
             if recycled:
@@ -168,39 +143,27 @@ cdef class Worker:
                     checked_ns = rp_os_now_ns()
                     if rp_os_own_memory() > limit:
                         retiring = True
-                        rp_pool_retire(&self.pool, RP_READY, tell)
-                if retiring and rp_pool_is_dismissed(&self.pool):
+                        rp_pool_retire(self.pool, RP_READY, tell)
+                if retiring and rp_pool_is_dismissed(self.pool):
                     break
-        rp_pool_leave(&self.pool)
+        rp_pool_leave(self.pool)
         rc = -EINTR if recycled else 0
         while rc == -EINTR:
             with nogil:
-                rc = rp_pool_await_dismissal(&self.pool, tell)
+                rc = rp_pool_await_dismissal(self.pool, tell)
             PyErr_CheckSignals()
-
-    cdef void unmap_idle(self) noexcept:
-        """Between tasks: of what others have sent, only views are in use, and what they keep. Of what this worker has
-        sent, nothing that a loan holds."""
-        if _views == NULL and not self.shares and not self.is_loan(self.tray_offset):
-            rp_segment_unmap_regions(&self.pool.segment, region_is_others, &self.pool.own)
-        self.trim_at = self.pool.segment.mapped + RP_WINDOWS_KEEP
-
-    cdef void leave(self) noexcept:
-        """In a child that a task has forked."""
-        self.forked = True
-        rp_segment_close_fd(&self.pool.segment)  # it would hold the memory as long as the child lives
 
     cdef bint wait(self) except -1:
         cdef int i, rc
-        if not rp_pool_crowded(&self.pool):
+        if not rp_pool_crowded(self.pool):
             for i in range(GLANCES):
                 rp_pause()
                 if rp_board_ready(&self.pool.board):
                     return True
         if self.pool.segment.mapped > RP_WINDOWS_KEEP:
-            rp_pool_take_returns(&self.pool)  # what came back is idle
+            rp_pool_take_returns(self.pool)  # what came back is idle
         with nogil:
-            rc = rp_pool_wait_task(&self.pool)
+            rc = rp_pool_wait_task(self.pool)
         if rc < 0:
             PyErr_CheckSignals()
         return rc != 0
@@ -210,7 +173,7 @@ cdef class Worker:
         that is to end, once, if that is still the one that runs. Any other such signal, from the terminal for
         example, does nothing."""
         cdef uint64_t why
-        if self.task_id == 0 or self.forked or not rp_pool_take_interrupt(&self.pool, self.task_id, &why):
+        if self.task_id == 0 or self.hold.forked or not rp_pool_take_interrupt(self.pool, self.task_id, &why):
             return
         self.task_id = 0
         self.ending = True
@@ -222,7 +185,7 @@ cdef class Worker:
 
     def report_start_error(self, exc):
         """Tells the parent that the initializer has raised."""
-        if self.forked:
+        if self.hold.forked:
             raise exc
         self.send_bytes(0, KIND_START_ERROR, encode_error(exc))
 
@@ -234,17 +197,17 @@ cdef class Worker:
         cdef Py_ssize_t n
         cdef uint64_t offset
         self.ending = False
-        self.unanswered = task.task_id
+        self.arguments.begin(task.task_id)
         # From here on a signal may raise an exception, wherever Python code runs, until task_id is 0 again.
         self.task_id = task.task_id
         try:
             if timed:
-                rp_pool_start_clock(&self.pool)
-            fn = self.callable(task) if task.fn_id else None
-            value = self.call(fn, kind, self.payload(task), task.bytes - (STREAM_HEAD if task.kind & KIND_STREAM else 0))
+                rp_pool_start_clock(self.pool)
+            fn = self.callables.find(task) if task.fn_id else None
+            value = self.call(fn, kind, self.arguments.payload(task), task.bytes - (STREAM_HEAD if task.kind & KIND_STREAM else 0))
             RP_STEP(b"worker: called")
             fn = None
-            if self.forked:
+            if self.hold.forked:
                 sys.exit()
             slot = self.reserve()
             RP_STEP(b"worker: reserved")
@@ -257,9 +220,9 @@ cdef class Worker:
                 slot.bytes = n
                 self.task_id = 0
                 if timed:
-                    rp_pool_stop_clock(&self.pool)
-                self.unanswered = 0
-                rp_pool_publish_result(&self.pool, True)
+                    rp_pool_stop_clock(self.pool)
+                self.arguments.end()
+                rp_pool_publish_result(self.pool, True)
                 return
             n = compact_size(value)
             if n >= 0 and not self.could_fit(n):
@@ -267,12 +230,12 @@ cdef class Worker:
             offset = self.block(n) if n >= 0 else 0
             if offset:
                 RP_STEP(b"worker: block")
-                if put(rp_pool_writable(&self.pool, offset, n), n, value, NULL, True) == n:
+                if put(rp_pool_writable(self.pool, offset, n), n, value, NULL, True) == n:
                     RP_STEP(b"worker: block filled")
                     value = None
                     self.task_id = 0
                     if timed:
-                        rp_pool_stop_clock(&self.pool)
+                        rp_pool_stop_clock(self.pool)
                     self.send_block(task.task_id, KIND_VALUE, offset, n)
                     return
                 self.free(offset)  # while this waited for the block, another thread has changed the value
@@ -282,7 +245,7 @@ cdef class Worker:
                 if offset:
                     RP_STEP(b"worker: block")
                     n = (<Parcel>data).head_bytes()
-                    (<Parcel>data).fill(&self.pool)
+                    (<Parcel>data).fill(self.pool)
                     RP_STEP(b"worker: block filled")
                     data = None
                 elif self.could_fit((<Parcel>data).bytes):
@@ -292,7 +255,7 @@ cdef class Worker:
             value = None
             self.task_id = 0
             if timed:
-                rp_pool_stop_clock(&self.pool)
+                rp_pool_stop_clock(self.pool)
             if data is None:
                 self.send_block(task.task_id, KIND_VALUE_PICKLE, offset, n)
             else:
@@ -300,13 +263,13 @@ cdef class Worker:
             return
         except BaseException as error:
             self.task_id = 0
-            if self.forked:
+            if self.hold.forked:
                 raise
             exc = error
         fn = value = None
         data = encode_error(exc)  # which runs its methods, for which the task has to answer
         if timed:
-            rp_pool_stop_clock(&self.pool)
+            rp_pool_stop_clock(self.pool)
         RP_STEP(b"worker: failed")
         # The frames of the task hold its arguments.
         PyException_SetTraceback(exc, None)
@@ -330,7 +293,7 @@ cdef class Worker:
         self.ending = False
         fn = failure = data = None
         try:
-            at = self.payload(task)
+            at = self.arguments.payload(task)
             end = at + task.bytes
             if task.bytes >= sizeof(rp_chunk_head):
                 n = rp_chunk_items(at)
@@ -342,10 +305,10 @@ cdef class Worker:
             at = code + size
         except BaseException as error:
             failure = encode_error(error)
-        rp_pool_begin_chunk(&self.pool, task.task_id, n)
+        rp_pool_begin_chunk(self.pool, task.task_id, n)
         self.begin_tray(0)
         self.tray_ns = looked = rp_os_now_ns()
-        while rp_pool_claim_item(&self.pool, &item):
+        while rp_pool_claim_item(self.pool, &item):
             if self.tray == NULL:
                 self.new_tray(TRAY_BYTES, False)  # no loan: the item may take long
             head = 0
@@ -373,26 +336,26 @@ cdef class Worker:
                 self.task_id = task.task_id
                 try:
                     if timed:
-                        rp_pool_start_clock(&self.pool)
+                        rp_pool_start_clock(self.pool)
                     if fn is None:  # within the first item, to whose account it goes if it hangs or kills the worker
                         if task.fn_id:
-                            fn = self.callable(task)
+                            fn = self.callables.find(task)
                         else:
-                            self.decoding = True
+                            self.arguments.begin_decoding()
                             try:
                                 fn = loads_at(code, size)
                             finally:
-                                self.decoding = False
+                                self.arguments.end_decoding()
                             now = rp_os_now_ns()
                             self.load_ns = now - self.tray_ns
                             self.tray_ns = looked = now
                     if head & ITEM_APART:
-                        apart = self.apart(at, rp_record_bytes(head), &apart_bytes)
+                        apart = self.arguments.apart(at, rp_record_bytes(head), &apart_bytes)
                         value = self.call(fn, <int>rp_record_kind(head) & ~ITEM_APART, apart, apart_bytes)
                     else:
                         value = self.call(fn, <int>rp_record_kind(head), at, rp_record_bytes(head))
                     RP_STEP(b"worker: called item")
-                    if self.forked:
+                    if self.hold.forked:
                         sys.exit()
                     if self.tray != NULL:
                         put_bytes = put(<unsigned char *>self.tray + self.tray_used + RP_RECORD_HEAD,
@@ -403,7 +366,7 @@ cdef class Worker:
                 except BaseException as error:
                     self.task_id = 0
                     offset = 0
-                    if self.forked:
+                    if self.hold.forked:
                         raise
                     kind = KIND_ERROR
                     put_bytes = -1
@@ -413,9 +376,9 @@ cdef class Worker:
                     # The frames of the task hold its arguments.
                     PyException_SetTraceback(error, None)
                 if timed:
-                    rp_pool_stop_clock(&self.pool)
+                    rp_pool_stop_clock(self.pool)
                 value = None
-                self.unanswered = 0
+                self.arguments.end()
             at += rp_record_bytes(head)
             if offset:
                 self.send_item(task.task_id, kind, offset, put_bytes)
@@ -477,7 +440,7 @@ cdef class Worker:
 
     cdef void begin_tray(self, uint32_t first) noexcept:
         """The next result is that of item `first`."""
-        self.tray = rp_pool_take_tray(&self.pool, self.tray_offset, self.tray_bytes, first)
+        self.tray = rp_pool_take_tray(self.pool, self.tray_offset, self.tray_bytes, first)
         self.tray_first = first
         self.tray_used = sizeof(rp_tray)
         self.tray_items = 0
@@ -504,7 +467,7 @@ cdef class Worker:
         rp_arena_free(&self.pool.arena, offset, &n)  # refuses a loan, which ends by itself
 
     cdef bint is_loan(self, uint64_t offset) noexcept:
-        return rp_pool_within(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, 0)
+        return rp_pool_within(self.pool, RP_OVERFLOW(self.pool.n_workers), offset, 0)
 
     cdef bytes lay_out(self, uint64_t task_id, object value, int *kind, uint64_t *offset, Py_ssize_t *n):
         """Encodes the result of an item that has no room in the tray.
@@ -525,7 +488,7 @@ cdef class Worker:
             found = self.block(size)
             if found:
                 RP_STEP(b"worker: block of item")
-                if put(rp_pool_writable(&self.pool, found, size), size, value) == size:
+                if put(rp_pool_writable(self.pool, found, size), size, value) == size:
                     kind[0] = KIND_VALUE
                     offset[0] = found
                     n[0] = size
@@ -543,7 +506,7 @@ cdef class Worker:
             found = self.spread(<Parcel>data)
             if found:
                 RP_STEP(b"worker: block of item")
-                (<Parcel>data).fill(&self.pool)
+                (<Parcel>data).fill(self.pool)
                 offset[0] = found
                 n[0] = (<Parcel>data).head_bytes()
                 return None
@@ -570,7 +533,7 @@ cdef class Worker:
         slot.items = 1
         slot.offset = offset
         slot.bytes = n
-        rp_pool_publish_result(&self.pool, False)
+        rp_pool_publish_result(self.pool, False)
         self.begin_tray(self.tray_first + 1)
         self.tray_ns = now
 
@@ -592,61 +555,25 @@ cdef class Worker:
             slot.bytes = self.tray_used
             if self.tray_used <= RP_RESULT_INLINE:
                 memcpy(slot.inline_bytes, self.tray, self.tray_used)
-            elif self.tray_used <= self.tray_bytes // 2 and rp_pool_alloc(&self.pool, self.tray_used, &offset) == 0:
+            elif self.tray_used <= self.tray_bytes // 2 and rp_pool_alloc(self.pool, self.tray_used, &offset) == 0:
                 # Results that are not read for long should not take up more than they need.
-                memcpy(rp_pool_block(&self.pool, self.pool.own, offset, self.tray_used), self.tray, self.tray_used)
+                memcpy(rp_pool_block(self.pool, self.pool.own, offset, self.tray_used), self.tray, self.tray_used)
                 slot.offset = offset
             else:
                 slot.offset = self.tray_offset
                 self.tray_offset = 0  # it is the parent's
-        rp_pool_publish_result(&self.pool, kind == KIND_LAST)
+        rp_pool_publish_result(self.pool, kind == KIND_LAST)
         if self.is_loan(self.tray_offset):
             self.tray_offset = 0  # it has ended
         self.begin_tray(self.tray_first + self.tray_items)
         self.tray_ns = self.tray_ns + ns if running else now
-
-    cdef const uint8_t *payload(self, rp_slot *task) except NULL:
-        cdef const uint8_t *at = task.inline_bytes
-        self.task_at = task.offset
-        if task.offset:
-            at = rp_pool_block(&self.pool, 0, task.offset, task.bytes)
-            if at == NULL:
-                self.unmap_idle()
-                at = self.of_parent(task.offset, task.bytes)
-        elif task.bytes > RP_SLOT_INLINE:
-            raise RuntimeError("a task names memory that is not its parent's")
-        if task.kind & KIND_STREAM:
-            _incoming.head = <rp_stream_head *>at
-            _incoming.seen = 0
-            _incoming.end = at + task.bytes
-            at += STREAM_HEAD
-            _incoming.begin = at
-            arrive(at, FORETOLD)
-        return at
-
-    cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
-        """Where an item lies that its record, of n bytes, only names."""
-        if n < sizeof(rp_apart):
-            raise RuntimeError("an item names memory that is not its parent's")
-        self.task_at = rp_apart_offset(record)
-        bytes[0] = rp_apart_bytes(record)
-        return self.of_parent(self.task_at, bytes[0])
-
-    cdef unsigned char *of_parent(self, uint64_t offset, uint64_t n) except NULL:
-        """The address of what lies in the parent's arena."""
-        cdef unsigned char *at = rp_pool_block(&self.pool, 0, offset, n)
-        if at == NULL:
-            if rp_pool_within(&self.pool, 0, offset, n):
-                raise no_address(&self.pool, n)
-            raise RuntimeError("a task names memory that is not its parent's")
-        return at
 
     cdef object call(self, object fn, int kind, const uint8_t *p, Py_ssize_t n):
         """Calls fn with arguments that n bytes hold, or what is named there."""
         cdef PyObject *few[FEW]
         cdef const uint8_t *at = p + 2
         cdef uint32_t k = 0
-        self.decoding = True
+        self.arguments.begin_decoding()
         if kind == KIND_ARGS and n >= 2 and p[0] == TAG_TUPLE and p[1] <= FEW:
             try:
                 while k < p[1]:
@@ -657,18 +584,18 @@ cdef class Worker:
                 if at != p + n:
                     raise ValueError("bytes are left over behind the arguments of a task")
                 arg = None
-                self.decoded()
+                self.arguments.end_decoding()
                 RP_STEP(b"worker: decoded")
                 return PyObject_Vectorcall(fn, few, k, NULL)
             finally:
-                self.decoded()
+                self.arguments.end_decoding()
                 while k:
                     k -= 1
                     Py_DECREF(<object>few[k])
         try:
-            args = get_whole_importing(p, n) if kind == KIND_ARGS else self.loads(p, n)
+            args = get_whole_importing(p, n) if kind == KIND_ARGS else self.arguments.loads(p, n)
         finally:
-            self.decoded()
+            self.arguments.end_decoding()
         kwargs = {}
         if kind != KIND_ARGS:
             if kind == KIND_KWARGS_PICKLE:
@@ -680,128 +607,20 @@ cdef class Worker:
         RP_STEP(b"worker: decoded")
         return fn(*args, **kwargs)
 
-    cdef void decoded(self) noexcept:
-        self.decoding = False
-        _incoming.begin = _incoming.end = NULL
-
-    cdef object loads(self, const uint8_t *p, Py_ssize_t n):
-        """loads_at() of arguments, whose buffers may lie in blocks of their own."""
-        cdef Entry entries[MAX_BUFFERS]
-        cdef uint64_t pickle_at
-        cdef uint32_t count, k
-        cdef unsigned char *at
-        cdef ArgumentView view
-        cdef list buffers = []
-        cdef bint can_stay
-        if n == 0 or look8(p) != RP_SPREAD:
-            return loads_at(p, n)
-        if self.unanswered == 0:  # an item of a chunk
-            self.items_seen += 1
-            self.unanswered = self.items_seen
-        # The head, with the pickle, stays as long as any of the buffers does.
-        can_stay = _forks == 0 and rp_pool_may_hold(&self.pool, 0, self.task_at, n)
-        count = read_head(<unsigned char *>p, n, entries, &pickle_at)
-        for k in range(count):
-            at = self.of_parent(entries[k].offset, entries[k].size)
-            if not can_stay or not rp_pool_may_hold(&self.pool, 0, entries[k].offset, entries[k].size):
-                buffers.append(own_copy(at, entries[k].size, entries[k].readonly))
-                continue
-            view = ArgumentView()
-            view.worker = self
-            view.at = at
-            view.size = entries[k].size
-            view.readonly = entries[k].readonly
-            view.task_id = self.unanswered
-            view.holder = entries[k].holder
-            rp_store_release(view.holder, self.pool.index + 1)
-            RP_STEP(b"worker: held")
-            view.list()
-            buffers.append(PyMemoryView_FromObject(view))
-        return pickle.loads(PyMemoryView_FromMemory(<char *>p + pickle_at, n - pickle_at, PyBUF_READ), buffers=buffers)
-
-    cdef object shared(self, uint64_t id, uint64_t offset, uint64_t n):
-        """A shared object, decoded if this is the first time that it is named."""
-        cdef Entry entries[MAX_BUFFERS]
-        cdef uint64_t pickle_at, before = words_before(self.pool.n_workers)
-        cdef uint32_t count, k
-        cdef unsigned char *at
-        cdef ShareLease lease
-        cdef ShareView view
-        cdef list buffers = []
-        known = self.shares.get(id)
-        if known is not None:
-            return (<tuple>known)[1]
-        if n < before:
-            raise RuntimeError("a task names memory that is not its parent's")
-        at = self.of_parent(offset, n)
-        lease = ShareLease()
-        lease.worker = self
-        lease.words = at
-        rp_store_release(rp_share_holder(at, self.pool.index), 1)
-        at += before
-        n -= before
-        count = read_head(at, n, entries, &pickle_at)
-        for k in range(count):
-            view = ShareView()
-            view.at = self.of_parent(entries[k].offset, entries[k].size)
-            view.size = entries[k].size
-            view.readonly = True
-            view.lease = lease
-            view.list()
-            buffers.append(PyMemoryView_FromObject(view))
-        o = pickle.loads(PyMemoryView_FromMemory(<char *>at + pickle_at, n - pickle_at, PyBUF_READ), buffers=buffers)
-        self.shares[id] = lease, o
-        return o
-
-    cdef object held(self, uint64_t offset, uint64_t n):
-        return loads_at(self.of_parent(offset, n), n)
-
-    cdef purge(self):
-        """Lets go of shared objects whose last handle is gone."""
-        for id, known in list(self.shares.items()):
-            if rp_load_acquire(rp_share_dying((<ShareLease>(<tuple>known)[0]).words)):
-                del self.shares[id]
-            known = None
-
-    cdef object callable(self, rp_slot *task):
-        """The function that a task names. One that goes by name is looked up at each call, so a name that this process
-        has bound to something else since means what it says."""
-        cdef const uint8_t *at
-        cdef bint named = task.kind & KIND_NAMED
-        known = self.callables.get(task.fn_id)
-        if known is None:
-            at = self.of_parent(task.fn_offset, task.fn_bytes)
-            known = pickle.loads(PyMemoryView_FromMemory(<char *>at, task.fn_bytes, PyBUF_READ))
-            if named:
-                known = known[0], tuple(known[1].split("."))
-            if len(self.callables) >= MAX_CALLABLES:
-                self.callables.clear()
-            self.callables[task.fn_id] = known
-        if not named:
-            return known.resolve(known) if type(known) is Callee else known
-        module, path = <tuple>known
-        found = sys.modules.get(module)
-        if found is None:
-            __import__(module)
-            found = sys.modules[module]
-        for name in <tuple>path:
-            found = getattr(found, name)
-        return found
-
     cdef rp_result *reserve(self) except NULL:
         cdef rp_result *slot
         while True:
-            slot = rp_pool_try_result(&self.pool)
+            slot = rp_pool_try_result(self.pool)
             if slot != NULL:
                 return slot
-            rp_pool_stop_clock(&self.pool)  # it is not the task that takes the time
+            rp_pool_stop_clock(self.pool)  # it is not the task that takes the time
             with nogil:
-                rp_pool_wait_space(&self.pool)
+                rp_pool_wait_space(self.pool)
             PyErr_CheckSignals()
 
     cdef object no_room(self, uint64_t n):
         if self.could_fit(n) and self.pool.segment.refused:
-            return no_address(&self.pool, n)
+            return no_address(self.pool, n)
         if not self.could_fit(n):
             text = f"more than the {self.most()} bytes of shared memory that this pool has for a result"
         else:
@@ -814,7 +633,7 @@ cdef class Worker:
         """Answers a task whose result, of n bytes, has no room."""
         self.task_id = 0
         if task.kind & KIND_TIMED:
-            rp_pool_stop_clock(&self.pool)
+            rp_pool_stop_clock(self.pool)
         self.send_bytes(task.task_id, KIND_ERROR, encode_error(self.no_room(n), ""))
 
     cdef uint64_t most(self) noexcept:
@@ -831,7 +650,7 @@ cdef class Worker:
             offset = self.block(n)
             if offset:
                 RP_STEP(b"worker: block")
-                memcpy(rp_pool_writable(&self.pool, offset, n), PyBytes_AS_STRING(data), n)
+                memcpy(rp_pool_writable(self.pool, offset, n), PyBytes_AS_STRING(data), n)
                 RP_STEP(b"worker: block filled")
                 return self.send_block(task_id, kind, offset, n)
             if kind != KIND_ERROR or n > FEW_BYTES:
@@ -844,8 +663,8 @@ cdef class Worker:
         slot.kind = kind
         slot.offset = 0
         slot.bytes = n
-        self.unanswered = 0
-        rp_pool_publish_result(&self.pool, True)
+        self.arguments.end()
+        rp_pool_publish_result(self.pool, True)
 
     cdef object send_block(self, uint64_t task_id, uint32_t kind, uint64_t offset, uint64_t n):
         """Publishes a result that n bytes of a block hold."""
@@ -855,15 +674,15 @@ cdef class Worker:
         slot.kind = kind
         slot.offset = offset
         slot.bytes = n
-        self.unanswered = 0
-        rp_pool_publish_result(&self.pool, True)
+        self.arguments.end()
+        rp_pool_publish_result(self.pool, True)
 
     cdef uint64_t spread(self, Parcel parcel) except? 0:
         """Finds blocks for a parcel, as block() does. The one that leads to the others, or 0."""
         cdef uint64_t offset
         cdef int err
         while True:
-            rp_pool_take_returns(&self.pool)
+            rp_pool_take_returns(self.pool)
             err = parcel.spread(&self.pool.arena)
             if err == 0:
                 return parcel.block
@@ -883,7 +702,7 @@ cdef class Worker:
         cdef uint64_t offset
         cdef int err
         while True:
-            err = rp_pool_alloc(&self.pool, n, &offset)
+            err = rp_pool_alloc(self.pool, n, &offset)
             if err == 0:
                 return offset
             if not self.wait_memory(err):
@@ -895,20 +714,20 @@ cdef class Worker:
         cdef int err = -EAGAIN
         if n > self.pool.sizes.overflow_quota:
             return 0
-        rp_pool_stop_clock(&self.pool)  # it is not the task that takes the time
-        rp_pool_ask_loan(&self.pool, n)
+        rp_pool_stop_clock(self.pool)  # it is not the task that takes the time
+        rp_pool_ask_loan(self.pool, n)
         try:
             while err == -EAGAIN or err == -EINTR:
                 with nogil:
-                    err = rp_pool_await_loan(&self.pool, &offset)
+                    err = rp_pool_await_loan(self.pool, &offset)
                 PyErr_CheckSignals()
         except BaseException:
-            rp_pool_give_up_loan(&self.pool)
+            rp_pool_give_up_loan(self.pool)
             raise
         if err:
             self.pool.segment.refused = 0  # it is memory that is wanting
             return 0
-        if rp_pool_block(&self.pool, RP_OVERFLOW(self.pool.n_workers), offset, n) == NULL:
+        if rp_pool_block(self.pool, RP_OVERFLOW(self.pool.n_workers), offset, n) == NULL:
             return 0
         RP_STEP(b"worker: loan")
         return offset
@@ -923,8 +742,8 @@ cdef class Worker:
         used = self.pool.arena.used_blocks
         if err != -ENOMEM or used == 0:
             return False
-        rp_pool_stop_clock(&self.pool)  # it is not the task that takes the time
+        rp_pool_stop_clock(self.pool)  # it is not the task that takes the time
         with nogil:
-            rc = rp_pool_wait_memory(&self.pool)
+            rc = rp_pool_wait_memory(self.pool)
         PyErr_CheckSignals()
         return rc != 1 or self.pool.arena.used_blocks != used
