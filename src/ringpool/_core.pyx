@@ -22,6 +22,11 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/worker/hold.pyx      WorkerHold: one worker's hold on the pool
   core/worker/arguments.pyx Arguments: what tasks bring, views of it, shared objects
   core/worker/callables.pyx Callables: the functions that tasks name
+  core/worker/call.pyx      Call: the call that runs, and when it may be interrupted
+  core/worker/blocks.pyx    ResultBlocks: memory for results that are too large for a slot
+  core/worker/outbox.pyx    ResultOutbox: how results leave
+  core/worker/tray.pyx      Tray: the results of a chunk's items
+  core/worker/chunk.pyx     ChunkRunner: a chunk that runs
   core/worker/loop.pyx      Worker: the worker's loop
 
 It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
@@ -85,5 +90,10 @@ include "core/system.pyx"
 include "core/worker/hold.pyx"
 include "core/worker/arguments.pyx"
 include "core/worker/callables.pyx"
+include "core/worker/call.pyx"
+include "core/worker/blocks.pyx"
+include "core/worker/outbox.pyx"
+include "core/worker/tray.pyx"
+include "core/worker/chunk.pyx"
 include "core/worker/loop.pyx"
 include "core/zygote.pyx"

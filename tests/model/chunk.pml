@@ -2,7 +2,7 @@
  *
  * Who runs here, and what each is in the code:
  *
- *   worker(w)    Worker.execute_chunk with rp_pool_begin_chunk, rp_pool_claim_item, the tray and its publication. It may
+ *   worker(w)    ChunkRunner.run with rp_pool_begin_chunk, rp_pool_claim_item, the tray and its publication. It may
  *                die before any of its steps; the same process of the model is then its successor.
  *   parent       Client.take_part, .share_out, .try_cancel_item and .cut with rp_pool_cut_chunk, .bury with .salvage.
  *

@@ -2,7 +2,7 @@
 #
 # A view is what pickle gets for a buffer that was sent apart from it. An array is then made around the view, and keeps it;
 # when the last such object dies, the block goes home. Whose it is, and how it goes there, the two kinds of views know:
-# ResultView (client.pyx) and ArgumentView (loop.pyx).
+# ResultView (client.pyx) and ArgumentView (arguments.pyx).
 #
 # The mapping is not inherited by a fork, but views must be, with what they hold at that moment. So the forking process copies
 # them before, which the child inherits, and lets it inherit these pages of the mapping too, to keep the addresses free. The

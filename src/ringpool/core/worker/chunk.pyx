@@ -1,0 +1,140 @@
+# chunk.pyx - see chunk.pxd.
+
+cdef bint read_items(const uint8_t *at, uint64_t bytes, Items *items) noexcept nogil:
+    """Reads the head of a chunk of so many bytes. False if it cannot be what it says."""
+    items.n = 0
+    if bytes < sizeof(rp_chunk_head):
+        return False
+    items.function_bytes = rp_chunk_function_bytes(at)
+    if items.function_bytes > bytes - sizeof(rp_chunk_head):
+        return False
+    items.function = at + sizeof(rp_chunk_head)
+    items.at = items.function + items.function_bytes
+    items.end = at + bytes
+    items.n = rp_chunk_items(at)
+    if items.n > RP_CHUNK_ITEMS:
+        items.n = 0
+        return False
+    return True
+
+
+cdef bint next_record(Items *items, Record *record) noexcept nogil:
+    """Reads the head of the next record, and passes it. False if it is cut off: then so is all behind it."""
+    cdef uint64_t head
+    if items.end - items.at < RP_RECORD_HEAD:
+        return False
+    head = rp_record_at(items.at)
+    record.at = items.at + RP_RECORD_HEAD
+    record.bytes = rp_record_bytes(head)
+    record.kind = rp_record_kind(head)
+    if record.bytes > <uint64_t>(items.end - record.at):
+        return False
+    items.at = record.at + record.bytes
+    return True
+
+
+@cython.no_gc_clear  # while user code runs that is cleared with it, the worker goes on
+cdef class ChunkRunner:
+    """A chunk that runs."""
+
+    def __cinit__(self, WorkerHold hold, Arguments arguments, Callables callables, Call call, Tray tray):
+        self.hold = hold
+        self.pool = &hold.pool
+        self.arguments = arguments
+        self.callables = callables
+        self.call = call
+        self.tray = tray
+
+    cdef int run(self, rp_slot *task) except -1:
+        """Runs the items of one chunk and publishes their results, several at a time. Raises only what ends the worker."""
+        cdef uint32_t item
+        self.begin(task)
+        rp_pool_begin_chunk(self.pool, task.task_id, self.items.n)
+        self.tray.begin(task.task_id, self.items.n)
+        while rp_pool_claim_item(self.pool, &item):
+            self.run_item(task, item)
+            self.tray.item_done()
+        self.function = self.failure = None
+        self.tray.send(KIND_LAST)
+        return 0
+
+    cdef int begin(self, rp_slot *task) except -1:
+        """Reads the head of the chunk."""
+        self.items.n = 0
+        try:
+            if not read_items(self.arguments.payload(task), task.bytes, &self.items):
+                raise RuntimeError(f"a chunk of {task.bytes} bytes cannot be what it says")
+        except BaseException as error:
+            self.failure = encode_error(error)
+        return 0
+
+    cdef int run_item(self, rp_slot *task, uint32_t item) except -1:
+        """Answers the next item."""
+        cdef Record record
+        if not self.tray.is_there():
+            self.tray.find_one(TRAY_BYTES, False)  # no loan: the item may take long
+        if self.failure is None and not next_record(&self.items, &record):
+            self.failure = encode_error(RuntimeError(f"item {item} of a chunk is cut off"))
+        if self.failure is not None:
+            return self.tray.add(KIND_ERROR, self.failure)
+        if record.kind == ITEM_UNSENT:
+            return self.tray.add(KIND_UNSENT, b"")
+        return self.call_item(task, &record)
+
+    cdef int call_item(self, rp_slot *task, Record *record) except -1:
+        """Calls the function with an item."""
+        cdef const uint8_t *at = record.at
+        cdef uint64_t bytes = record.bytes
+        cdef rp_result answer
+        cdef Py_ssize_t n = -1  # of a value that is in the tray
+        value = data = None
+        answer.kind = KIND_VALUE
+        answer.offset = 0
+        self.call.arm(task.task_id, task.kind & KIND_TIMED)
+        try:
+            try:
+                if self.function is None:
+                    self.load(task)
+                if record.kind & ITEM_APART:
+                    at = self.arguments.apart(record.at, record.bytes, &bytes)
+                value = self.call.run(self.function, <int>record.kind & ~ITEM_APART, at, bytes)
+                RP_STEP(b"worker: called item")
+                if self.hold.forked:
+                    sys.exit()
+                n = self.tray.put(value)
+                if n < 0:
+                    data = self.tray.lay_out(value, &answer)
+            except BaseException as error:
+                self.call.shield()
+                if self.hold.forked:
+                    raise
+                data = encode_error(error)
+                answer.kind = KIND_ERROR
+                if self.function is None and not self.call.ending:
+                    self.failure = data  # of every item
+                # The frames of the task hold its arguments.
+                PyException_SetTraceback(error, None)
+        finally:
+            self.call.disarm()
+        value = None
+        self.arguments.end()
+        if n >= 0:
+            self.tray.count_in(KIND_VALUE, n)
+        elif data is None:
+            self.tray.send_alone(&answer)
+        else:
+            self.tray.add(answer.kind, data)
+        return 0
+
+    cdef int load(self, rp_slot *task) except -1:
+        """Finds the function, or unpickles it if it comes with the chunk."""
+        if task.fn_id:
+            self.function = self.callables.find(task)
+            return 0
+        self.arguments.begin_decoding()
+        try:
+            self.function = loads_at(self.items.function, self.items.function_bytes)
+        finally:
+            self.arguments.end_decoding()
+        self.tray.note_load()
+        return 0

@@ -1,0 +1,51 @@
+# tray.pxd - the results of a chunk's items, collected in a block and published several at a time.
+#
+# For: the chunk that runs. A tray is a block of the worker's; see "Chunks" in pool.h.
+# Guarantees: a result counts in the tray when it is whole, so the parent finds it there if the worker dies. Results are sent
+# in the order of the items: when the tray is full, or PART_NS after its first item was begun, or when they must not wait; and
+# by send() at the end. A large one is sent by itself, after what is before it.
+# Does not: own its block while it is empty. That is ResultBlocks.spare then, and given up when memory is short: is_there()
+# says whether there is one, and find_one() finds one.
+# May run user code: lay_out(), add(), find_one(); send(), send_alone(), item_done(): handlers of signals.
+#
+# An item's result goes in by put(), count_in(); or by add(), when it is encoded; or by lay_out() and send_alone().
+
+@cython.final
+cdef class Tray:
+    cdef WorkerHold hold     # keeps the pool
+    cdef rp_pool *pool
+    cdef ResultBlocks blocks
+    cdef ResultOutbox outbox
+    cdef uint64_t task_id    # the chunk's,
+    cdef uint32_t n          # and how many items it had at first
+    cdef rp_tray *tray       # NULL: there is none. Where it begins
+    cdef uint64_t offset     # of its block; 0: it is `last`
+    cdef uint64_t bytes      # of its block
+    cdef uint64_t used       # of these
+    cdef uint32_t first      # the item whose result comes first
+    cdef uint32_t items      # whose results are in it
+    cdef bint goes_at_once   # it is a loan, for which others may wait, or `last`
+    cdef uint64_t since_ns   # when its first item was begun
+    cdef uint64_t load_ns    # what the function of the chunk took to load, until it has been told
+    cdef uint32_t look       # the clock is read when so many items are done,
+    cdef uint64_t looked_ns  # and was read then
+    cdef uint64_t last[8]    # where there is no room for one: a tray of a result without its value
+    # raw:
+    cdef bint is_there(self) noexcept nogil
+    cdef void begin(self, uint64_t task_id, uint32_t n) noexcept nogil
+    cdef void begin_at(self, uint64_t offset, uint32_t first) noexcept nogil
+    cdef void begin_last(self) noexcept nogil
+    cdef bint has_room(self, uint64_t n) noexcept nogil
+    cdef void note_load(self) noexcept nogil
+    cdef void count_in(self, uint32_t kind, uint64_t n) noexcept nogil
+    # quiet:
+    cdef Py_ssize_t put(self, object value) noexcept
+    # open:
+    cdef bint find_one(self, uint64_t n, bint borrows) except -1
+    cdef bytes lay_out(self, object value, rp_result *answer)
+    cdef int add(self, uint32_t kind, bytes data) except -1
+    cdef bint make_room(self, uint64_t n) except -1
+    cdef int item_done(self) except -1
+    cdef int send_before(self) except -1
+    cdef int send_alone(self, rp_result *answer) except -1
+    cdef int send(self, uint32_t kind, uint32_t running=*) except -1

@@ -1,0 +1,226 @@
+# tray.pyx - see tray.pxd.
+
+cdef enum:
+    LEAST_ALONE = 65500  # bytes of an item's result that is sent by itself: no tray holds so many, but one made for it
+    TRAY_BYTES = 65536  # so few that what it brings is soon decoded, so many that a message costs little of it
+    PART_NS = 10000000  # 10 ms: results are sent after so long at the latest, when the item that is being run ends
+
+
+cdef inline uint32_t clipped(uint64_t ns) noexcept nogil:
+    return <uint32_t>min(ns, <uint64_t>UINT32_MAX)
+
+
+@cython.no_gc
+cdef class Tray:
+    """The results of a chunk's items."""
+
+    def __cinit__(self, WorkerHold hold, ResultBlocks blocks, ResultOutbox outbox):
+        self.hold = hold
+        self.pool = &hold.pool
+        self.blocks = blocks
+        self.outbox = outbox
+
+    cdef bint is_there(self) noexcept nogil:
+        return self.items != 0 or self.blocks.spare != 0
+
+    cdef void begin(self, uint64_t task_id, uint32_t n) noexcept nogil:
+        """A chunk of n items begins."""
+        self.task_id = task_id
+        self.n = n
+        self.look = 1
+        self.begin_at(self.blocks.spare, 0)
+        self.since_ns = self.looked_ns = rp_os_now_ns()
+
+    cdef void begin_at(self, uint64_t offset, uint32_t first) noexcept nogil:
+        """The next result is that of item `first`, in this block. What was in the tray has been sent."""
+        self.offset = offset
+        self.tray = rp_pool_take_tray(self.pool, offset, self.bytes, first)
+        self.first = first
+        self.used = sizeof(rp_tray)
+        self.items = 0
+        self.goes_at_once = False
+
+    cdef void note_load(self) noexcept nogil:
+        """Since the chunk began, its function has been loaded."""
+        cdef uint64_t now = rp_os_now_ns()
+        self.load_ns = now - self.since_ns
+        self.since_ns = self.looked_ns = now
+
+    cdef Py_ssize_t put(self, object value) noexcept:
+        """Encodes the result of an item behind the others. Its length; -1 if it has no room, or no compact form."""
+        if not self.is_there():
+            return -1
+        return put(<unsigned char *>self.tray + self.used + RP_RECORD_HEAD, self.bytes - self.used - RP_RECORD_HEAD, value)
+
+    cdef void count_in(self, uint32_t kind, uint64_t n) noexcept nogil:
+        """The next record is there: n bytes behind its head."""
+        self.blocks.spare = 0
+        rp_record_put(<uint8_t *>self.tray + self.used, rp_record_of(kind, n))
+        self.used += RP_RECORD_HEAD + n
+        self.items += 1
+        rp_pool_fill_tray(self.tray, self.used)
+
+    cdef int add(self, uint32_t kind, bytes data) except -1:
+        """Puts an encoded result into the tray, sending what is in it if need be."""
+        if not self.make_room(RP_RECORD_HEAD + len(data)):
+            kind = KIND_ERROR
+            data = encode_error(self.blocks.no_room(len(data)), "")
+            if not self.make_room(RP_RECORD_HEAD + len(data)):
+                data = b""
+                self.begin_last()
+        memcpy(<uint8_t *>self.tray + self.used + RP_RECORD_HEAD, PyBytes_AS_STRING(data), len(data))
+        self.count_in(kind, len(data))
+        return 0
+
+    cdef bint has_room(self, uint64_t n) noexcept nogil:
+        return self.is_there() and self.used + n <= self.bytes
+
+    cdef bint make_room(self, uint64_t n) except -1:
+        """Sees to a tray with room for n bytes. False if there never is one."""
+        if self.has_room(n):
+            return True
+        if self.items:
+            self.send(KIND_PART)
+            if self.has_room(n):
+                return True
+        return self.find_one(max(<uint64_t>TRAY_BYTES, sizeof(rp_tray) + n), True)
+
+    cdef bint find_one(self, uint64_t n, bint borrows) except -1:
+        """Finds an empty tray of n bytes in the place of one that is empty, or not there. A loan has to be filled and sent
+        before anything else is asked of the blocks."""
+        cdef uint64_t loan = 0
+        self.blocks.free_spare()
+        self.blocks.spare = self.blocks.find_own(n)
+        if self.blocks.spare == 0:
+            loan = self.blocks.borrow(n) if borrows else 0
+            if loan == 0:
+                return False
+        self.bytes = n
+        self.begin_at(loan if loan else self.blocks.spare, self.first)
+        self.goes_at_once = loan != 0
+        return True
+
+    cdef void begin_last(self) noexcept nogil:
+        """A tray for one result of no bytes, which goes in the slot. What was in another has been sent."""
+        self.blocks.free_spare()
+        self.begin_at(0, self.first)
+        memset(&self.last[0], 0, sizeof(self.last))
+        self.tray = <rp_tray *>&self.last[0]
+        self.tray.first = self.first
+        self.bytes = sizeof(self.last)
+        self.goes_at_once = True
+
+    cdef bytes lay_out(self, object value, rp_result *answer):
+        """Encodes the result of an item that has no room in the tray.
+
+        Returns:
+            What a tray is to hold, of the answer's kind; or None if it is in a block of its own, and the answer says where.
+            Then send_alone() comes next.
+        """
+        cdef Py_ssize_t size = compact_size(value)
+        cdef uint64_t found
+        cdef Parcel parcel
+        cdef int kind = 0
+        if 0 <= size < LEAST_ALONE:
+            data = encode(value, &kind)
+            answer.kind = kind
+            return joined(data)
+        if size >= 0:
+            if not self.blocks.could_fit(size):
+                answer.kind = KIND_ERROR
+                return encode_error(self.blocks.no_room(size), "")
+            self.send_before()
+            found = self.blocks.find(size)
+            if found:
+                RP_STEP(b"worker: block of item")
+                if put(rp_pool_writable(self.pool, found, size), size, value) == size:
+                    answer_in_block(answer, KIND_VALUE, found, size)
+                    return None
+                self.blocks.free(found)  # while this waited for the block, another thread has changed the value
+        answer.kind = KIND_VALUE_PICKLE
+        data = pack(value)
+        if type(data) is bytes:
+            return data
+        parcel = <Parcel>data
+        if parcel.bytes >= LEAST_ALONE:
+            if not self.blocks.could_fit(parcel.bytes):
+                answer.kind = KIND_ERROR
+                return encode_error(self.blocks.no_room(parcel.bytes), "")
+            self.send_before()
+            found = self.blocks.spread(parcel)
+            if found:
+                RP_STEP(b"worker: block of item")
+                parcel.fill(self.pool)
+                answer_in_block(answer, KIND_VALUE_PICKLE, found, parcel.head_bytes())
+                return None
+        return parcel.join()
+
+    cdef int item_done(self) except -1:
+        """After each item: sends what must not wait for the next, if there is one."""
+        cdef uint32_t done = self.first + self.items
+        cdef uint64_t now
+        if done < self.n and self.goes_at_once:
+            self.send(KIND_PART)
+        if done == self.look and done < self.n:
+            now = rp_os_now_ns()
+            # Seldom while items are short.
+            self.look += 1 if done < 16 or now - self.looked_ns > <uint64_t>(PART_NS // 16) else 16
+            self.looked_ns = now
+            if now - self.since_ns >= PART_NS and self.items:
+                self.send(KIND_PART)
+        return 0
+
+    cdef int send_before(self) except -1:
+        """Publishes what comes before the result of an item that is about to be sent by itself: a loan would not outlast it."""
+        if self.items:
+            self.send(KIND_PART, 1)
+        return 0
+
+    cdef int send_alone(self, rp_result *answer) except -1:
+        """Publishes the result of one item, in a block of its own. The tray is empty."""
+        cdef rp_result *slot = self.outbox.reserve()
+        cdef rp_tray head
+        cdef uint64_t now = rp_os_now_ns()
+        RP_STEP(b"worker: reserved for item")
+        memset(&head, 0, sizeof(rp_tray))
+        head.first = self.first
+        head.ns = clipped(now - self.since_ns)
+        head.load_ns = clipped(self.load_ns)
+        self.load_ns = 0
+        memcpy(slot.inline_bytes, &head, sizeof(rp_tray))
+        answer.kind |= KIND_ITEM
+        answer.items = 1
+        self.outbox.commit(slot, self.task_id, answer, False)
+        self.begin_at(self.blocks.spare, self.first + 1)
+        self.since_ns = now
+        return 0
+
+    cdef int send(self, uint32_t kind, uint32_t running=0) except -1:
+        """Publishes the results in the tray, which is empty then. So many items more have been run, whose results come next."""
+        cdef rp_result *slot = self.outbox.reserve()
+        cdef rp_result answer
+        cdef uint64_t now = rp_os_now_ns(), offset
+        cdef uint64_t ns = (now - self.since_ns) * self.items // max(self.items + running, 1)
+        RP_STEP(b"worker: reserved for part")
+        answer_in_block(&answer, kind, 0, 0)
+        if self.items:
+            answer.items = self.items
+            answer.bytes = self.used
+            self.tray.ns = clipped(ns)
+            self.tray.load_ns = clipped(self.load_ns)
+            self.load_ns = 0
+            if not self.goes_at_once:
+                self.blocks.spare = self.offset
+            if self.used <= RP_RESULT_INLINE:
+                memcpy(slot.inline_bytes, self.tray, self.used)
+            elif self.used <= self.bytes // 2 and rp_pool_alloc(self.pool, self.used, &offset) == 0:
+                # Results that are not read for long should not take up more than they need.
+                memcpy(rp_pool_block(self.pool, self.pool.own, offset, self.used), self.tray, self.used)
+                answer.offset = offset
+            else:
+                answer.offset = self.offset
+                self.blocks.spare = 0  # it is the parent's
+        self.outbox.commit(slot, self.task_id, &answer, kind == KIND_LAST)
+        self.begin_at(self.blocks.spare, self.first + self.items)
+        self.since_ns = self.since_ns + ns if running else now
+        return 0
