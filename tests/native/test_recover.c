@@ -533,10 +533,58 @@ static void a_leader_and_a_collector_wait_through_a_funeral(void)
     close_scene(false, 0);
 }
 
+/* What is in a word when its worker dies must not be its successor's. The words that stay are the exceptions, with why. */
+static void recovery_clears_every_word_of_an_entry(void)
+{
+    static const size_t stays[] = {
+        offsetof(struct rp_worker_entry, cpu),   /* a hint, which the successor writes when it first waits */
+        offsetof(struct rp_worker_entry, why),   /* read only with `interrupted` */
+        offsetof(struct rp_worker_entry, arena), /* the parent's: the successor has it, or is given another */
+    };
+    static struct rp_worker_entry expected; /* 0xAA where it stays, and where no field is; else 0 */
+    struct rp_worker_entry *e;
+    struct rp_pool p;
+    uint64_t ids[2], word, was;
+    CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
+    e = &p.entries[1];
+    memset((void *)&expected, 0xff, sizeof expected);
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+#define FINDS_PADDING
+    __builtin_clear_padding(&expected);
+#endif
+#endif
+    memset((void *)e, 0xAA, sizeof *e);
+    rp_store_relaxed(&p.served[1], 1u);
+    rp_store_relaxed(&p.swept[1], 1u);
+    CHECK_EQ(rp_pool_recover(&p, 1, ids), 1);
+    CHECK(ids[0] == 0xAAAAAAAAAAAAAAAAu);
+    for (size_t at = 0; at < sizeof *e; at += 8) {
+        bool kept = false;
+        memcpy(&word, (const uint8_t *)e + at, 8);
+        memcpy(&was, (const uint8_t *)&expected + at, 8);
+        for (size_t i = 0; i < sizeof stays / sizeof *stays; i++)
+            kept = kept || stays[i] == at;
+#ifndef FINDS_PADDING
+        kept = kept || word == 0xAAAAAAAAAAAAAAAAu;
+#endif
+        if ((kept ? 0 : word & was) != 0) {
+            fprintf(stderr, "the word at %zu stays\n", at);
+            _exit(1);
+        }
+        if (kept)
+            CHECK(word == 0xAAAAAAAAAAAAAAAAu);
+    }
+    CHECK_EQ(rp_load_relaxed(&p.served[1]), 0);
+    CHECK_EQ(rp_load_relaxed(&p.swept[1]), 0);
+    rp_pool_destroy(&p);
+}
+
 int main(int argc, char **argv)
 {
     begin(120);
     seed = seed_from(argc, argv, 1);
+    RUN(recovery_clears_every_word_of_an_entry);
     RUN(dead_when_idle);
     RUN(dead_before_it_joined);
     RUN(dead_after_the_claim);
