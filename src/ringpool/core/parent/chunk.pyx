@@ -3,13 +3,15 @@
 # A Chunk is split wherever its items part: where results have arrived, where its worker died, where the parent took items
 # away. So a Chunk is done as a whole, as any future is, and the list of them says in what order the results are read.
 #
-# A large item lies *apart*: it is a Parcel in blocks of its own, which the worker reads as it reads the arguments of a task.
-# The item's record only names them. They belong to the item, whichever chunk it is in, until it is done. An item that finds
-# no room in the arena waits as bytes of the parent's, and gets its block when its chunk is the first in the queue.
-#
 # A large result is sent alone, like that of a task, and settles a Chunk of that one item.
 #
 # The bytes of a chunk, a tray and a record: see csrc/wire.h.
+#
+# Guarantees: `value` is what is sent, from encode() on; its first item is that at `base` of its task, and `index` of its batch.
+# Not: which chunks there are, and which of their items have been cancelled, is the batch's; it puts itself on no board.
+#
+# quiet: split(), worker_died(), store_waiting()
+# open:  encode(), which makes an object; the caller holds the garbage collector where no user code may run
 
 
 @cython.final
@@ -28,7 +30,7 @@ cdef class Chunk(FutureBase):
     cdef bint holds      # items that lie apart, in the arena
 
     cdef Chunk split(self, uint32_t k, Chunk rest):
-        """The items from the k-th on become those of `rest`, a new one, which follows this one."""
+        """The items from the k-th on become those of `rest`, a new one, which follows this one. Creates no object."""
         cdef const char *p = PyBytes_AS_STRING(self.page)
         cdef Py_ssize_t at = self.at
         cdef uint64_t head
@@ -42,17 +44,14 @@ cdef class Chunk(FutureBase):
         rest.n = self.n - k
         rest.page = self.page
         rest.at = at
-        rest.after = self.after
         rest.pos = POS_QUEUED
         rest.kind = self.kind
         rest.fn = self.fn
         rest.entry = self.entry
         rest.options = self.options
         rest.deaths = 0
-        self.after = rest
         self.n = k
-        if self.batch.last is self:
-            self.batch.last = rest
+        self.batch.chunks.insert(rest, self)
         return rest
 
     cdef void encode(self) except *:
@@ -64,6 +63,7 @@ cdef class Chunk(FutureBase):
         cdef Py_ssize_t used = 0, n_function = len(function)
         cdef uint64_t head
         cdef uint32_t i, n = <uint32_t>n_function
+        cdef bint gaps = self.batch.has_gaps()
         cdef char *q
         for i in range(self.n):
             head = rp_record_at(p + used)
@@ -76,15 +76,15 @@ cdef class Chunk(FutureBase):
         q += n_function
         self.waiting = None
         self.holds = False
-        if not self.batch.gaps and not self.batch.apart:
+        if not gaps and not self.batch.has_large():
             memcpy(q, p, used)
         else:
             for i in range(self.n):
                 head = rp_record_at(p)
-                if not self.batch.gaps or self.batch.wanted(self.index + i):
+                if not gaps or self.batch.futures.is_pending(self.index + i):
                     memcpy(q, p, rp_record_span(head))
                     if head & ITEM_APART:
-                        parcel = <Parcel>self.batch.apart[self.index + i]
+                        parcel = self.batch.large.at(self.index + i)
                         rp_apart_put(q + RP_RECORD_HEAD, parcel.block, parcel.block_bytes)
                         if parcel.block:
                             self.holds = True
@@ -102,28 +102,18 @@ cdef class Chunk(FutureBase):
     cdef void ended(self) noexcept:
         self.batch.chunk_done(self)
 
-    cdef void let_go(self, uint32_t w) noexcept:
+    cdef void worker_died(self, uint32_t w) noexcept:
         """Worker w, which had it, is dead, and holds nothing of its items."""
-        cdef uint64_t i
-        if not self.batch.apart:
-            return
-        try:
-            for i in range(self.index, self.index + self.n):
-                parcel = self.batch.apart.get(i)
-                if parcel is not None:
-                    self.batch.client.arguments.force_release(<Parcel>parcel, w)
-        except MemoryError:  # for a number: then they are freed when a successor dies
-            pass
+        if self.batch.has_large():
+            self.batch.large.worker_died(self.index, self.index + self.n, w)
 
-    cdef bint bring_in(self, rp_pool *pool) noexcept:
+    cdef bint store_waiting(self) noexcept:
         """Finds room for the item that waits, if there is any now. Creates no object."""
         cdef Parcel parcel = self.waiting
         cdef char *record = PyBytes_AS_STRING(self.value) + sizeof(rp_chunk_head) + PyBytes_GET_SIZE(self.batch.function)
-        if not parcel.store(pool, True):
+        if not self.batch.large.store_waiting(parcel):
             return False
-        parcel.pickle = None
         rp_apart_put(record + RP_RECORD_HEAD, parcel.block, parcel.block_bytes)
-        self.batch.waiting -= 1
         self.waiting = None
         self.holds = True
         return True

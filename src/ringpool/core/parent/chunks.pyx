@@ -154,7 +154,7 @@ cdef class Chunks:
     # ---- an item of submit_many ----
 
     cdef bint item_begun(self, FutureBase item) noexcept:
-        cdef Chunk chunk = item.item_of.chunk_of(item.task_id)
+        cdef Chunk chunk = item.item_of.chunks.find(item.task_id)
         cdef uint32_t next, end
         cdef uint32_t w
         if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.segment.open:
@@ -166,7 +166,7 @@ cdef class Chunks:
     cdef bint try_cancel_item(self, FutureBase item) noexcept:
         """Takes one item back that has not been begun. The others of its chunk go another way."""
         cdef Batch batch = item.item_of
-        cdef Chunk chunk = batch.chunk_of(item.task_id)
+        cdef Chunk chunk = batch.chunks.find(item.task_id)
         cdef Chunk rest
         cdef int collects = hold_gc()
         try:
@@ -207,7 +207,7 @@ cdef class Chunks:
         cdef Chunk chunk, rest
         cdef int collects = hold_gc()
         try:
-            chunk = batch.chunk_of(item.task_id) if batch is not None else None
+            chunk = batch.chunks.find(item.task_id) if batch is not None else None
             if chunk is None or (chunk.n > 1 and not self.item_begun(item)):
                 return None
             self.tasks.reserve()
@@ -279,7 +279,7 @@ cdef class Chunks:
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent the results of other items")
-                chunk.batch.measure(r.items, &tray)
+                chunk.batch.pacing.measure(r.items, &tray)
                 if chunk.ending is not None and chunk.n == 1:
                     value = payload_bytes(value)
                     if value[sizeof(rp_tray)] == KIND_ERROR:
@@ -327,7 +327,7 @@ cdef class Chunks:
             if r.offset == 0 or (kind != KIND_VALUE and kind != KIND_VALUE_PICKLE):
                 raise RuntimeError(f"worker {w} sent a result of an unknown kind")
             value = self.results.adopt(w, r, kind, loan)
-            chunk.batch.measure(1, &tray)
+            chunk.batch.pacing.measure(1, &tray)
             rest = Chunk()
         except Exception as error:
             if not isinstance(error, MemoryError):

@@ -175,7 +175,7 @@ cdef class Client:
         cdef FutureBase future
         cdef list futures = []
         self.gate.check()
-        failure = batch.load()
+        failure = batch.encode_function()
         batch.begin_futures()
         try:
             for args in calls:
@@ -186,14 +186,14 @@ cdef class Client:
                 if failure is not None:
                     self.outbox.refuse(future, failure)
                     if len(futures) % 512 == 0:
-                        batch.breathe()
+                        batch.yield_to_threads()
                     continue
                 batch.add_future(future)
-                batch.put_in(args)
+                batch.add(args)
             batch.end_items()
             self.chunks.send_chunks(batch)
         except BaseException:
-            batch.drop()
+            batch.cancel()
             raise
         return futures
 

@@ -238,7 +238,7 @@ cdef class Outbox:
             rp_pool_set_backlog(&self.segment.pool, True)
             return False
         slot.offset = 0
-        if waits and not (<Chunk>future).bring_in(&self.segment.pool):
+        if waits and not (<Chunk>future).store_waiting():
             self.set_waiting_for_memory(True)
             rp_pool_set_backlog(&self.segment.pool, False)
             return False

@@ -94,7 +94,7 @@ cdef class Recovery:
             if type(future.value) is Parcel:
                 self.arguments.force_release(<Parcel>future.value, w)
             elif type(future) is Chunk:
-                (<Chunk>future).let_go(w)
+                (<Chunk>future).worker_died(w)
             future.lost = True
             lost.append(future)
 

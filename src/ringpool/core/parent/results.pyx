@@ -1,4 +1,16 @@
 # results.pyx - the iterator that map returns.
+#
+# It reads items, as far ahead as the user allows, hands them to its batch, and gives their results.
+#
+# Guarantees: one thread reads at a time, another is told so. Once it has raised anything, or has been closed, it is at its end,
+# and what no worker has begun is cancelled; if it was never read, all is run.
+# Not: it keeps no result that has been given, and cannot go back.
+#
+# All functions may run user code: that of the items, of what is decoded, of the meter.
+
+
+cdef enum:
+    AUTO = -1             # a buffersize
 
 
 @cython.final
@@ -41,7 +53,8 @@ cdef class Results:
     def __init__(self, Client client, owner, Options options, fn, items, uint64_t chunksize, int64_t buffersize,
                  bint ordered, deadline, meter):
         cdef Batch batch = Batch(client, options, fn, chunksize)
-        batch.done = None if ordered else deque()
+        if not ordered:
+            batch.chunks.read_unordered()
         self.batch = batch
         self.owner = owner
         self.items = items
@@ -54,7 +67,7 @@ cdef class Results:
                     client.gate.check()
                 self.items = None
                 return
-            self.failure = batch.load()
+            self.failure = batch.encode_function()
             if self.failure is None:
                 self.read(None)
             else:
@@ -68,13 +81,9 @@ cdef class Results:
         cdef Batch batch = self.batch
         cdef uint64_t end = <uint64_t>-1, now
         if self.buffersize:
-            end = self.released + (coming.n if coming is not None else 0)
-            if batch.chunksize > 1 and end % batch.chunksize:  # in the middle of a chunk, of which a part has come
-                end += batch.chunksize - end % batch.chunksize
-            if self.buffersize == AUTO:
-                end += <uint64_t>(4 * AHEAD) * batch.client.staff.n_workers * max(batch.largest, 1)
-            else:
-                end += self.buffersize
+            # Of a chunk, perhaps a part has come.
+            end = batch.pacing.round_up(self.released + (coming.n if coming is not None else 0))
+            end += batch.pacing.buffer() if self.buffersize == AUTO else <uint64_t>self.buffersize
         batch.begin_items()
         while self.items is not None and batch.encoded < end:
             if self.buffersize == AUTO and batch.is_full():
@@ -84,8 +93,8 @@ cdef class Results:
             except StopIteration:
                 self.items = None
                 break
-            batch.put_in(<tuple>args)
-            args = None  # zip() uses a tuple again that nobody else holds
+            batch.add(<tuple>args)
+            args = None  # zip() uses a tuple again to which there is no other reference
             if self.meter is not None:
                 now = rp_os_now_ns()
                 if batch.encoded % 512 == 0 or now - self.shown_ns > 10000000:
@@ -155,7 +164,7 @@ cdef class Results:
         """Waits for the next chunk that has results, and takes them. At the end, there is no batch any more."""
         cdef Batch batch = self.batch
         cdef Chunk chunk
-        batch.breathe()
+        batch.yield_to_threads()
         if self.failure is not None and self.items is not None:
             raise self.failure
         while self.left == 0:
@@ -165,7 +174,7 @@ cdef class Results:
                 if self.owner() is None:
                     self.items = None
                 else:
-                    self.read(batch.first if batch.done is None else None)
+                    self.read(None if batch.chunks.is_unordered() else batch.chunks.first)
             chunk = self.next_chunk()
             if chunk is None:
                 if self.meter is not None:
@@ -202,31 +211,28 @@ cdef class Results:
         cdef FutureBase news
         if batch.account.n_chunks:
             batch.client.drain()
-        if batch.done is None:
-            chunk = batch.first
+        if not batch.chunks.is_unordered():
+            chunk = batch.chunks.first
             if chunk is None:
                 return self.nothing_left()
             self.wait(chunk)
-            batch.first = chunk.after
-            if batch.first is None:
-                batch.last = None
-            chunk.after = None
-            return chunk
-        while not batch.done:
+            return batch.chunks.pop()
+        while True:
+            chunk = batch.chunks.pop_completed()
+            if chunk is not None:
+                return chunk
             if batch.is_idle():
                 return self.nothing_left()
             news = FutureBase()
             news.client = batch.client
-            batch.news = news
-            if not batch.done:
+            if batch.chunks.announce(news):
                 self.wait(news)
-        return batch.done.popleft()
 
     cdef Chunk nothing_left(self):
-        cdef uint64_t unfed = self.batch.unfed
-        if unfed:  # for want of memory
+        cdef uint64_t unsent = self.batch.unsent
+        if unsent:  # out of memory
             self.batch.client.chunks.send_chunks(self.batch)
-            if self.batch.unfed == unfed:
+            if self.batch.unsent == unsent:
                 raise MemoryError("no memory to send more items")
             return self.next_chunk()
         if self.batch.cut_short:
@@ -268,7 +274,7 @@ cdef class Results:
         self.alone = None
         self.left = 0
         if batch is not None:
-            batch.drop()
+            batch.cancel()
         if self.meter is not None:
             meter = self.meter
             self.meter = None
@@ -280,9 +286,9 @@ cdef class Results:
     def __dealloc__(self):
         if self.batch is not None:
             if self.begun:
-                self.batch.drop()
-            else:  # as in the stdlib: who maps for the effects alone never looks
-                self.batch.disregard()
+                self.batch.cancel()
+            else:  # as in the stdlib: map may be called for its effects only
+                self.batch.detach_reader()
         if self.meter is not None:
             try:
                 self.meter.close()

@@ -1,0 +1,136 @@
+# chunk_list.pyx - the chunks of a batch, for whoever reads their results.
+#
+# The chunks are linked in the order of their items. In a map, that is the order of the results, and a chunk leaves when it is
+# read. If results are read as they come, or by futures, or not at all, a chunk leaves when it is done; in the first case it
+# waits in `completed` to be read.
+#
+# Guarantees: at any time, each item that has been sent and is not done is in one chunk of the list.
+# Not: it sends and cancels nothing, and does not wait; a chunk is settled elsewhere.
+#
+# open:  detach_reader(), which drops chunks with what they hold
+# quiet: the others
+
+
+@cython.final
+@cython.no_gc_clear  # an iterator that is cleared with it may still take chunks out
+cdef class ChunkList:
+    """The chunks of a batch, in the order of their items."""
+
+    cdef Notifier notifier
+    cdef Chunk first, last
+    cdef object completed  # chunks that are done and not read, if they are read as they come; else None
+    cdef FutureBase news   # done when one is added to them; None if no thread waits for that
+    cdef bint unread       # the results will not be read
+
+    def __cinit__(self, Notifier notifier):
+        self.notifier = notifier
+
+    cdef int read_unordered(self) except -1:
+        """The results are read as they come."""
+        self.completed = deque()
+        return 0
+
+    cdef bint is_unordered(self) noexcept:
+        return self.completed is not None
+
+    cdef bint is_empty(self) noexcept:
+        return self.first is None
+
+    cdef void append(self, Chunk chunk) noexcept:
+        """Its items follow all others."""
+        if self.last is None:
+            self.first = chunk
+        else:
+            self.last.after = chunk
+        self.last = chunk
+
+    cdef void insert(self, Chunk rest, Chunk chunk) noexcept:
+        """The items of `rest` were the last of `chunk`."""
+        rest.after = chunk.after
+        chunk.after = rest
+        if self.last is chunk:
+            self.last = rest
+
+    cdef Chunk find(self, uint64_t index):
+        """The chunk that the item is in, or None."""
+        cdef Chunk chunk = self.first
+        while chunk is not None and not chunk.index <= index < chunk.index + chunk.n:
+            chunk = chunk.after
+        return chunk
+
+    cdef void remove(self, Chunk chunk) noexcept:
+        """Takes it out, if it is there. The caller holds a reference."""
+        cdef Chunk before = None, at = self.first
+        while at is not chunk:
+            if at is None:
+                return
+            before = at
+            at = at.after
+        if before is None:
+            self.first = chunk.after
+        else:
+            before.after = chunk.after
+        if self.last is chunk:
+            self.last = before
+        chunk.after = None
+
+    cdef Chunk pop(self):
+        """Takes the first out. There is one."""
+        cdef Chunk chunk = self.first
+        self.first = chunk.after
+        if self.first is None:
+            self.last = None
+        chunk.after = None  # one by one: a list of a million that were freed by its head would free the second within the first
+        return chunk
+
+    cdef Chunk pop_completed(self):
+        """Takes out the first of those that are done and not read, if results are read as they come; None if there is none."""
+        return self.completed.popleft() if self.completed else None
+
+    cdef bint announce(self, FutureBase news) noexcept:
+        """The reader will wait for this future, which is settled when a chunk is done.
+
+        Returns:
+            False if one has been done since it looked.
+        """
+        self.news = news
+        return not self.completed
+
+    cdef bint chunk_done(self, Chunk chunk) noexcept:
+        """It is settled.
+
+        Returns:
+            False if it has no results, and the reader is to learn that after all that there are.
+        """
+        cdef bint finished = chunk.state == FINISHED
+        if self.unread:
+            self.remove(chunk)
+        elif self.completed is not None:
+            self.remove(chunk)
+            if finished:
+                self.completed.append(chunk)
+            self.wake_reader()
+            return finished
+        return True
+
+    cdef void wake_reader(self) noexcept:
+        """If it waits for a chunk that is done, it looks again."""
+        cdef FutureBase news = self.news
+        if news is not None:
+            self.news = None
+            news.settle(FORM_RESULT, None)
+            self.notifier.notify(news, False)
+
+    cdef void detach_reader(self) noexcept:
+        """The results will not be read: only chunks that are pending stay, until they are done."""
+        cdef Chunk chunk = self.first
+        cdef Chunk after
+        self.unread = True
+        self.completed = None
+        self.first = self.last = None
+        while chunk is not None:
+            after = chunk.after
+            chunk.after = None
+            if chunk.state == PENDING:
+                self.append(chunk)
+            chunk = after

@@ -1,0 +1,156 @@
+# large_items.pyx - the items of a batch that are too large for its pages.
+#
+# A large item lies *apart*: it is a Parcel in blocks of its own, which the worker reads as it reads the arguments of a task.
+# The item's record in the page only names them. They belong to the item, whichever chunk it is in, until it is done. An item
+# that finds no room in the arena waits as bytes of the parent's, and gets its block when its chunk is the first in the queue.
+#
+# Guarantees: `bytes` is the sum of the parcels' bytes; `waiting` counts those of them without a block; `ahead_bytes` is the sum
+# of those with one whose items have not been sent. At most half of the arena is taken by items that have not been sent.
+# Not: it does not encode; it keeps none of the objects that the arguments refer to.
+#
+# open:  add(), which looks for what workers have let go of
+# quiet: the others
+
+cdef enum:
+    LEAST_APART = LARGE_BUFFER  # bytes of an item that lies apart. For a smaller one, a page costs less than a block
+    DRAIN_BYTES = 1048576       # of these items, between two looks for results. It takes 100 us or more to copy so many
+
+cdef bytes _no_block = bytes(sizeof(rp_apart))
+
+
+@cython.final
+@cython.no_gc_clear  # an iterator that is cleared with it may still cancel its items
+cdef class LargeItems:
+    """The large items of one batch that are not done, and their memory."""
+
+    cdef Client client
+    cdef Segment segment
+    cdef ArgumentMemory arguments
+    cdef dict parcels          # index -> Parcel
+    cdef uint64_t bytes        # of all
+    cdef uint64_t ahead_bytes  # of those that are in the arena, and have not been sent
+    cdef uint64_t fresh_bytes  # of those that have been added since results were last looked for
+    cdef uint64_t waiting      # how many have no room in the arena yet
+
+    def __cinit__(self, Client client):
+        self.client = client
+        self.segment = client.segment
+        self.arguments = client.arguments
+        self.parcels = {}
+
+    cdef int add(self, uint64_t index, Parcel parcel, tuple args, bint whole) except -1:
+        """An item is there, of parcel.bytes. It is stored if there is room; else parcel.block is 0.
+
+        Args:
+            args: If it is to be the compact form of these; else None.
+            whole: Whether buffers are copied: see Parcel.store.
+        """
+        self.parcels[index] = parcel
+        self.bytes += parcel.bytes
+        self.fresh_bytes += parcel.bytes
+        self.waiting += 1
+        while self.has_room(parcel):
+            self.client.gate.check()  # user code may have run
+            if self.store(parcel, args, whole):
+                break
+            if not self.arguments.reclaim_if_released():
+                break
+        return 0
+
+    cdef void resize(self, Parcel parcel, uint64_t n) noexcept:
+        """One that waits has n bytes in another form."""
+        self.bytes += n - parcel.bytes
+        self.fresh_bytes += n - parcel.bytes
+        parcel.bytes = n
+
+    cdef bint has_room(self, Parcel parcel) noexcept:
+        """May this item, the last, be in the arena before it is sent? Not before another that waits for room, which it might
+        take from it. And tasks, and shared objects, that come meanwhile are to find half of the memory."""
+        return self.waiting == 1 and self.ahead_bytes + parcel.bytes <= self.segment.pool.arena.quota // 2
+
+    cdef bint store(self, Parcel parcel, tuple args, bint whole) noexcept:
+        """Puts an item into the arena, if there is room now."""
+        cdef rp_pool *pool = &self.segment.pool
+        cdef Sharing sharing
+        cdef Py_ssize_t n = parcel.bytes
+        if args is None:
+            if not parcel.store(pool, whole):
+                return False
+        else:
+            sharing.client = <PyObject *>self.client
+            sharing.shared = NULL
+            if rp_arena_alloc(&pool.arena, n, &parcel.block):
+                return False
+            if put(rp_pool_writable(pool, parcel.block, n), n, args, &sharing) != n:  # user code has changed it
+                self.segment.free_block(parcel.block)
+                parcel.block = 0
+                return False
+            parcel.block_bytes = n
+        parcel.pickle = None
+        self.waiting -= 1
+        self.ahead_bytes += parcel.bytes
+        return True
+
+    cdef bint store_waiting(self, Parcel parcel) noexcept:
+        """Puts one that waits into the arena, if there is room now: it is sent at once. Creates no object."""
+        if not parcel.store(&self.segment.pool, True):
+            return False
+        parcel.pickle = None
+        self.waiting -= 1
+        return True
+
+    cdef void chunk_sent(self, uint64_t bytes) noexcept:
+        """Items have been sent of which so many bytes were in the arena."""
+        self.ahead_bytes -= bytes
+
+    cdef bint is_empty(self) noexcept:
+        return PyDict_Size(self.parcels) == 0
+
+    cdef bint is_full(self) noexcept:
+        """Do they take an eighth of the memory for arguments? But each worker is to have one ahead."""
+        return (self.bytes > self.segment.pool.arena.quota // 8
+                and <uint64_t>PyDict_Size(self.parcels) >= 2 * <uint64_t>self.client.staff.n_workers)
+
+    cdef bint wants_drain(self) noexcept:
+        """Have so many come that results should be looked for?"""
+        return self.fresh_bytes >= DRAIN_BYTES
+
+    cdef void drained(self) noexcept:
+        """They have been looked for."""
+        self.fresh_bytes = 0
+
+    cdef Parcel at(self, uint64_t index):
+        """That of an item which is pending."""
+        return self.parcels[index]
+
+    cdef Parcel find(self, uint64_t index):
+        """That of an item; None if it is done."""
+        return self.parcels.get(index)
+
+    cdef void release(self, uint64_t index, bint sent) noexcept:
+        """This item is done, or is not wanted: if it is one of these, its blocks are free."""
+        cdef Parcel parcel = None
+        try:
+            parcel = <Parcel>self.parcels.pop(index, None)
+        except MemoryError:  # for the number: then the pool keeps them to its end
+            pass
+        if parcel is None:
+            return
+        self.bytes -= parcel.bytes
+        if parcel.block == 0:
+            self.waiting -= 1
+            return
+        if not sent:
+            self.ahead_bytes -= parcel.bytes
+        self.arguments.release(parcel)
+
+    cdef void worker_died(self, uint64_t begin, uint64_t end, uint32_t w) noexcept:
+        """Worker w, which had these items, is dead, and holds nothing of them."""
+        cdef uint64_t i
+        try:
+            for i in range(begin, end):
+                parcel = self.parcels.get(i)
+                if parcel is not None:
+                    self.arguments.force_release(<Parcel>parcel, w)
+        except MemoryError:  # for a number: then they are freed when a successor dies
+            pass

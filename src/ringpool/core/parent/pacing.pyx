@@ -1,0 +1,82 @@
+# pacing.pyx - how many items the next chunk of a batch has, and how many of its chunks are under way.
+#
+# For: chunks of so many items as take a worker some two milliseconds. Less, and the parent, which is woken for each, costs the
+# workers their processors; more, and the last chunks end far apart.
+#
+# Guarantees: a chunk has one item at least and RP_CHUNK_ITEMS at most; without a chunksize of the user's, at most GROWTH times
+# as many as the largest of late, so that one quick item does not send all others to one worker.
+# Not: it knows no item and sends nothing. What it says of a size is a wish: a chunk ends with its page.
+#
+# All functions are raw.
+
+cdef enum:
+    AHEAD = 3             # chunks a worker that are under way
+    GROWTH = 16           # a chunk has at most so many times the items of the largest of late
+
+cdef double LOADS = 8  # a chunk is to take so many times what its function takes to load
+cdef double CHUNK_NS = 2e6  # what a chunk is meant to take. Each costs the parent some 30 us if it sleeps meanwhile
+
+
+@cython.final
+cdef class Pacing:
+    """How a batch is cut into chunks.
+
+    Args:
+        n_workers: Those that take tasks at a time.
+        chunksize: Items a chunk; 0: as many as take about two milliseconds.
+    """
+
+    cdef uint64_t n_workers
+    cdef uint32_t chunksize
+    cdef uint32_t largest    # items of a chunk of late: halved with each
+    cdef double item_ns      # running mean of what an item takes; 0: not known
+    cdef double load_ns      # what the function took to load in a worker, for one chunk
+    cdef uint64_t under_way  # chunks that have been added and are not done
+
+    def __cinit__(self, uint32_t n_workers, uint32_t chunksize):
+        self.n_workers = n_workers
+        self.chunksize = chunksize
+
+    cdef uint64_t next_size(self, uint64_t unsent) noexcept nogil:
+        """How many items the next chunk should have, of so many."""
+        cdef uint64_t n
+        if self.chunksize:
+            return self.chunksize
+        if self.item_ns == 0:
+            return 1
+        n = <uint64_t>min(max(max(CHUNK_NS, LOADS * self.load_ns) / self.item_ns, 1.0), <double>RP_CHUNK_ITEMS)
+        n = min(n, <uint64_t>GROWTH * max(self.largest, 1))
+        return min(n, unsent // (2 * self.n_workers) + 1)
+
+    cdef bint is_enough(self, uint64_t unsent, bint more) noexcept nogil:
+        """Do so many items make a chunk? With a chunksize, while more are to come, only a whole one."""
+        return unsent >= (self.chunksize if more and self.chunksize else 1)
+
+    cdef void chunk_cut(self, uint32_t n) noexcept nogil:
+        """A chunk of n items has been cut."""
+        self.largest = max(self.largest // 2, n)
+
+    cdef void measure(self, uint32_t n, const rp_tray *tray) noexcept nogil:
+        """A worker says what n items took it."""
+        cdef double each = max(<double>tray.ns, 1.0) / n
+        if tray.load_ns:
+            self.load_ns = tray.load_ns
+        self.item_ns = each if self.item_ns == 0 else (self.item_ns + each) / 2
+
+    cdef bint has_room(self) noexcept nogil:
+        """May another chunk be under way?"""
+        return self.under_way < AHEAD * self.n_workers
+
+    cdef bint has_idle(self) noexcept nogil:
+        """May a worker have no chunk?"""
+        return self.under_way < self.n_workers
+
+    cdef uint64_t buffer(self) noexcept nogil:
+        """How many items may be read ahead of the results, if the user leaves it to the pool."""
+        return 4 * AHEAD * self.n_workers * max(self.largest, 1)
+
+    cdef uint64_t round_up(self, uint64_t n) noexcept nogil:
+        """n items, with the rest of the last one's chunk."""
+        if self.chunksize > 1 and n % self.chunksize:
+            n += self.chunksize - n % self.chunksize
+        return n
