@@ -52,13 +52,10 @@ struct tree {
     pid_t home, group, self;
     int signum, err;
     bool listed;     /* the kernel lists the children of a thread (CONFIG_PROC_CHILDREN) */
-    uint32_t n;      /* members found in this walk; the first is the root */
+    uint32_t n;      /* members found so far; the first is the root */
     uint32_t kin;    /* of these, how many have not left */
-    uint32_t moving; /* of their threads, how many had not stopped, and so could fork */
-    uint32_t n_last; /* members in `last` */
-    bool orphaned;   /* the root has ended meanwhile: what it had started, and what has been stopped, is in `last` as well */
+    uint32_t moving; /* in this walk, threads of theirs that had not stopped, and so could fork */
     struct member at[RP_TREE_MOST];
-    struct member last[RP_TREE_MOST]; /* those of the last walk at whose end the root lived */
 };
 
 struct status { /* what proc_pid_stat(5) says */
@@ -154,32 +151,30 @@ static int send_to(int pidfd, int signum)
     return syscall(SYS_pidfd_send_signal, pidfd, signum, NULL, 0) ? -errno : 0;
 }
 
+/* False if the member has been waited for; another process may have its number by now. */
+static bool read_member(const struct member *m, struct status *s)
+{
+    return read_status(m->pid, 0, s) && s->start == m->start;
+}
+
 static bool is_same(const struct member *m)
 {
-    struct status now;
-    return read_status(m->pid, 0, &now) && now.start == m->start;
-}
-
-static bool lives(const struct member *m)
-{
-    struct status now;
-    return read_status(m->pid, 0, &now) && now.start == m->start && now.state != 'Z' && now.state != 'X';
-}
-
-static int signal_other(const struct member *m, int signum)
-{
-    int err, fd = open_pid(m->pid);
-    if (fd < 0)
-        return -errno;
-    /* Opened before the look: if the number is the member's still, so is the descriptor. */
-    err = is_same(m) ? send_to(fd, signum) : -ESRCH;
-    close(fd);
-    return err;
+    struct status s;
+    return read_member(m, &s);
 }
 
 static int signal_member(const struct tree *t, uint32_t i, int signum)
 {
-    return i == 0 ? send_to(t->pidfd, signum) : signal_other(&t->at[i], signum);
+    int err, fd;
+    if (i == 0)
+        return send_to(t->pidfd, signum);
+    fd = open_pid(t->at[i].pid);
+    if (fd < 0)
+        return -errno;
+    /* Opened before the look: if the number is the member's still, so is the descriptor. */
+    err = is_same(&t->at[i]) ? send_to(fd, signum) : -ESRCH;
+    close(fd);
+    return err;
 }
 
 /* Whether a process is a resource tracker of multiprocessing's, or of one that is made like it (loky's). */
@@ -196,17 +191,33 @@ static bool is_tracker(pid_t pid)
     return n > 0 && memmem(text, (size_t)n, says, sizeof says - 1);
 }
 
+static bool has_left(const struct tree *t, pid_t pid, const struct status *s)
+{
+    return (s->group != t->group && s->group != t->home) || is_tracker(pid);
+}
+
+static bool is_known(const struct tree *t, pid_t pid, const struct status *s)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if (t->at[i].pid == pid && t->at[i].start == s->start)
+            return true;
+    return false;
+}
+
 /* A process that is said to be a child of a member. */
 static void note(struct tree *t, uint32_t parent, pid_t pid)
 {
     struct status s;
+    struct member *m = &t->at[t->n];
     if (pid == t->self || t->n == RP_TREE_MOST || !read_status(pid, 0, &s) || s.parent != t->at[parent].pid)
+        return;
+    if (is_known(t, pid, &s))
         return;
     if (!is_same(&t->at[parent])) /* it has ended, and this is of another with its number */
         return;
-    t->at[t->n] = (struct member){.pid = pid, .start = s.start};
-    t->at[t->n].left = (s.group != t->group && s.group != t->home) || is_tracker(pid);
-    t->kin += !t->at[t->n++].left;
+    *m = (struct member){.pid = pid, .left = has_left(t, pid, &s), .start = s.start};
+    t->kin += !m->left;
+    t->n++;
 }
 
 /* Any process. */
@@ -215,14 +226,11 @@ static void note_if_child(struct tree *t, uint32_t unused, pid_t pid)
     struct status s;
     uint32_t parent = t->n;
     (void)unused;
-    if (!read_status(pid, 0, &s))
+    if (!read_status(pid, 0, &s) || is_known(t, pid, &s))
         return;
-    for (uint32_t i = 0; i < t->n; i++) {
-        if (t->at[i].pid == pid)
-            return;
+    for (uint32_t i = 0; i < t->n; i++)
         if (t->at[i].pid == s.parent)
             parent = i;
-    }
     if (parent < t->n)
         note(t, parent, pid);
 }
@@ -289,29 +297,42 @@ static void visit_thread(struct tree *t, uint32_t i, pid_t tid)
 static void visit(struct tree *t, uint32_t i)
 {
     const uint32_t moving = t->moving;
-    int dir = open_of(t->at[i].pid, 0, "task");
+    struct member *m = &t->at[i];
+    struct status s;
+    int dir;
+    if (!read_member(m, &s))
+        return;
+    /* It may come back. One that was in the tree stays in it, wherever it goes: it may have been stopped. */
+    if (m->left && i > 0 && !has_left(t, m->pid, &s)) {
+        m->left = false;
+        t->kin++;
+    }
+    dir = open_of(m->pid, 0, "task");
     if (dir < 0)
         return;
     each_number(dir, t, i, visit_thread);
     close(dir);
     if (t->moving > moving && signal_member(t, i, SIGSTOP) == -EPERM) { /* another user's, by set-user-ID */
-        t->at[i].left = true;
+        m->left = true;
+        t->kin--;
         t->moving = moving;
     }
 }
 
+/* Visits all that have been found so far, and finds more. What has been found is not looked for again: when a process
+ * ends, whatever ends it, its children have another parent, and those that have been stopped would stay so for ever. */
 static void walk(struct tree *t)
 {
-    uint32_t before = t->listed ? 1 : 0;
-    t->n = t->kin = 1;
+    bool more = !t->listed;
     t->moving = 0;
-    while (before != t->n) { /* as a rule twice, for a child has mostly the larger number */
+    while (more) { /* as a rule twice, for a child has mostly the larger number */
+        const uint32_t before = t->n;
         int dir = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        before = t->n;
         if (dir < 0)
             break;
         each_number(dir, t, 0, note_if_child);
         close(dir);
+        more = t->n != before;
     }
     for (uint32_t i = 0; i < t->n; i++)
         visit(t, i);
@@ -344,20 +365,11 @@ static bool stop_tree(struct tree *t)
     if (!read_status(t->at[0].pid, 0, &s) || send_to(t->pidfd, 0)) /* in this order: then the number is the pidfd's */
         return false;
     t->at[0].start = s.start;
+    t->kin = 1;
     for (;;) {
-        if (!read_status(t->at[0].pid, 0, &s)) {
-            t->orphaned = true;
-            return t->n_last > 0;
-        }
-        t->group = s.group; /* its own, if a task has made one */
+        if (read_member(&t->at[0], &s))
+            t->group = s.group; /* its own, if a task has made one */
         walk(t);
-        /* A closed terminal, for one, ends the root while its tree is being stopped. */
-        if (!lives(&t->at[0])) {
-            t->orphaned = true;
-            return true;
-        }
-        memcpy(t->last, t->at, t->n * sizeof *t->at);
-        t->n_last = t->n;
         /* Where /proc is looked through, states are seen after children: then those of the walk before are what counts. */
         if (t->moving == 0 && t->kin == before && (t->listed || moved == 0))
             return true;
@@ -375,31 +387,21 @@ static bool stop_tree(struct tree *t)
     }
 }
 
-static void signal_others(const struct member *list, uint32_t n, int signum)
+/* The root as the last. */
+static int signal_all(const struct tree *t, int signum)
 {
-    for (uint32_t i = n; i-- > 1;)
-        if (!list[i].left)
-            (void)signal_other(&list[i], signum);
-}
-
-static void signal_all(const struct tree *t, int signum)
-{
-    signal_others(t->at, t->n, signum);
-    if (t->orphaned)
-        signal_others(t->last, t->n_last, signum);
+    for (uint32_t i = t->n; i-- > 1;)
+        if (!t->at[i].left)
+            (void)signal_member(t, i, signum);
+    return send_to(t->pidfd, signum);
 }
 
 static void signal_tree(struct tree *t)
 {
     bool found = stop_tree(t);
-    if (!found)
-        t->n = 1;
-    signal_all(t, t->signum);
-    t->err = send_to(t->pidfd, t->signum);
-    if (!found || t->signum == SIGKILL)
-        return;
-    signal_all(t, SIGCONT);
-    (void)send_to(t->pidfd, SIGCONT);
+    t->err = signal_all(t, t->signum);
+    if (found && t->signum != SIGKILL)
+        (void)signal_all(t, SIGCONT);
 }
 
 static int help(void *tree)
@@ -426,6 +428,7 @@ int rp_tree_signal(int pidfd, int root, int home, int signum)
     t->home = home;
     t->signum = signum;
     t->at[0].pid = root;
+    t->n = 1;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     /* No signal for its end: the program's own waits, for any child, must not find it. It shares this thread's errno too,

@@ -3,12 +3,13 @@
  * The *tree* of a process: itself and those of its descendants that have not left it. A descendant has left when it is
  * in a process group that is neither the one that the root is in nor `home`, the one that the root was born in; so have
  * all that it starts there. An orphan has left too: its parent has ended, and the kernel does not tell whose child that was.
+ * (Both are as they were when the helper found the process: see below.)
  * A resource tracker of multiprocessing's is left alone: it ends by itself when the others have, and removes the files in
  * /dev/shm that they leave.
  *
  * How it works: a helper process stops the root, looks for its children in /proc, stops those in the tree, looks for
- * their children, and so on, until two walks in a row find the same processes, all of them stopped. A process that has
- * stopped forks no more, so by then no descendant can be missing. Then all get the signal, the root as the last.
+ * their children, and so on, until a walk finds nothing new, and all of it stopped. A process that has stopped forks no
+ * more, so by then no descendant can be missing. Then all get the signal, the root as the last.
  *
  *   the helper                            why it is a process of its own
  *   -----------------------------------   ----------------------------------------------------------------------
@@ -18,8 +19,9 @@
  *     and closes all but the pidfd
  *   is not in the tree                    so a process can have its own tree killed
  *
- * If the root ends meanwhile, by the hangup of a terminal for example, its children are orphans by then, and some of them
- * stopped. Those of the last walk at whose end it lived get the signal too, so that none stays stopped for ever.
+ * A process that has been found in the tree stays in it until it has got the signal, even if its parent ends or its group
+ * changes meanwhile: else it could stay stopped for ever. Parents do end: the hangup of a terminal kills a process that has
+ * been sent SIGSTOP but not had a processor since, for SIGHUP is delivered before SIGSTOP, while its child has stopped.
  *
  * A number of a process is never trusted alone: it goes with the time when that process started, and signals go through
  * a pidfd that was open when the two were compared. Nothing here allocates, takes a lock or uses stdio.

@@ -3,16 +3,40 @@
 #include "tree.h"
 
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 
-/* The same, where the kernel does not list the children of a thread: all of /proc is looked through. */
-int rp_tree_signal_by_scan(int pidfd, int root, int home, int signum);
-#define RP_TREE_CHILDREN "not there"
-#define rp_tree_signal rp_tree_signal_by_scan
+/* A second copy: what it opens to find the children of a thread can be missing, and a test can act between two walks. */
+static const char LISTED[] = "children", NOT_LISTED[] = "not there";
+static const char *children_file = NOT_LISTED;
+static void (*between_walks)(void); /* called once, in the helper, when the first walk has sent its SIGSTOPs */
+
+static int act_and_sleep(const struct timespec *time, struct timespec *rest)
+{
+    void (*act)(void) = between_walks;
+    between_walks = NULL;
+    if (act)
+        act();
+    return nanosleep(time, rest);
+}
+
+int rp_tree_signal_2(int pidfd, int root, int home, int signum);
+#define RP_TREE_CHILDREN children_file
+#define rp_tree_signal rp_tree_signal_2
+#define nanosleep act_and_sleep
 #include "tree.c"
+#undef nanosleep
 #undef rp_tree_signal
+
+/* Where the kernel does not list the children of a thread, all of /proc is looked through. */
+static int rp_tree_signal_by_scan(int pidfd, int root, int home, int signum)
+{
+    children_file = NOT_LISTED;
+    return rp_tree_signal_2(pidfd, root, home, signum);
+}
 
 typedef int signal_tree_fn(int, int, int, int);
 static signal_tree_fn *const WAYS[] = {rp_tree_signal, rp_tree_signal_by_scan};
@@ -310,6 +334,128 @@ static void a_stopped_tree_is_killed(void)
     (void)await_end(&f);
 }
 
+/* ---- what happens between two walks ---- */
+
+static volatile pid_t *pids; /* shared by all processes of a test: the helper has no descriptors */
+
+#define TURNS 60000 /* of a millisecond or more: the watchdog does not end a helper */
+
+static void await_state(pid_t pid, const char *states)
+{
+    struct status s;
+    for (int i = 0; i < TURNS && read_status(pid, 0, &s) && !strchr(states, s.state); i++)
+        usleep(1000);
+}
+
+static void await_group(pid_t pid, pid_t group)
+{
+    struct status s;
+    for (int i = 0; i < TURNS && read_status(pid, 0, &s) && s.group != group; i++)
+        usleep(1000);
+}
+
+static void have_descendants_whose_pids_are_known(const struct family *f)
+{
+    if (fork() == 0) {
+        pids[0] = getpid();
+        if (fork() == 0) {
+            pids[1] = getpid();
+            stay(f);
+        }
+        stay(f);
+    }
+    stay(f);
+}
+
+static void end_the_child_when_the_grandchild_has_stopped(void)
+{
+    await_state(pids[1], "T");
+    kill(pids[0], SIGKILL);
+    await_state(pids[0], "ZX");
+}
+
+static void have_the_child_outside_move_its_own(void)
+{
+    await_state(pids[1], "T");
+    kill(pids[0], SIGUSR1);
+    await_group(pids[1], pids[1]);
+}
+
+static void move_the_child(int signum)
+{
+    (void)signum;
+    (void)setpgid(pids[1], pids[1]);
+}
+
+static void have_a_child_outside_that_moves_its_own(const struct family *f)
+{
+    const pid_t home = getpgrp();
+    if (fork() == 0) {
+        pids[0] = getpid();
+        setpgid(0, 0);
+        if (fork() == 0) {
+            pids[1] = getpid();
+            setpgid(0, home);
+            stay(f);
+        }
+        signal(SIGUSR1, move_the_child);
+        stay_outside(f);
+    }
+    stay(f);
+}
+
+static void signal_while(const struct family *f, void (*act)(void), const char *children)
+{
+    children_file = children;
+    between_walks = act;
+    CHECK_EQ(rp_tree_signal_2(f->pidfd, f->root, getpgrp(), SIGKILL), 0);
+    between_walks = NULL; /* the helper has done so unless it had a copy */
+}
+
+static void a_stopped_process_whose_parent_ends_is_killed(void)
+{
+    for (int way = 0; way < 2; way++) {
+        struct family f = begin_family();
+        start(&f, have_descendants_whose_pids_are_known);
+        await_here(&f, 3);
+        signal_while(&f, end_the_child_when_the_grandchild_has_stopped, way ? NOT_LISTED : LISTED);
+        (void)await_end(&f);
+    }
+}
+
+static void end_the_root_when_the_grandchild_has_stopped(void)
+{
+    await_state(pids[1], "T");
+    kill(pids[2], SIGKILL);
+    await_state(pids[2], "ZX");
+}
+
+static void a_stopped_tree_whose_root_ends_is_killed(void)
+{
+    for (int way = 0; way < 2; way++) {
+        struct family f = begin_family();
+        start(&f, have_descendants_whose_pids_are_known);
+        await_here(&f, 3);
+        pids[2] = f.root;
+        signal_while(&f, end_the_root_when_the_grandchild_has_stopped, way ? NOT_LISTED : LISTED);
+        (void)await_end(&f);
+    }
+}
+
+static void a_process_that_changes_its_group_when_it_has_been_stopped_is_killed(void)
+{
+    for (int way = 0; way < 2; way++) {
+        struct family f = begin_family();
+        start(&f, have_a_child_outside_that_moves_its_own);
+        await_here(&f, 3);
+        signal_while(&f, have_the_child_outside_move_its_own, way ? NOT_LISTED : LISTED);
+        await_held(&f);
+        close(f.go[1]);
+        f.go[1] = -1;
+        (void)await_end(&f);
+    }
+}
+
 #ifndef __SANITIZE_THREAD__
 static void wait_within_vfork(const struct family *f)
 {
@@ -378,6 +524,8 @@ static void a_process_that_has_been_waited_for_gets_no_signal(void)
 int main(void)
 {
     begin(120);
+    pids = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(pids != MAP_FAILED);
     RUN(all_of_a_tree_are_killed);
     RUN(what_has_left_the_group_stays);
     RUN(a_root_in_a_group_of_its_own_has_that_and_the_one_that_it_was_born_in);
@@ -387,6 +535,9 @@ int main(void)
     RUN(no_descriptor_more_is_needed);
     RUN(a_signal_that_can_be_handled_is);
     RUN(a_stopped_tree_is_killed);
+    RUN(a_stopped_process_whose_parent_ends_is_killed);
+    RUN(a_stopped_tree_whose_root_ends_is_killed);
+    RUN(a_process_that_changes_its_group_when_it_has_been_stopped_is_killed);
 #ifndef __SANITIZE_THREAD__ /* which makes it a fork() */
     RUN(a_parent_that_waits_within_vfork_is_killed);
 #endif
