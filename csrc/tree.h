@@ -3,7 +3,7 @@
  * The *tree* of a process: itself and those of its descendants that have not left it. A descendant has left when it is
  * in a process group that is neither the one that the root is in nor `home`, the one that the root was born in; so have
  * all that it starts there. An orphan has left too: its parent has ended, and the kernel does not tell whose child that was.
- * (Both are as they were when the helper found the process: see below.)
+ * What has been found in the tree leaves it no more (see below).
  * A resource tracker of multiprocessing's is left alone: it ends by itself when the others have, and removes the files in
  * /dev/shm that they leave.
  *
@@ -13,7 +13,8 @@
  *
  *   the helper                            why it is a process of its own
  *   -----------------------------------   ----------------------------------------------------------------------
- *   blocks all signals                    if the caller is killed meanwhile, nothing is left stopped for ever
+ *   blocks all signals, and is in a       if the caller is killed meanwhile, alone or with its group, nothing is left
+ *     process group of its own              stopped for ever
  *   shares the memory of the caller       no copy: it starts in the same time whatever the caller's size
  *   has its own table of descriptors,     a caller at its limit of descriptors can still be served
  *     and closes all but the pidfd

@@ -456,6 +456,31 @@ static void a_process_that_changes_its_group_when_it_has_been_stopped_is_killed(
     }
 }
 
+static void kill_the_group_of_the_caller(void)
+{
+    kill(-pids[0], SIGKILL);
+}
+
+static void kill_a_tree_in_another_group(const struct family *f)
+{
+    struct family other = *f;
+    setpgid(0, 0);
+    pids[0] = getpid();
+    other.root = fork();
+    if (other.root == 0)
+        lead_a_group_late(f);
+    other.pidfd = (int)syscall(SYS_pidfd_open, other.root, 0);
+    await_here(f, 3);
+    signal_while(&other, kill_the_group_of_the_caller, LISTED);
+}
+
+static void a_caller_that_is_killed_with_its_group_leaves_nothing_stopped(void)
+{
+    struct family f = begin_family();
+    start(&f, kill_a_tree_in_another_group);
+    (void)await_end(&f);
+}
+
 #ifndef __SANITIZE_THREAD__
 static void wait_within_vfork(const struct family *f)
 {
@@ -538,6 +563,7 @@ int main(void)
     RUN(a_stopped_process_whose_parent_ends_is_killed);
     RUN(a_stopped_tree_whose_root_ends_is_killed);
     RUN(a_process_that_changes_its_group_when_it_has_been_stopped_is_killed);
+    RUN(a_caller_that_is_killed_with_its_group_leaves_nothing_stopped);
 #ifndef __SANITIZE_THREAD__ /* which makes it a fork() */
     RUN(a_parent_that_waits_within_vfork_is_killed);
 #endif
