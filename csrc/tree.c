@@ -411,7 +411,7 @@ static int help(void *tree)
         (void)syscall(SYS_close_range, 0, t->pidfd - 1, 0);
     (void)syscall(SYS_close_range, t->pidfd + 1, ~0u, 0);
     t->self = (pid_t)syscall(SYS_getpid);
-    (void)setpgid(0, 0); /* a SIGKILL of the caller's group, or another helper that stops the caller's tree, must not reach it */
+    (void)setpgid(0, 0); /* else a SIGKILL of the caller's group, or a helper that stops the caller's tree, reaches it */
     signal_tree(t);
     _exit(0);
 }
