@@ -302,9 +302,9 @@ class Supervisor:
         """
         self.create()
         if not self._begun:  # here, since all who submit come by before they can wait
-            self.client.green = waiting.threads_are_greenlets()
+            self.client.waiters.green = waiting.threads_are_greenlets()
         me = threading.get_ident()
-        if self.client.beginner == me or not self._lock.acquire(blocking=False):
+        if self.client.staff.beginner == me or not self._lock.acquire(blocking=False):
             return False
         failure: BaseException | None = None
         try:
@@ -313,11 +313,11 @@ class Supervisor:
                 return True
             if _exiting:
                 raise _refuse_at_exit()
-            self.client.beginner = me
+            self.client.staff.beginner = me
             try:
                 self._begin(owner)
             finally:
-                self.client.beginner = 0
+                self.client.staff.beginner = 0
             return True
         except BaseException as error:
             failure = error
@@ -336,7 +336,7 @@ class Supervisor:
         self._main_file = getattr(sys.modules.get("__main__"), "__file__", None)
         self._interrupt = worker.signal_for_interrupts()
         method = self._context.get_start_method()
-        self.client.wanted = max(self.client.wanted, 1)
+        self.client.staff.wanted = max(self.client.staff.wanted, 1)
         if method != "fork":
             _leave_out_main()
         if method == "forkserver":
@@ -345,10 +345,10 @@ class Supervisor:
             self._wake = waiting.Alarm()
             self._parent = waiting.Lifeline()
             with contextlib.suppress(OSError):  # the workers are worth more than their last words
-                self._stacks = _core.memfd("ringpool-stacks", self.client.n_places * STACK_STRIDE)
+                self._stacks = _core.memfd("ringpool-stacks", self.client.segment.n_places * STACK_STRIDE)
             self._start_missing()
             if self._zygote is not None and self._zygote.refused:
-                self.client.wanted = self._n_workers  # now: a fork should come before there are threads
+                self.client.staff.wanted = self._n_workers  # now: a fork should come before there are threads
                 self._start_missing()
         except Exception as error:
             if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
@@ -363,8 +363,8 @@ class Supervisor:
         # The pool outlives its executor by what is pending; the threads hold the pool, never the executor.
         self._owner = weakref.ref(owner, lambda _: self.close())
         assert self._wake is not None
-        self.client.alarm_fd = self._wake.tell_fd
-        self.client.ask_for_workers()  # for tasks that came meanwhile
+        self.client.staff.alarm_fd = self._wake.tell_fd
+        self.client.staff.ask_for_workers()  # for tasks that came meanwhile
         _live.add(self)
         if _exiting:  # since it began: _end_all may not have seen it
             self.close()
@@ -411,7 +411,7 @@ class Supervisor:
         Args:
             signum: SIGTERM or SIGKILL.
         """
-        if self.client.inherited:
+        if self.client.segment.inherited:
             return
         self._ending = True  # before the processes are listed: one that is being started ends itself
         how = "kill_workers" if signum == signal.SIGKILL else "terminate_workers"
@@ -434,24 +434,24 @@ class Supervisor:
         """
         if grace is None:
             grace = ABORT_GRACE_S
-        if self.client.inherited:
+        if self.client.segment.inherited:
             return
         self._ending = True
         self.close()
         self.client.cancel_all(grace)
         self._kill_at = min(self._kill_at, time.monotonic() + grace)
-        self.client.alarm()
+        self.client.staff.alarm()
 
     def abort_in(self, seconds: float) -> None:
         """Aborts the pool in so many seconds, if it has not ended by then."""
         self._abort_at = min(self._abort_at, time.monotonic() + seconds)
-        self.client.alarm()
+        self.client.staff.alarm()
 
     def join(self) -> None:
         """Waits until the closed pool has ended. Returns at once where it would wait for itself: in the pool's own
         threads, and in a signal handler or a __del__ in the midst of its beginning. And in a forked child."""
         me = threading.get_ident()
-        if self.client.inherited or self.client.beginner == me:
+        if self.client.segment.inherited or self.client.staff.beginner == me:
             return
         if not self._begun:
             with self._lock:
@@ -461,7 +461,7 @@ class Supervisor:
                     return
         if threading.current_thread() in self._threads:
             return
-        if not self.client.green:  # greenlets give way to others in Thread.join alone
+        if not self.client.waiters.green:  # greenlets give way to others in Thread.join alone
             self.client.wait_end()
         # The threads are at their last instructions. Thread.join cannot be entered again by a signal handler within it.
         if me not in self._joining:
@@ -492,14 +492,14 @@ class Supervisor:
 
     def _collect(self) -> None:
         try:
-            if self.client.green:
+            if self.client.waiters.green:
                 self._collect_as_greenlet()
             else:
                 self.client.serve()
         except BaseException as error:
             self._fail(error)
         finally:
-            self.client.alarm()  # the pool has stopped, perhaps when there was no worker left to end
+            self.client.staff.alarm()  # the pool has stopped, perhaps when there was no worker left to end
 
     def _collect_as_greenlet(self) -> None:
         alarm = waiting.Alarm()
@@ -510,7 +510,7 @@ class Supervisor:
                 herald.send()
                 while not waiting.readable([alarm.fd], None, True)[0]:
                     pass
-                if self.client.inherited:
+                if self.client.segment.inherited:
                     waiting.for_ever()
                 alarm.clear()
 
@@ -554,8 +554,8 @@ class Supervisor:
         """Returns when the pool has stopped and the last worker is buried."""
         assert self._wake is not None
         if self._context.get_start_method() == "fork":
-            waiting.readable([self._wake.fd], ALONE_S, self.client.green)
-            self.client.wanted = self._n_workers
+            waiting.readable([self._wake.fd], ALONE_S, self.client.waiters.green)
+            self.client.staff.wanted = self._n_workers
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
         while self._places or not self.client.stopped:
@@ -571,12 +571,12 @@ class Supervisor:
                     watched.add(place.pidfd)
             # In turns: a stop that an event ends unnoticed, by an early return, is one of less than that.
             turn_s = None if seconds is None else min(seconds, TURN_S)
-            _, late_ns = waiting.readable(list(watched), turn_s, self.client.green)
-            if self.client.inherited:
+            _, late_ns = waiting.readable(list(watched), turn_s, self.client.waiters.green)
+            if self.client.segment.inherited:
                 waiting.for_ever()
             # Before the look: so who is found alive has not died in time for what is judged overdue by then.
             now_ns = time.monotonic_ns()
-            ready, _ = waiting.readable(list(watched), 0, self.client.green)
+            ready, _ = waiting.readable(list(watched), 0, self.client.waiters.green)
             self._wake.clear()
             for place in places:
                 if place.process.sentinel in ready or place.pidfd in ready or (place.by_number and place.has_ended()):
@@ -635,11 +635,11 @@ class Supervisor:
         try:
             self._start_missing()
         except Exception as error:
-            if all(self.client.worker_retired(index) for index in self._places):
+            if all(self.client.segment.worker_retired(index) for index in self._places):
                 self._break_off("No worker could be started", _explained(error))
         for place in self._places.values():
             if place.successor is not None:
-                self.client.dismiss(place.index, place.successor.index)
+                self.client.segment.dismiss(place.index, place.successor.index)
 
     def _bury(self, place: _Place) -> None:
         client = self.client
@@ -653,17 +653,17 @@ class Supervisor:
             place.predecessor.successor = None
         if place.successor is not None:
             place.successor.predecessor = None
-        client.n_started = self._count()
+        client.staff.n_started = self._count()
         stack = self._stack_of(place, exitcode)
         place.close()
         if client.stopped:  # it left as it was told, with nothing pending; no successor needs its place
             return
         from ringpool.errors import BrokenProcessPool, WorkerDied, _RemoteTraceback, how_it_ended
 
-        started, retired = client.worker_started(place.index), client.worker_retired(place.index)
+        started, retired = client.segment.worker_started(place.index), client.segment.worker_retired(place.index)
         if started or self._has_new_starts():
             self._start_failures = 0
-        peak = max(client.worker_peak_rss(place.index), peak if peak > place.inherited else 0)
+        peak = max(client.segment.worker_peak_rss(place.index), peak if peak > place.inherited else 0)
         lost = client.bury(place.index)
         if not self._breaks and not self._ending:
             lost = [future for future in lost if not client.retry(future)]
@@ -679,13 +679,13 @@ class Supervisor:
             death.__cause__ = _RemoteTraceback(abruptly)
             client.fail(future, death)
         if place.successor is not None:
-            client.give_turn(place.successor.index, place.successor.ticket)
+            client.segment.give_turn(place.successor.index, place.successor.ticket)
         client.rouse()
         if (retired and not lost) or place.killed:
             return
         ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, starved)}"
-        if client.start_error is not None:
-            self._break_off("The initializer of a worker raised an exception", client.start_error)
+        if client.intake.start_error is not None:
+            self._break_off("The initializer of a worker raised an exception", client.intake.start_error)
         elif not started:
             self._start_failures += 1
             if self._start_failures >= START_TRIES:
@@ -698,7 +698,7 @@ class Supervisor:
 
     def _has_new_starts(self) -> bool:
         """Whether a living worker has become ready since the last call."""
-        new = [p for p in self._places.values() if not p.ready and self.client.worker_started(p.index)]
+        new = [p for p in self._places.values() if not p.ready and self.client.segment.worker_started(p.index)]
         for place in new:
             place.ready = True
         return bool(new)
@@ -729,7 +729,7 @@ class Supervisor:
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        self.client.alarm_fd = -1  # an alarm that comes late must not go to whoever gets the number next
+        self.client.staff.alarm_fd = -1  # an alarm that comes late must not go to whoever gets the number next
         if self._zygote is not None:
             self._zygote.close()
             self._zygote = None
@@ -750,9 +750,9 @@ class Supervisor:
         predecessors: list[_Place | None] = [
             place
             for place in self._places.values()
-            if place.successor is None and self.client.worker_retiring(place.index)
+            if place.successor is None and self.client.segment.worker_retiring(place.index)
         ]
-        for predecessor in predecessors + [None] * (self.client.wanted - self._count()):
+        for predecessor in predecessors + [None] * (self.client.staff.wanted - self._count()):
             if self._ending or self.client.stopped or (self.client.closed and not self.client.pending):
                 return
             place = self._start(predecessor)
@@ -766,15 +766,15 @@ class Supervisor:
     def _start(self, predecessor: _Place | None) -> _Place | None:
         """Starts a worker, which takes tasks at once or as the successor of another. None if all places are taken: then
         one that leaves will be buried soon, and this is called again."""
-        index = next((i for i in range(self.client.n_places) if i not in self._places), None)
+        index = next((i for i in range(self.client.segment.n_places) if i not in self._places), None)
         if index is None:
             return None
         self._starts += 1
         ticket = self._starts
         if predecessor is None:
-            self.client.give_turn(index, ticket)
+            self.client.segment.give_turn(index, ticket)
         else:
-            self.client.name_successor(predecessor.index, index, ticket)
+            self.client.segment.name_successor(predecessor.index, index, ticket)
         self._clear_stack(index)
         oom_kills = machine.oom_kills()
         started = self._start_process(index, ticket)
@@ -804,7 +804,7 @@ class Supervisor:
         if predecessor is not None:
             predecessor.successor = place
         self._places[index] = place
-        self.client.n_started = self._count()
+        self.client.staff.n_started = self._count()
         return place
 
     def _clear_stack(self, index: int) -> None:
@@ -827,17 +827,17 @@ class Supervisor:
         method = self._context.get_start_method()
         initializer, initargs = self._initializer, self._initargs
         if initializer is not None and method != "fork":
-            encode = functools.partial(self.client.encode_initializer, (initializer, initargs))
+            encode = functools.partial(self.client.functions.encode_initializer, (initializer, initargs))
             initializer, initargs = worker.Encoded(encode), ()
         orders = worker.Orders(
-            memfd=worker.Descriptor(self.client.memfd),
+            memfd=worker.Descriptor(self.client.segment.memfd),
             parent=worker.Descriptor(self._parent.fd),
             tell=worker.Descriptor(self._wake.tell_fd) if self._recycles else None,
             stacks=None if self._stacks is None else worker.Descriptor(self._stacks),
             stack_at=index * STACK_STRIDE,
-            n_places=self.client.n_places,
-            n_cpus=self.client.n_cpus,
-            sizes=self.client.sizes,
+            n_places=self.client.segment.n_places,
+            n_cpus=self.client.segment.n_cpus,
+            sizes=self.client.segment.sizes,
             place=index,
             ticket=ticket,
             initializer=initializer,
@@ -860,7 +860,7 @@ class Supervisor:
             from ringpool import zygote
 
             if self._zygote is None:
-                self.client.fork_session()
+                self.client.functions.fork_session()
                 self._zygote = zygote.Zygote(started, orders, self._parent)
             started._Popen = functools.partial(self._zygote.popen, orders=orders)  # type: ignore[attr-defined]
         if method == "forkserver":
@@ -1048,7 +1048,7 @@ def _end_all() -> None:
 
 def _abort_all() -> None:
     """Ends the pools that are still there because a Ctrl-C broke off `_end_all`, or came just before it."""
-    if not _exiting and any(each.client.green for each in list(_live)):
+    if not _exiting and any(each.client.waiters.green for each in list(_live)):
         _end_all()  # a library that has replaced threads has replaced threading's hooks with them
     for each in list(_live):
         each.abort()
