@@ -42,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     config.addinivalue_line("markers", "needs(part, ...): skips where one of these parts is missing: see optional.py")
+    config.addinivalue_line(
+        "markers", "xdist_group(name): tests that pytest-xdist gives to one process, in their order"
+    )
     for marker in (*levels.MARKERS, f"deadline(seconds): may take so long instead of {DEADLINE_S:.0f} s"):
         config.addinivalue_line("markers", marker)
     # pytest suspends its capture while it configures: this is the standard error of the run, not of a test.

@@ -347,6 +347,7 @@ def test_what_a_library_cannot_do_is_said() -> None:
         cannot("reason")(1, 2)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["mp.Pool", "loky", "mpire", "pebble", "joblib"])
 def test_every_library_that_is_there_does_what_it_is_asked_for(name: str) -> None:
     if not CONTENDERS[name].installed():
@@ -358,6 +359,7 @@ def test_every_library_that_is_there_does_what_it_is_asked_for(name: str) -> Non
         assert outcome == Outcome("cannot", CONTENDERS[name].after_a_kill)
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(240)
 def test_the_command_measures_every_case(tmp_path: Path) -> None:
     written = tmp_path / "out.json"

@@ -41,6 +41,7 @@ def test_a_readme_that_says_something_else_than_the_run_is_found_and_written_ane
     assert (tmp_path / "docs/benchmarks.svg").read_text() == (ROOT / "docs/benchmarks.svg").read_text()
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(300)
 def test_the_suite_of_pytest_benchmark_runs_and_compares_with_what_it_has_saved(tmp_path):
     suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks"]
@@ -54,6 +55,7 @@ def test_the_suite_of_pytest_benchmark_runs_and_compares_with_what_it_has_saved(
     assert re.search(r"test_round_trip\[ringpool\] \(0001_", compared.stdout)
 
 
+@pytest.mark.ci
 @pytest.mark.needs("valgrind")
 @pytest.mark.deadline(300)
 def test_instructions_are_counted_and_compared(tmp_path):
@@ -75,6 +77,7 @@ def test_each_script_says_how_it_is_used(script):
     assert shown.returncode == 0 and "usage:" in shown.stdout, shown.stderr
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("script", "arguments", "expected"),
     [

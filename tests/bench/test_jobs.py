@@ -17,6 +17,8 @@ from programs import ROOT
 optional.module("numpy")
 Image = optional.module("PIL.Image")
 
+pytestmark = pytest.mark.ci
+
 JOBS = ROOT / "benchmarks" / "jobs"
 EXECUTORS = ["ringpool", "stdlib", "serial"]
 LIMIT = 50.0  # s; each run takes about one

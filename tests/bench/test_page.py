@@ -212,6 +212,7 @@ def console(ended: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in ended.stderr.splitlines() if ":CONSOLE" in line]
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(LIMIT + 30)
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (500, "dark")])
@@ -238,6 +239,7 @@ def test_a_browser_draws_every_chart_without_an_error(width, scheme, tmp_path):
     assert not seen["wide"], "the page scrolls sideways"
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(LIMIT + 30)
 @pytest.mark.needs("chromium")
 def test_the_browser_would_tell_of_an_error(tmp_path: Path):

@@ -115,6 +115,8 @@ def check_group(group, start_method, spec, report_path, *, walltime):
     assert len(passed) >= GROUPS[group][1], f"only these passed: {passed}"
 
 
+@pytest.mark.ci
+@pytest.mark.matrix
 @pytest.mark.deadline(DEADLINE_S + GRACE_S + 30)
 @pytest.mark.parametrize(("group", "start_method"), CASES)
 def test_cpython_tests_of_a_group_pass_with_our_executor(group, start_method, tmp_path, request):

@@ -241,6 +241,8 @@ def frozen(tmp_path_factory) -> Path:
     return folder / "dist/program/program"
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("frozen")
 @pytest.mark.deadline(6 * LIMIT)
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_a_frozen_program_works_with_each_start_method(frozen, method, tmp_path):

@@ -77,6 +77,7 @@ def kill_at_every_point(package: Path, workload: str, method: str, nth: int) -> 
     print(f"{workload}: {len(deaths)} deaths, {lost} tasks lost, {sum(death['done'] for death in deaths)} done")
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(300)
 def test_every_point_is_in_a_workload_that_kills_there(package):
     (points,) = drive(package, "list")
@@ -85,12 +86,14 @@ def test_every_point_is_in_a_workload_that_kills_there(package):
     assert set(points) == killed | set(crash_driver.PARENT)
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(300)
 @pytest.mark.parametrize("workload", crash_driver.WORKLOADS)
 def test_a_worker_killed_at_a_point_costs_its_own_task_at_most_and_nothing_is_lost(package, workload):
     kill_at_every_point(package, workload, "fork", 1)
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(300)
 @pytest.mark.parametrize("workload", [n for n, w in crash_driver.WORKLOADS.items() if not (w.at_start or w.hold)])
 def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload):

@@ -44,6 +44,7 @@ def is_empty(group: int) -> bool:
     return False
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(150)
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_whatever_a_worker_writes_every_future_is_done_and_the_pool_works(seed):

@@ -157,6 +157,7 @@ def run(folder, *command):
     return done.stdout
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("case", SMALL)
 def test_the_model_keeps_its_promises(tmp_path, case):
     assert search(tmp_path, SMALL[case]) == set()
@@ -169,6 +170,7 @@ def test_the_model_keeps_its_promises_at_length(tmp_path, case):
     assert search(tmp_path, LARGE[case], slow=True) == set()
 
 
+@pytest.mark.ci
 @pytest.mark.deadline(1200)
 @pytest.mark.parametrize(
     "case",
@@ -180,6 +182,7 @@ def test_every_run_of_the_model_ends(tmp_path, case):
     assert search(tmp_path, constants, cycles=True) == set()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "mutant", [*MUTANTS, *(pytest.param(mutant, marks=pytest.mark.slow) for mutant in MORE_MUTANTS)]
 )
@@ -188,6 +191,7 @@ def test_a_mutant_of_the_model_breaks_its_promise(tmp_path, mutant):
     assert promise in search(tmp_path, constants, mutant=mutant, cycles=promise == "every_run_ends")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("case", CHUNKS_SMALL)
 def test_the_model_of_chunks_keeps_its_promises(tmp_path, case):
     assert search(tmp_path, CHUNKS_SMALL[case], model=CHUNK) == set()
@@ -200,6 +204,7 @@ def test_the_model_of_chunks_keeps_its_promises_at_length(tmp_path, case):
     assert search(tmp_path, CHUNKS_LARGE[case], model=CHUNK, slow=True) == set()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("mutant", CHUNKS_MUTANTS)
 def test_a_mutant_of_the_model_of_chunks_breaks_its_promise(tmp_path, mutant):
     promise, constants = CHUNKS_MUTANTS[mutant]

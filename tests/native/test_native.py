@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 import pytest
-from compiling import BUILDS, NATIVE, binary, without_aslr
+from compiling import NATIVE, binary, without_aslr
 
 # What a sanitizer finds must fail the test, at once and with a report.
 ENVIRONMENT = {
@@ -61,18 +61,20 @@ def check_run(path, *arguments):
     check_code(code, output, f"{path.name} {' '.join(arguments)}")
 
 
-@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("build", ["plain", *(pytest.param(build, marks=pytest.mark.ci) for build in ("asan", "tsan"))])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_protocol_keeps_its_promises(program, build):
     check_run(binary(program, build), *SEED)
 
 
 # ThreadSanitizer sees no race between processes, and has nothing to say here.
+@pytest.mark.ci
 @pytest.mark.parametrize(("build", "seconds"), [("plain", 3), ("asan", 2)])
 def test_each_task_ends_once_while_workers_are_killed_at_random(build, seconds):
     check_run(binary("stress_kill", build), str(seconds), *SEED)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_each_task_ends_once_whatever_the_instruction_after_which_its_worker_dies(stride):
     code, output = run(binary("step_kill", "plain"), str(stride), *SEED)
@@ -81,6 +83,7 @@ def test_each_task_ends_once_whatever_the_instruction_after_which_its_worker_die
     check_code(code, output, "step_kill")
 
 
+@pytest.mark.ci
 def test_thread_sanitizer_is_not_silent_about_a_race():
     code, output = run(binary("bad_race", "tsan"))
     assert "WARNING: ThreadSanitizer: data race" in output

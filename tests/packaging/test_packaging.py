@@ -90,6 +90,7 @@ def in_tree(*patterns: str) -> set[str]:
 pytestmark = pytest.mark.deadline(300)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "patterns",
     [
@@ -108,11 +109,13 @@ def test_the_sdist_holds_all_that_building_testing_and_reading_need(sdist_files,
     assert not in_tree(*patterns) - sdist_files
 
 
+@pytest.mark.ci
 def test_the_sdist_holds_nothing_that_was_built(sdist_files):
     built = [name for name in sdist_files if re.search(r"\.(so|pyc|o)$|__pycache__|(^|/)build/|_core\.c$", name)]
     assert not built
 
 
+@pytest.mark.ci
 def test_the_wheel_holds_the_package_its_types_and_its_core(wheel_files):
     wanted = in_tree("src/ringpool/*.py", "src/ringpool/*/*.py", "src/ringpool/*.pyi", "src/ringpool/py.typed")
     assert not {name.removeprefix("src/") for name in wanted} - wheel_files
@@ -120,11 +123,13 @@ def test_the_wheel_holds_the_package_its_types_and_its_core(wheel_files):
     assert sum(re.fullmatch(r"ringpool/_core\..*\.so", name) is not None for name in wheel_files) == 1
 
 
+@pytest.mark.ci
 def test_the_wheel_holds_no_sources_of_the_core_and_no_tests(wheel_files):
     assert not [name for name in wheel_files if re.search(r"\.(pyx|pxd|c|h|o)$|__pycache__|(^|/)tests?/", name)]
     assert {name.split("/")[0].split("-")[0] for name in wheel_files} == {"ringpool"}
 
 
+@pytest.mark.ci
 def test_the_wheel_carries_the_licence_and_the_metadata(built, wheel_files):
     assert any(name.endswith("/LICENSE") for name in wheel_files)
     with zipfile.ZipFile(built[1]) as archive:
@@ -158,6 +163,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.ci
 def test_the_wheel_works_in_an_environment_of_its_own(built, tmp_path):
     home = tmp_path / "venv"
     venv.create(home, with_pip=True)

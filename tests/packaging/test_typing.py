@@ -13,6 +13,8 @@ import optional
 import pytest
 from programs import ROOT
 
+pytestmark = pytest.mark.ci
+
 LIMIT = 200.0  # s; for what takes some ten seconds on an idle machine
 CHECKERS = ["mypy", "basedpyright"]
 

@@ -196,6 +196,7 @@ def storm(method: str, n_workers: int, capsys, **weather):
                 print(f"\n    storm ({method}), seed {seed}, {time.monotonic() - began:.1f} s: {counts}")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("method", "n_tasks", "kill_s"),
     [

@@ -189,6 +189,8 @@ WAYS = [
 
 
 # One worker: nobody else takes the task that it has missed. Three: they wake each other.
+@pytest.mark.ci
+@pytest.mark.xdist_group("overload")
 @pytest.mark.parametrize("n_workers", [1, 3])
 @pytest.mark.parametrize(("way", "n"), WAYS, ids=lambda value: getattr(value, "__name__", None))
 def test_no_wake_up_is_lost_while_other_programs_keep_every_processor_busy(way, n, n_workers, capsys):
