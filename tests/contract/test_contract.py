@@ -32,17 +32,17 @@ from pathlib import Path
 
 import pytest
 import tasks_contract as tasks
+from levels import METHODS
+from limits import LIMIT as WAIT_S
 from programs import environment
 from waiting import wait_until
 
 import ringpool
 
-WAIT_S = 30.0  # within the deadline of a test, and long enough for a busy machine
 CLASSES = {"stdlib": concurrent.futures.ProcessPoolExecutor, "ringpool": ringpool.ProcessPoolExecutor}
-START_METHODS = ["fork", "forkserver", "spawn"]
 
 only_ringpool = pytest.mark.parametrize("executor_class", [ringpool.ProcessPoolExecutor], ids=["ringpool"])
-all_start_methods = pytest.mark.parametrize("start_method", START_METHODS)
+all_start_methods = pytest.mark.parametrize("start_method", METHODS)
 
 
 @pytest.fixture(params=CLASSES.values(), ids=CLASSES.keys())
@@ -1542,7 +1542,7 @@ def run_script(directory, text):
 
 @pytest.mark.parametrize(
     ("module", "method"),
-    [("concurrent.futures", "forkserver"), *(("ringpool", method) for method in START_METHODS)],
+    [("concurrent.futures", "forkserver"), *(("ringpool", method) for method in METHODS)],
 )
 @pytest.mark.parametrize("n", [1, 30, 1500])
 def test_an_executor_left_open_completes_its_tasks_when_the_interpreter_ends(tmp_path, module, method, n):

@@ -21,12 +21,12 @@ import sys
 
 import optional
 import pytest
+from levels import METHODS
 from programs import SUPPORT
 
 RUNNER = SUPPORT / "cpython_runner.py"
 OURS = "ringpool:ProcessPoolExecutor"
 STDLIB = "concurrent.futures:ProcessPoolExecutor"
-START_METHODS = ("fork", "forkserver", "spawn")
 
 # group: (the start methods of the default run, the fewest tests that must have passed). The fewest is a
 # little below what 3.11 leaves after exclusions and skips: it only catches a run that finds hardly any tests.
@@ -34,8 +34,8 @@ GROUPS = {
     "as_completed": (("forkserver",), 5),
     "wait": (("spawn",), 7),
     "executor": (("fork", "spawn"), 10),
-    "shutdown": (START_METHODS, 6),
-    "init": (START_METHODS, 2),
+    "shutdown": (METHODS, 6),
+    "init": (METHODS, 2),
     "deadlock": (("fork", "forkserver"), 12),
 }
 CASES = [
@@ -46,7 +46,7 @@ CASES = [
         marks=[] if start_method in quick else [pytest.mark.slow],
     )
     for group, (quick, _) in GROUPS.items()
-    for start_method in START_METHODS
+    for start_method in METHODS
 ]
 
 # The slowest group takes 20 s on an idle machine. Arbitrary above that: room for a loaded one.

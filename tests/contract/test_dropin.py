@@ -23,13 +23,13 @@ from multiprocessing import resource_sharer
 
 import pytest
 import tasks_dropin as tasks
+from levels import METHODS
+from limits import LIMIT
 from programs import environment
 from waiting import collector_held_up, wait_until
 
 import ringpool
 
-LIMIT = 30.0  # s; for what should take milliseconds
-METHODS = ["fork", "forkserver", "spawn"]
 CLASSES = {"stdlib": concurrent.futures.ProcessPoolExecutor, "ringpool": ringpool.ProcessPoolExecutor}
 
 

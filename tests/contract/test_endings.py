@@ -18,15 +18,16 @@ from pathlib import Path
 
 import pytest
 import tasks_endings as tasks
+from files import await_file
+from limits import LIMIT as WAIT_S
 from programs import environment
-from waiting import await_file, make_overdue, wait_until
+from waiting import make_overdue, wait_until
 from words import Words
 
 import ringpool
 from ringpool import TaskTimeout, WorkerDied
 from ringpool.supervisor import Supervisor
 
-WAIT_S = 30.0
 LONG_S = 10.0  # what takes longer has not been ended, but has ended by itself
 
 each_method = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])

@@ -14,11 +14,11 @@ from multiprocessing import get_context
 
 import pytest
 import tasks_faults as tasks
+from levels import METHODS
+from limits import LIMIT
 
 from ringpool import ProcessPoolExecutor, functions
 
-METHODS = ["fork", "spawn", "forkserver"]
-LIMIT = 30.0  # s; for what should take milliseconds
 FACTOR = 3
 
 

@@ -15,11 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 import optional
 import pytest
 import tasks_left_open as tasks
+from levels import METHODS
 from waiting import wait_until
 
 import ringpool
 
-METHODS = ["fork", "spawn", "forkserver"]
 N = 50  # tasks
 WAIT_S = 60.0
 

@@ -11,13 +11,12 @@ import numpy as np
 import optional
 import pytest
 import tasks_libraries as tasks
+from limits import LIMIT
 from tasks_libraries import ARRAYS, ARROW, COLUMNS, IN_PLACE, N
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor
 from ringpool._core import decode_pickled, encode_pickled
-
-LIMIT = 30.0  # s; for what should take milliseconds
 
 
 def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import pytest
 import tasks_map as tasks
+from limits import LIMIT as WAIT_S
 from waiting import wait_until
 
 import ringpool
 
-WAIT_S = 30.0
 each_chunksize = pytest.mark.parametrize("chunksize", [None, 1, 7, 1000])
 
 

@@ -13,12 +13,11 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 import tasks_libraries as tasks
+from limits import LIMIT
 from tasks_libraries import MEMORYVIEWS, Record, facts
 
 from ringpool import ProcessPoolExecutor
 from ringpool._core import decode_pickled, encode_pickled, memoryview_of
-
-LIMIT = 30.0  # s; for what should take milliseconds
 
 
 def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:

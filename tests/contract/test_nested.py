@@ -16,13 +16,14 @@ import weakref
 
 import pytest
 import tasks_nested as tasks
+from files import await_file
+from levels import METHODS
+from limits import LIMIT as WAIT_S
 from waiting import wait_until
 
 import ringpool
 
-METHODS = ["fork", "forkserver", "spawn"]
 KINDS = ["ringpool", "stdlib", "multiprocessing.Pool"]
-WAIT_S = 30
 
 
 def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExecutor:
@@ -154,7 +155,7 @@ def inheriting(tmp_path):
     """A pool whose forked workers find the pool itself and the future of a task that is running in another pool."""
     gate = tmp_path / "gate"
     with pool() as other:
-        tasks.inherited["future"] = other.submit(tasks.await_file, str(gate))
+        tasks.inherited["future"] = other.submit(await_file, str(gate))
         with pool() as executor:
             tasks.inherited["executor"] = executor
             yield executor

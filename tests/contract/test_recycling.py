@@ -17,11 +17,11 @@ import time
 
 import pytest
 import tasks_recycling as tasks
+from limits import LIMIT as WAIT_S
 from waiting import wait_until
 
 import ringpool
 
-WAIT_S = 30.0
 MIB = 1 << 20
 
 each_method = pytest.mark.parametrize("method", ["forkserver", "spawn"])

@@ -11,8 +11,8 @@ import textwrap
 
 import optional
 import pytest
+from levels import METHODS
 
-METHODS = ["fork", "spawn", "forkserver"]
 LIMIT = 60.0  # s; for what should take some hundreds of milliseconds
 
 PRELUDE = """

@@ -20,13 +20,14 @@ from multiprocessing import get_context
 import optional
 import pytest
 import tasks_share as tasks
+from files import await_file
+from limits import LIMIT
 from tasks_views import Buffers, crc, filled
-from waiting import await_file, kill_one, wait_until
+from waiting import kill_one, wait_until
 from words import Words
 
 from ringpool import ProcessPoolExecutor, Shared, WorkerDied
 
-LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
 
 

@@ -15,9 +15,9 @@ import optional
 import pytest
 import tasks_crash
 from builds import built, package_sources
+from levels import METHODS
 from programs import SUPPORT
 
-METHODS = ["fork", "spawn", "forkserver"]
 LIMIT = 100.0  # s; for what takes a few; the driver gives up sooner, and says why
 
 

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import pytest
 import tasks_died as tasks
+from levels import METHODS
+from limits import LIMIT
 from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, _core, launcher, machine
-
-METHODS = ["fork", "spawn", "forkserver"]
-LIMIT = 30.0  # s; for what should take milliseconds
 
 
 def death_of(fn, *args, method: str = "fork", **options) -> WorkerDied:

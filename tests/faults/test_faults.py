@@ -27,13 +27,12 @@ from pathlib import Path
 
 import pytest
 import tasks_faults as tasks
+from levels import METHODS
+from limits import LIMIT
 from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, RemoteError, TaskTimeout, WorkerDied, machine
-
-METHODS = ["fork", "spawn", "forkserver"]
-LIMIT = 30.0  # s; for what should take milliseconds
 
 
 def pool(method: str = "fork", n: int = 1, **options) -> ProcessPoolExecutor:
@@ -668,7 +667,7 @@ import sys
 import threading
 from multiprocessing import get_context
 
-from waiting import await_file
+from files import await_file
 
 from ringpool import ProcessPoolExecutor
 

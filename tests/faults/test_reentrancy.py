@@ -23,14 +23,15 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import tasks_reentrancy as tasks
+from files import await_file
+from levels import METHODS
+from limits import LIMIT as WAIT_S
 from programs import environment
 from waiting import wait_until
 
 import ringpool
 
-METHODS = ["fork", "forkserver", "spawn"]
 ACTIONS = ["submit", "cancel", "result", "shutdown"]
-WAIT_S = 30
 
 
 def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExecutor:
@@ -303,7 +304,7 @@ def test_others_get_their_results_while_the_leader_is_held_up(tmp_path):
 def test_a_future_is_whole_when_what_it_called_is_dropped(tmp_path):
     seen = []
     with pool() as executor:
-        executor.submit(tasks.await_file, str(tmp_path / "release"))
+        executor.submit(await_file, str(tmp_path / "release"))
 
         def dropped():
             (future,) = futures
@@ -417,7 +418,7 @@ def test_whatever_a_callback_raises_all_others_are_called(error, tmp_path):
 
     called = []
     with pool() as executor:
-        executor.submit(tasks.await_file, str(tmp_path / "release"))
+        executor.submit(await_file, str(tmp_path / "release"))
         futures = [executor.submit(tasks.square, i) for i in range(20)]
         for future in futures:
             future.add_done_callback(raises)
@@ -558,7 +559,7 @@ def test_threads_that_ask_at_once_get_the_same_condition_and_list(tmp_path):
     with pool() as executor, concurrent.futures.ThreadPoolExecutor(4) as threads:
         try:
             sys.setswitchinterval(1e-6)
-            executor.submit(tasks.await_file, str(tmp_path / "release"))
+            executor.submit(await_file, str(tmp_path / "release"))
             for _ in range(200):
                 future = executor.submit(tasks.square, 3)
                 start = threading.Barrier(4)
@@ -630,6 +631,7 @@ START = """
 import multiprocessing, os, sys, tempfile, threading, time
 import ringpool, tasks_reentrancy as tasks
 from pathlib import Path
+from files import await_file
 from waiting import wait_until
 executor = ringpool.ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
 """
@@ -705,7 +707,7 @@ ENDS = {
                 print(error)
         folder = tempfile.TemporaryDirectory()
         gate = Path(folder.name) / "gate"
-        executor.submit(tasks.await_file, str(gate)).add_done_callback(again)
+        executor.submit(await_file, str(gate)).add_done_callback(again)
         def open_gate():
             wait_until(lambda: executor._client.closed)
             gate.touch()

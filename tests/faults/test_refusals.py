@@ -18,13 +18,14 @@ import pytest
 import refuse
 import tasks_nested
 import tasks_refused as tasks
+from files import await_file
+from levels import METHODS
 from waiting import wait_until
 
 import ringpool
 from ringpool.supervisor import Supervisor
 
 WAIT_S = 100.0
-METHODS = ["fork", "forkserver", "spawn"]
 CALLS = ["pidfd_open", "pidfd_send_signal", "eventfd2", "sched_getaffinity"]
 
 needs_filters = pytest.mark.skipif(not refuse.SUPPORTED, reason="the numbers of system calls are not known here")
@@ -104,7 +105,7 @@ def test_a_thread_of_the_pool_that_fails_leaves_nobody_waiting_though_workers_ca
     executor = ringpool.ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
     assert executor.submit(pow, 2, 3).result() == 8
     (process,) = executor._supervisor.processes
-    future = executor.submit(tasks.await_file, str(tmp_path / "gate"))
+    future = executor.submit(await_file, str(tmp_path / "gate"))
     wait_until(future.running, "the task")
     monkeypatch.setattr(process._popen, "_send_signal", refused)
     monkeypatch.setattr(Supervisor, "_enforce", refused)

@@ -16,13 +16,14 @@ from multiprocessing import get_context
 
 import pytest
 import tasks_views as tasks
+from files import await_file
+from limits import LIMIT
 from programs import environment
-from waiting import await_borrowers, await_file, collector_held_up, kill_one, wait_until
+from waiting import await_borrowers, collector_held_up, kill_one, wait_until
 from words import Words
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 
-LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
 SHARE, OVERFLOW = MIB, 8 * MIB
 N = 3 * MIB  # more than a worker has of its own; two of them take up the overflow, for blocks are whole powers of two

@@ -19,12 +19,13 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_memory as tasks
+from files import await_file
+from limits import LIMIT
 from programs import environment
-from waiting import await_file, wait_until
+from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied, _core, budget, machine
 
-LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
 SMALL = 4 * MIB  # that an arena may hold, in the tests that fill one
 

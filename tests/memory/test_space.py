@@ -15,14 +15,15 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_space as tasks
+from files import await_file
+from levels import METHODS
+from limits import LIMIT
 from programs import environment
 from tasks_space import MIB
 from waiting import wait_until
 
 import ringpool
 
-METHODS = ["fork", "forkserver", "spawn"]
-LIMIT = 30  # s; for what should take milliseconds
 SLACK = 64 * MIB  # more than what the pools themselves, and a program's allocator, take
 
 
@@ -201,7 +202,7 @@ def test_arguments_that_the_program_has_no_address_space_for_wait_or_fail(unlimi
     gate = tmp_path / "gate"
     data = tasks.blob(32 * MIB, 3)
     with pool() as executor:
-        busy = executor.submit(tasks.await_file, str(gate))
+        busy = executor.submit(await_file, str(gate))
         wait_until(busy.running, "a task that runs")
         tasks.leave(40 * MIB)  # for the copy that waits, not for the block
         waiting = executor.submit(len, data)
@@ -212,7 +213,7 @@ def test_arguments_that_the_program_has_no_address_space_for_wait_or_fail(unlimi
         assert executor.submit(len, b"x" * 3000).result(LIMIT) == 3000
         gate.unlink()
         tasks.lift()
-        busy = executor.submit(tasks.await_file, str(gate))
+        busy = executor.submit(await_file, str(gate))
         tasks.leave(40 * MIB)
         waiting = executor.submit(len, data)
         tasks.lift()

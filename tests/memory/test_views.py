@@ -20,13 +20,14 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_views as tasks
+from files import await_file
+from limits import LIMIT
 from programs import environment
 from tasks_views import Buffers
-from waiting import await_file, kill_one, wait_until
+from waiting import kill_one, wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 
-LIMIT = 30.0  # s; for what should take milliseconds
 MIB = 1 << 20
 KIB = 1 << 10
 SMALL = 4 * MIB

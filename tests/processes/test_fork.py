@@ -19,14 +19,13 @@ from pathlib import Path
 
 import pytest
 import tasks_fork as tasks
+from levels import METHODS
+from limits import LIMIT
 from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 from ringpool.errors import BrokenProcessPool
-
-METHODS = ["fork", "forkserver", "spawn"]
-LIMIT = 30.0  # s; for what should take milliseconds
 
 
 def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:

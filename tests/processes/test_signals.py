@@ -6,9 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from limits import LIMIT as WAIT_S
 from programs import environment
-
-WAIT_S = 30.0
 
 # Its main module takes long to import in a worker; meanwhile, and later, the workers get SIGINT all the time. The child
 # of a fork server gets none before its initializer runs: until it has read what it is to be, it is CPython's, which

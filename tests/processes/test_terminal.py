@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import tasks_terminal as tasks
+from files import await_file
+from levels import METHODS
 from programs import environment
-from waiting import await_file, make_overdue, wait_until
+from waiting import make_overdue, wait_until
 
 from ringpool import TaskTimeout, WorkerDied
 from ringpool.supervisor import TURN_S
@@ -24,7 +26,6 @@ WAIT_S = 60.0
 
 ENVIRONMENT = environment()
 
-METHODS = ["fork", "forkserver", "spawn"]
 each_method = pytest.mark.parametrize("method", METHODS)
 
 # As a shell does it: leads the session of a terminal, and starts the program in a process group of its own. If the

@@ -21,11 +21,11 @@ from multiprocessing import get_context
 
 import pytest
 import tasks_storm as tasks
+from levels import METHODS
 from words import Words
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 
-METHODS = ["fork", "spawn", "forkserver"]
 LIMIT = 60.0  # s; for what should take milliseconds, on a machine that may be busy
 SIZES = [0, 1, 40, 60, 88, 89, 100, 200, 201, 1000, 5000, 70_000, 300_000, 2_000_000, 5_000_000]
 LARGE = 1_000_000

@@ -34,11 +34,11 @@ from pathlib import Path
 from typing import Any
 
 import tasks_crash as tasks
+from limits import LIMIT
 from words import Words
 
 from ringpool import ProcessPoolExecutor, WorkerDied, budget
 
-LIMIT = tasks.LIMIT
 ARENA = 1 << 20  # the least: it is full after four results of LARGE bytes
 LARGE = 200_000
 OVERFLOW = ARENA * 11 // 16  # less than the largest result of check_arenas, which therefore has to find its arena empty

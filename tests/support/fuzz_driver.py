@@ -24,12 +24,12 @@ from multiprocessing import get_context
 from typing import Any
 
 import tasks_fuzz as tasks
+from limits import LIMIT
 from tasks_views import Buffers, filled
 from words import Words
 
 from ringpool import ProcessPoolExecutor, budget
 
-LIMIT = 30.0  # s; for what should take milliseconds
 ARENA = 1 << 20
 WILD_S = 0.15
 

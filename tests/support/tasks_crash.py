@@ -11,9 +11,9 @@ from multiprocessing import current_process
 from pathlib import Path
 from pickle import PickleBuffer
 
-from ringpool import _core
+from files import await_file
 
-LIMIT = 30.0  # s; for what should take milliseconds
+from ringpool import _core
 
 
 def steps():
@@ -33,14 +33,6 @@ def set_trap(first, after, point, nth, hold, hold_s):
     library = steps()
     library.rp_step_hold(hold.encode(), int(hold_s * 1e9))
     library.rp_step_arm(first.encode(), after.encode(), point.encode(), nth)
-
-
-def await_file(path):
-    deadline = time.monotonic() + LIMIT
-    while not os.path.exists(path):
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
-        time.sleep(0.0005)
 
 
 def meet(folder, n, places, trap):

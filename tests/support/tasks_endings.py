@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from waiting import await_file
+from files import await_file
 
 from ringpool.worker import signal_for_interrupts
 

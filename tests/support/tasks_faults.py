@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from waiting import await_file
+from files import await_file
 
 # ---- objects that do something bad while they are pickled or unpickled ----
 

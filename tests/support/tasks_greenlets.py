@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any
 
+from files import await_file
+
 FIRST = sys.argv[2:3] == ["first"]  # is ringpool imported, and its pool used, before the library is there?
 
 if __name__ == "__main__" and FIRST:
@@ -36,12 +38,6 @@ if not (__name__ == "__main__" and FIRST):
     import threading
 
     import ringpool
-
-
-def await_file(path: str) -> str:
-    while not os.path.exists(path):
-        time.sleep(0.005)
-    return path
 
 
 def square(x: int) -> int:

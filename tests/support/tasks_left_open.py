@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from files import await_file
+
 import ringpool
 
 kept: list[Any] = []  # pools that are left open, and are no garbage
@@ -19,11 +21,6 @@ kept: list[Any] = []  # pools that are left open, and are no garbage
 def note(folder: str, i: int) -> None:
     with open(Path(folder) / "notes", "a") as notes:
         notes.write(f"{i}\n")
-
-
-def await_file(path: str) -> None:
-    while not Path(path).exists():
-        time.sleep(0.005)
 
 
 def leave_open(method: str, folder: str, n: int, keep: bool = True, kind: str = "ringpool") -> int:

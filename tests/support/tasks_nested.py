@@ -133,11 +133,6 @@ def shut_down_inherited(wait: bool) -> str:
     return repr(inherited["future"])
 
 
-def await_file(path: str) -> None:
-    while not Path(path).exists():
-        time.sleep(0.005)
-
-
 class Holder:
     """An object that holds a pool, and whose method is a task."""
 

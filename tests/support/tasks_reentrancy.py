@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from files import await_file
+
 import ringpool
 
 DEADLINE_S = 45  # of a storm. All waits within it are shorter
@@ -37,11 +39,6 @@ def touch_and_wait(entered: str, release: str) -> int:
 def late(seconds: float, value: int) -> int:
     time.sleep(seconds)
     return value
-
-
-def await_file(path: str) -> None:
-    while not Path(path).exists():
-        time.sleep(0.002)
 
 
 def make(n: int) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any
 # All that a program needs that has become a user who may not read this file, nor the interpreter's.
 import cloudpickle  # noqa: F401
 import refuse
+from files import await_file
 
 import ringpool
 import ringpool.errors
@@ -31,12 +32,6 @@ import ringpool.zygote  # noqa: F401
 from ringpool import ProcessPoolExecutor, TaskTimeout, WorkerDied
 
 CANNOT = 77  # the exit code of a program that is not allowed to set its stage
-
-
-def await_file(path: str) -> str:
-    while not os.path.exists(path):
-        time.sleep(0.005)
-    return path
 
 
 def sit(path: str) -> None:

@@ -6,8 +6,8 @@ import os
 import time
 from typing import Any
 
+from files import await_file
 from tasks_views import crc
-from waiting import await_file
 
 
 def same(value: Any, **more: Any) -> Any:

@@ -7,7 +7,6 @@ import os
 import resource
 import sys
 import threading
-import time
 from pathlib import Path
 
 MIB = 1 << 20
@@ -63,11 +62,6 @@ def there_and_back(data: bytes) -> bytes:
 
 def blob(n: int, seed: int) -> bytes:
     return bytes([seed % 251]) * n
-
-
-def await_file(path: str) -> None:
-    while not os.path.exists(path):
-        time.sleep(0.005)
 
 
 def put_file_everywhere(path: str) -> None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from waiting import await_file
+from files import await_file
 
 import ringpool
 

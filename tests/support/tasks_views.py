@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from waiting import await_file
+from files import await_file
 
 
 def crc(data: Any) -> int:

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from files import await_file
+from limits import LIMIT
 from words import Words
 
 from ringpool import ProcessPoolExecutor
 
 
-def wait_until(condition: Callable[[], object], what: str = "what was waited for", limit: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str = "what was waited for", limit: float = LIMIT) -> None:
     """Returns when the condition holds; fails after `limit` seconds, for what should take milliseconds."""
     deadline = time.monotonic() + limit
     while not condition():
@@ -50,11 +52,6 @@ def make_overdue(executor: ProcessPoolExecutor, worker: int = 0) -> None:
     with Words(executor._client) as words:
         words.age(worker, 3600)
     executor._client.staff.alarm()
-
-
-def await_file(path: str | os.PathLike[str]) -> None:
-    """Returns when the file is there. A task that runs until its test says so, on a machine of any speed."""
-    wait_until(lambda: os.path.exists(path), f"the file {path}")
 
 
 @contextlib.contextmanager

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from hypothesis.stateful import run_state_machine_as_test as run
+from limits import LIMIT
 from tasks_views import Buffers
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 
-LIMIT = 30.0  # s; for what should take milliseconds
 KIB, MIB = 1 << 10, 1 << 20
 
 

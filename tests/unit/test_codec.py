@@ -20,6 +20,7 @@ import pytest
 import tasks_memory as tasks
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from limits import LIMIT
 
 from ringpool import ProcessPoolExecutor, RemoteError
 from ringpool._core import (
@@ -31,7 +32,6 @@ from ringpool._core import (
 )
 from ringpool.pickling import decode_error
 
-LIMIT = 30.0  # s; for what should take milliseconds
 SLOT = 200  # bytes of a task's slot, and encode_compact's default
 ROOM = 4096  # for most values that are made up here
 DEPTH = 8  # of nested containers
