@@ -13,7 +13,7 @@
  * Constants, by -D: NW workers, NI items, CHUNKS that they are sent in, STEALS, CANCELS, DEATHS.
  *
  * Each promise has a name, which its assertion prints. For each there is a mutant, -DMUTANT_..., that breaks it;
- * tests/test_model.py holds the table. */
+ * test_model.py holds the table. */
 
 #ifndef NW
 #define NW 2

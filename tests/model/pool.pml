@@ -35,7 +35,7 @@
  * wait in the queue while a worker idles.
  *
  * Each promise has a name, which its assertion prints. For each there is a mutant, -DMUTANT_..., that breaks it;
- * tests/test_model.py holds the table. */
+ * test_model.py holds the table. */
 
 #ifndef NW
 #define NW 2
