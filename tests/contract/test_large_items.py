@@ -16,7 +16,8 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_map as tasks
-from test_map import WAIT_S, each_chunksize, pool
+from pools import pool
+from test_map import WAIT_S, each_chunksize
 from waiting import kill_one, wait_until
 
 import ringpool
@@ -91,7 +92,7 @@ def test_items_of_all_kinds_and_sizes_arrive_as_arguments_of_submit_do(method):
 def test_more_than_the_memory_holds_arrives(arenas_of, chunksize, buffersize):
     arenas_of(SMALL)
     values = [value for value in of_all_kinds(250_000) for _ in range(2)]
-    with pool() as executor:
+    with pool(2) as executor:
         expected = [executor.submit(tasks.describe, value).result(WAIT_S) for value in values]
         for ordered in (True, False):
             results = executor.map(
@@ -114,7 +115,7 @@ def test_items_are_what_they_were_at_the_call(arenas_of):
             values[:] = i
             yield data, values
 
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(tasks.describe, items(), timeout=WAIT_S)
         futures = executor.submit_many(tasks.describe, ((each,) for each in items()))
         expected = [tasks.describe((bytearray([i]) * len(data), np.full(40_000, float(i)))) for i in range(40)]
@@ -128,7 +129,7 @@ def test_an_item_that_cannot_be_sent_keeps_its_place_among_large_ones(arenas_of)
     values[11] = threading.Lock()
     values[17] = bytes(2 * SMALL)
     values[23] = [array(1, SMALL), array(2, SMALL)]
-    with pool() as executor:
+    with pool(2) as executor:
         futures = executor.submit_many(tasks.describe, [(value,) for value in values])
         for i, future in enumerate(futures):
             if i in (11, 17, 23):
@@ -143,7 +144,7 @@ def test_an_item_that_cannot_be_sent_keeps_its_place_among_large_ones(arenas_of)
 
 
 def test_shared_objects_within_large_items_arrive():
-    with pool() as executor:
+    with pool(2) as executor:
         shared = executor.share(array(0, MIB))
         items = [(shared, bytes(30_000)) if i % 2 else (shared, array(i, 300_000)) for i in range(20)]
         expected = [tasks.describe((readonly(0, MIB), value)) for _, value in items]
@@ -165,7 +166,7 @@ def test_items_may_use_and_end_the_pool_as_they_are_encoded(arenas_of):
             self.do()
             return tuple, ([array(self.i, 200_000), self.i],)
 
-    with pool() as executor:
+    with pool(2) as executor:
         use = functools.partial(lambda: executor.submit(tasks.square, 1).result(WAIT_S))
         results = executor.map(tasks.describe, [Asks(i, use) for i in range(40)], timeout=WAIT_S)
         assert list(results) == [tasks.describe((array(i, 200_000), i)) for i in range(40)]
@@ -191,7 +192,7 @@ def test_large_items_are_copied_into_no_memory_of_the_parents_own(arenas_of, way
         assert run() == [len(values)] * 4
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    with pool() as executor:
+    with pool(2) as executor:
         ways = {
             "submit": lambda: [f.result() for f in [executor.submit(tasks.size, values) for _ in range(4)]],
             "map": lambda: list(executor.map(tasks.size, [values] * 4)),
@@ -248,7 +249,7 @@ def test_each_worker_has_an_item_ahead_however_large_they_are(arenas_of):
 def test_a_death_costs_the_large_item_that_ran_and_no_other(arenas_of, chunksize, room):
     arenas_of(room)
     items = [(i, array(i, 150_000)) for i in range(60)]
-    with pool() as executor:
+    with pool(2) as executor:
         fn = functools.partial(tasks.describe_or_die, 37)
         futures = executor.submit_many(fn, [(item,) for item in items], chunksize=chunksize)
         for i, future in enumerate(futures):
@@ -262,7 +263,7 @@ def test_a_death_costs_the_large_item_that_ran_and_no_other(arenas_of, chunksize
 def test_an_item_that_is_run_anew_finds_what_was_sent(arenas_of, tmp_path):
     arenas_of(SMALL)
     values = [array(i, 200_000) for i in range(30)]
-    with pool() as executor:
+    with pool(2) as executor:
         fn = functools.partial(tasks.overwrite_and_die_once, str(tmp_path))
         results = executor.options(retries=1).map(fn, range(30), values, timeout=WAIT_S)
         assert list(results) == [tasks.describe(value) for value in values]
@@ -277,7 +278,7 @@ def test_workers_killed_at_random_cost_one_large_item_each(arenas_of, seed, room
     values = [array(i, rng.choice([100, 20_000, 100_000, 600_000])) for i in range(300)]
     values += [tuple(values[i : i + 3]) for i in range(100)]
     rng.shuffle(values)
-    with pool() as executor:
+    with pool(2) as executor:
         kills = 8
         futures = executor.submit_many(tasks.describe, [(value,) for value in values])
         results = executor.options(retries=1000).map(tasks.describe, values, timeout=2 * WAIT_S)
@@ -430,7 +431,7 @@ def test_maps_of_large_items_and_tasks_from_several_threads_are_all_right(arenas
         except BaseException as error:
             failures.append(error)
 
-    with pool() as executor:
+    with pool(2) as executor:
         threads = [threading.Thread(target=play, args=(executor, seed)) for seed in range(4)]
         for thread in threads:
             thread.start()
@@ -479,7 +480,7 @@ def test_large_results_are_views_of_where_their_worker_has_put_them():
 @pytest.mark.parametrize("n", [70_000, 400_000])
 def test_large_results_that_exceed_the_memory_come_through_whenever_they_are_read(arenas_of, chunksize, n):
     arenas_of(MIB, 3 * MIB)
-    with pool() as executor:
+    with pool(2) as executor:
         expected = [tasks.describe(tasks.fill(i, n)) if i % 4 != 3 else None for i in range(60)]
 
         def check(results):
@@ -517,7 +518,7 @@ def test_large_results_that_are_not_read_give_their_blocks_back(how):
 
 @each_chunksize
 def test_a_death_costs_no_large_result_before_it(chunksize):
-    with pool() as executor:
+    with pool(2) as executor:
         fn = functools.partial(tasks.fill_or_die, 26)
         futures = executor.submit_many(fn, [(i, 100_000) for i in range(60)], chunksize=chunksize)
         for i, future in enumerate(futures):

@@ -5,22 +5,17 @@ from __future__ import annotations
 import copyreg
 import gc
 import pickle
-from multiprocessing import get_context
 
 import numpy as np
 import optional
 import pytest
 import tasks_libraries as tasks
 from limits import LIMIT
+from pools import pool
 from tasks_libraries import ARRAYS, ARROW, COLUMNS, IN_PLACE, N
 from waiting import wait_until
 
-from ringpool import ProcessPoolExecutor
 from ringpool._core import decode_pickled, encode_pickled
-
-
-def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def blocks_of_workers(executor) -> int:

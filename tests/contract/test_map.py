@@ -9,7 +9,6 @@ import copy
 import functools
 import gc
 import itertools
-import multiprocessing
 import os
 import pickle
 import random
@@ -24,15 +23,12 @@ from pathlib import Path
 import pytest
 import tasks_map as tasks
 from limits import LIMIT as WAIT_S
+from pools import pool
 from waiting import wait_until
 
 import ringpool
 
 each_chunksize = pytest.mark.parametrize("chunksize", [None, 1, 7, 1000])
-
-
-def pool(n: int = 2, method: str = "fork", **options) -> ringpool.ProcessPoolExecutor:
-    return ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method), **options)
 
 
 def runs(folder: Path) -> collections.Counter[int]:
@@ -61,7 +57,7 @@ def test_every_item_has_its_result_at_its_place(n, method):
 @pytest.mark.parametrize("buffersize", [None, 1, 10, 1000])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_same_comes_out_however_it_is_sent(chunksize, buffersize, ordered):
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(
             tasks.sleep_at_random,
             range(600),
@@ -80,14 +76,14 @@ def test_values_of_every_kind_and_size_come_through(chunksize):
     values = [None, 1, 2.5, "text", b"bytes", (1, (2,)), [1, 2], {"a": [1]}, 2**70, "é" * 300, b"x" * 500_000]
     values += [bytearray(70_000), {i: str(i) for i in range(20_000)}, set(range(10))]
     random.Random(1).shuffle(values)
-    with pool() as executor:
+    with pool(2) as executor:
         assert list(executor.map(tasks.echo, values * 3, timeout=WAIT_S, chunksize=chunksize)) == values * 3
         pairs = list(zip(values, reversed(values), strict=True))
         assert list(executor.map(tasks.pair, *zip(*pairs, strict=True), timeout=WAIT_S, chunksize=chunksize)) == pairs
 
 
 def test_callables_that_go_by_value_are_sent_with_each_chunk():
-    with pool() as executor:
+    with pool(2) as executor:
         factor = 3
         assert list(executor.map(lambda x: x * factor, range(500), timeout=WAIT_S)) == [3 * i for i in range(500)]
         added = executor.map(functools.partial(tasks.pair, 7), range(500), timeout=WAIT_S)
@@ -96,7 +92,7 @@ def test_callables_that_go_by_value_are_sent_with_each_chunk():
 
 
 def test_two_maps_at_once_do_not_mix():
-    with pool() as executor:
+    with pool(2) as executor:
         first = executor.map(tasks.square, range(5000), timeout=WAIT_S)
         second = executor.map(tasks.echo, range(5000), timeout=WAIT_S)
         for i, (square, same) in enumerate(zip(first, second, strict=True)):
@@ -104,7 +100,7 @@ def test_two_maps_at_once_do_not_mix():
 
 
 def test_threads_may_map_at_the_same_time():
-    with pool() as executor, concurrent.futures.ThreadPoolExecutor(4) as threads:
+    with pool(2) as executor, concurrent.futures.ThreadPoolExecutor(4) as threads:
         sums = threads.map(lambda k: sum(executor.map(tasks.echo, range(k, k + 3000), timeout=WAIT_S)), range(12))
         assert list(sums) == [sum(range(k, k + 3000)) for k in range(12)]
 
@@ -131,7 +127,7 @@ def test_an_iterable_may_not_read_the_results_that_it_is_read_for():
     [(tasks.fail_on, LookupError), (tasks.unpicklable_on, TypeError), (tasks.die_on, ringpool.WorkerDied)],
 )
 def test_an_item_that_fails_costs_no_result_before_it(fn, error, chunksize):
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(functools.partial(fn, 37), range(100), timeout=WAIT_S, chunksize=chunksize)
         assert list(itertools.islice(results, 37)) == list(range(37))
         with pytest.raises(error):
@@ -142,7 +138,7 @@ def test_an_item_that_fails_costs_no_result_before_it(fn, error, chunksize):
 
 @each_chunksize
 def test_a_stop_iteration_of_an_item_does_not_end_the_results_in_silence(chunksize):
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(functools.partial(tasks.stop_iteration_on, 3), range(10), chunksize=chunksize)
         assert [next(results) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(RuntimeError, match="raised StopIteration") as info:
@@ -153,7 +149,7 @@ def test_a_stop_iteration_of_an_item_does_not_end_the_results_in_silence(chunksi
 @each_chunksize
 def test_an_item_that_cannot_be_sent_raises_at_its_place(chunksize):
     items = [*range(37), threading.Lock(), *range(38, 100)]
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(tasks.echo, items, timeout=WAIT_S, chunksize=chunksize)
         assert list(itertools.islice(results, 37)) == list(range(37))
         with pytest.raises(TypeError, match="pickle"):
@@ -218,7 +214,7 @@ def test_what_an_iterable_raises_is_raised_by_map_and_nothing_more_is_run(tmp_pa
 @each_chunksize
 @pytest.mark.parametrize("bad", [0, 37, 99])
 def test_a_death_costs_the_item_that_ran_and_no_other_runs_twice(bad, chunksize, tmp_path):
-    with pool() as executor:
+    with pool(2) as executor:
         fn = functools.partial(tasks.note_and_die_once, str(tmp_path), bad)
         results = executor.options(retries=1).map(fn, range(100), timeout=WAIT_S, chunksize=chunksize)
         assert list(results) == list(range(100))
@@ -266,7 +262,7 @@ def test_a_worker_without_work_takes_over_what_lies_before_a_busy_one(first_s, t
     """One item waits for a gate that opens when all others have been run."""
     (tmp_path / "runs").mkdir()
     fn = functools.partial(tasks.note_and_wait_on, str(tmp_path / "runs"), 500, str(tmp_path / "gate"), first_s)
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(fn, range(1000), ordered=False, timeout=WAIT_S)
         wait_until(lambda: len(runs(tmp_path / "runs")) == 1000, "all items begun")
         (tmp_path / "gate").touch()
@@ -278,7 +274,7 @@ def test_a_chunksize_is_honoured(tmp_path):
     """What lies before a busy worker in its chunk stays there; nothing else does."""
     (tmp_path / "runs").mkdir()
     fn = functools.partial(tasks.note_and_wait_on, str(tmp_path / "runs"), 32, str(tmp_path / "gate"), 0.0)
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(fn, range(100), chunksize=10, timeout=WAIT_S)
         wait_until(lambda: len(runs(tmp_path / "runs")) == 93, "the other chunks")
         assert {33, 34, 35, 36, 37, 38, 39}.isdisjoint(runs(tmp_path / "runs"))
@@ -307,7 +303,7 @@ def test_no_more_items_are_read_ahead_than_the_buffer_holds(buffersize, ordered)
             taken += 1
             yield i
 
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(tasks.echo, items(), buffersize=buffersize, ordered=ordered, timeout=WAIT_S)
         assert taken == buffersize
         for read in range(1, 2000):
@@ -517,7 +513,7 @@ def test_a_chunksize_that_is_no_integer_is_refused(chunksize):
 
 
 def test_shutdown_waits_for_all_items_though_nobody_reads(tmp_path):
-    executor = pool()
+    executor = pool(2)
     results = executor.map(functools.partial(tasks.note, str(tmp_path)), range(5000), timeout=WAIT_S)
     executor.shutdown()
     assert list(results) == list(range(5000))
@@ -583,7 +579,7 @@ def test_in_a_forked_child_the_results_are_refused(tmp_path):
 
 def test_results_larger_than_a_workers_memory_holds_come_through(arenas_of):
     arenas_of(1 << 20)
-    with pool() as executor:
+    with pool(2) as executor:
         sizes = [300_000] * 30 + [10] * 100
         assert [len(each) for each in executor.map(tasks.blow_up, sizes, timeout=WAIT_S)] == sizes
         results = executor.map(tasks.blow_up, [10, 5 << 20, 10], timeout=WAIT_S)

@@ -7,21 +7,16 @@ import functools
 import gc
 import hashlib
 import io
-from multiprocessing import get_context
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import tasks_libraries as tasks
 from limits import LIMIT
+from pools import pool
 from tasks_libraries import MEMORYVIEWS, Record, facts
 
-from ringpool import ProcessPoolExecutor
 from ringpool._core import decode_pickled, encode_pickled, memoryview_of
-
-
-def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def round_trip(value):

@@ -19,15 +19,12 @@ import tasks_nested as tasks
 from files import await_file
 from levels import METHODS
 from limits import LIMIT as WAIT_S
+from pools import pool
 from waiting import wait_until
 
 import ringpool
 
 KINDS = ["ringpool", "stdlib", "multiprocessing.Pool"]
-
-
-def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExecutor:
-    return ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method), **options)
 
 
 # ---- pools of the worker's own ----
@@ -36,20 +33,20 @@ def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExe
 @pytest.mark.parametrize("inner", METHODS)
 @pytest.mark.parametrize("outer", METHODS)
 def test_a_task_may_make_and_use_a_pool(outer, inner):
-    with pool(outer) as executor:
+    with pool(method=outer) as executor:
         assert executor.submit(tasks.squares_by, "ringpool", inner, 50).result(WAIT_S) == [i * i for i in range(50)]
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_task_may_use_the_stdlibs_pools(method, kind):
-    with pool(method) as executor:
+    with pool(method=method) as executor:
         assert executor.submit(tasks.squares_by, kind, method, 20).result(WAIT_S) == [i * i for i in range(20)]
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_two_workers_nest_at_once_again_and_again(method):
-    with pool(method, 2) as executor:
+    with pool(2, method) as executor:
         futures = [executor.submit(tasks.squares_by, "ringpool", "fork", 10) for _ in range(20)]
         assert [future.result(WAIT_S) for future in futures] == [[i * i for i in range(10)]] * 20
 
@@ -85,7 +82,7 @@ def test_a_death_in_a_nested_pool_is_its_tasks_affair_alone():
 @pytest.mark.parametrize("kind", KINDS[:2])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pool_that_a_task_leaves_open_serves_later_tasks_and_ends_with_its_worker(method, kind):
-    with pool(method) as executor:
+    with pool(method=method) as executor:
         inner = executor.submit(tasks.leave_open, kind, method).result(WAIT_S)
         assert executor.submit(tasks.use_what_was_left).result(WAIT_S) == inner
     assert tasks.gone(inner)
@@ -95,7 +92,7 @@ def test_a_pool_that_a_task_leaves_open_serves_later_tasks_and_ends_with_its_wor
 @pytest.mark.parametrize("outer", METHODS)
 def test_the_workers_of_a_nested_pool_are_gone_when_the_outer_worker_is_killed(outer, inner, tmp_path):
     paths = [tmp_path / f"pid.{name}" for name in ("0", "1", "outer")]
-    with pool(outer) as executor:
+    with pool(method=outer) as executor:
         future = executor.submit(tasks.nest_and_wait, inner, str(tmp_path / "pid"))
         wait_until(lambda: all(path.exists() for path in paths), "the nested workers")
         pids = [int(path.read_text()) for path in paths]
@@ -110,7 +107,7 @@ def test_the_workers_of_a_nested_pool_are_gone_when_the_outer_worker_is_killed(o
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_executor_or_a_future_cannot_travel_however_it_is_wrapped(method):
-    with pool(method) as executor:
+    with pool(method=method) as executor:
         future = executor.submit(tasks.square, 3)
         sent = {
             "argument": executor.submit(tasks.echo, executor),
@@ -145,7 +142,7 @@ def test_an_executor_cannot_be_pickled_by_any_protocol(protocol):
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_an_executor_cannot_be_an_initializers_argument(method):
     other = pool()
-    executor = pool(method, initializer=tasks.echo, initargs=(other,))
+    executor = pool(method=method, initializer=tasks.echo, initargs=(other,))
     with other, executor, pytest.raises(TypeError, match="makes one in the worker"):
         executor.submit(tasks.square, 3)
 
@@ -227,7 +224,7 @@ def test_a_pool_that_was_never_used_works_in_a_child_in_its_child_and_in_the_par
         with executor:
             return executor.submit(tasks.square, 3).result(WAIT_S)
 
-    executor = pool(method)
+    executor = pool(method=method)
     assert in_a_child(lambda: (in_a_child(use), use())) == "('9', 9)"
     assert in_a_child(use) == "9"
     with executor:
@@ -284,7 +281,7 @@ def test_a_pool_that_is_never_used_has_no_descriptor_no_mapping_and_no_thread(en
 
 def test_a_child_forked_in_another_thread_while_the_pool_begins_can_leave_it():
     """The lock of the beginning may be held for ever in the child."""
-    executor = pool("spawn")
+    executor = pool(method="spawn")
     executor._client.create()  # as begin() does before it takes the lock
     lock = executor._supervisor._lock
     held, release = threading.Event(), threading.Event()

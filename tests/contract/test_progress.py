@@ -10,7 +10,8 @@ import time
 
 import pytest
 import tasks_map as tasks
-from test_map import WAIT_S, pool, runs
+from pools import pool
+from test_map import WAIT_S, runs
 from waiting import wait_until
 
 import ringpool
@@ -18,7 +19,7 @@ import ringpool
 
 def test_a_function_is_told_what_is_done_and_what_there_is():
     told = []
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(
             tasks.sleep_if, range(100), [0.005] * 100, progress=lambda done, total: told.append((done, total))
         )
@@ -33,7 +34,7 @@ def test_a_function_is_told_what_is_done_and_what_there_is():
 @pytest.mark.parametrize("buffersize", [None, 5, "auto"])
 def test_where_the_items_do_not_say_how_many_they_are_the_last_call_does(buffersize, ordered):
     told = []
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(
             tasks.square,
             iter(range(2000)),
@@ -58,7 +59,7 @@ def test_a_slow_iterable_does_not_keep_the_progress_back():
             time.sleep(0.01)
             yield i
 
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(tasks.square, slow(), progress=lambda *args: told.append(args))
         assert told[-1][0] > 0
         n = sum(1 for _ in results)
@@ -67,7 +68,7 @@ def test_a_slow_iterable_does_not_keep_the_progress_back():
 
 def test_more_items_than_an_index_can_count_have_no_total():
     told = []
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(
             tasks.square, range(10**30), buffersize=1, progress=lambda done, total: told.append((done, total))
         )
@@ -79,7 +80,7 @@ def test_more_items_than_an_index_can_count_have_no_total():
 def test_the_bar_of_a_map_that_is_dropped_is_closed(monkeypatch):
     closed = []
     monkeypatch.setattr(ringpool.progress.Meter, "close", lambda self: closed.append(self))
-    with pool() as executor:
+    with pool(2) as executor:
         for read in (0, 1):
             results = executor.map(tasks.square, range(10), progress=lambda *args: None)
             for _ in range(read):
@@ -95,7 +96,7 @@ def test_what_progress_raises_the_iterator_raises_even_if_it_is_stop_iteration()
         if done and reading.is_set():
             raise StopIteration
 
-    with pool() as executor:
+    with pool(2) as executor:
         results = executor.map(tasks.sleep_if, range(100), [0.005] * 100, progress=stop)
         reading.set()
         with pytest.raises(RuntimeError, match="StopIteration"):
@@ -104,7 +105,7 @@ def test_what_progress_raises_the_iterator_raises_even_if_it_is_stop_iteration()
 
 def test_the_shortest_of_several_iterables_says_how_many():
     told = []
-    with pool() as executor:
+    with pool(2) as executor:
         list(executor.map(tasks.pair, range(7), "abcde", progress=lambda *args: told.append(args)))
         assert told[-1] == (5, 5) and {total for _, total in told} == {5}
         list(executor.map(tasks.square, [], progress=lambda *args: told.append(args)))
@@ -130,7 +131,7 @@ def test_items_are_counted_one_by_one_though_they_travel_together(tmp_path):
 
 
 def test_true_draws_a_bar(capsys):
-    with pool() as executor:
+    with pool(2) as executor:
         assert list(executor.map(tasks.square, range(300), progress=True)) == [i * i for i in range(300)]
         assert "300/300" in capsys.readouterr().err
         assert len(list(executor.map(tasks.square, iter(range(300)), progress=True))) == 300

@@ -15,24 +15,20 @@ import time
 import types
 import weakref
 from concurrent.futures import wait
-from multiprocessing import get_context
 
 import optional
 import pytest
 import tasks_share as tasks
 from files import await_file
 from limits import LIMIT
+from pools import pool
 from tasks_views import Buffers, crc, filled
 from waiting import kill_one, wait_until
 from words import Words
 
-from ringpool import ProcessPoolExecutor, Shared, WorkerDied
+from ringpool import Shared, WorkerDied
 
 MIB = 1 << 20
-
-
-def pool(n: int = 2, method: str = "fork", **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def no_blocks_but(executor, n: int) -> None:
@@ -62,7 +58,7 @@ def test_tasks_see_the_object_wherever_the_handle_is(method):
 
 
 def test_several_shared_objects_may_be_arguments_of_one_task():
-    with pool() as executor:
+    with pool(2) as executor:
         shared = [executor.share(["object", i]) for i in range(5)]
         assert executor.submit(tasks.same, shared).result(LIMIT) == [["object", i] for i in range(5)]
         within = executor.share({"other": shared[0], "own": 1})
@@ -76,13 +72,13 @@ def kind_of(value):
 
 @pytest.mark.parametrize("value", [None, 0, "text", b"bytes" * 10_000, (), {"a": [1, 2]}, lambda: 5], ids=kind_of)
 def test_any_argument_can_be_shared(value):
-    with pool() as executor:
+    with pool(2) as executor:
         again = executor.submit(tasks.same, executor.share(value)).result(LIMIT)
         assert again() == 5 if callable(value) else (type(again) is type(value) and again == value)
 
 
 def test_it_is_decoded_once_a_worker():
-    with pool() as executor:
+    with pool(2) as executor:
         shared = executor.share(tasks.Counted())
         counts = {executor.submit(tasks.count_of, shared).result(LIMIT) for _ in range(100)}
         counts |= set(executor.map(tasks.count_of, [shared] * 100))
@@ -105,7 +101,7 @@ def test_its_buffers_cannot_be_written_to_and_lie_in_memory_once():
 
 def test_arrays_are_shared():
     np = optional.module("numpy")
-    with pool() as executor:
+    with pool(2) as executor:
         values = np.arange(100_000.0)
         shared = executor.share({"values": values, "name": "x"})
         assert executor.submit(tasks.column, shared, "values").result(LIMIT) == (float(values.sum()), False)

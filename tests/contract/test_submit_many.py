@@ -16,7 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 import optional
 import pytest
 import tasks_map as tasks
-from test_map import WAIT_S, each_chunksize, pool, ready, runs
+from pools import pool
+from test_map import WAIT_S, each_chunksize, ready, runs
 from waiting import wait_until
 
 import ringpool
@@ -59,7 +60,7 @@ def test_every_call_has_its_result(n, method):
 @each_chunksize
 def test_values_of_every_kind_and_size_come_through(chunksize):
     values = [None, 1.5, "a", {"a": [1, 2]}, [1, {2: 3}], bytes(100_000), {1, 2}, 1 << 100, (), "b" * 70_000] * 20
-    with pool() as executor:
+    with pool(2) as executor:
         futures = executor.submit_many(tasks.pair, [(value, i) for i, value in enumerate(values)], chunksize=chunksize)
         assert [future.result(WAIT_S) for future in futures] == [(value, i) for i, value in enumerate(values)]
 
@@ -77,7 +78,7 @@ def test_arguments_may_be_any_iterables():
 
 @each_chunksize
 def test_each_future_raises_what_its_own_call_raised(chunksize):
-    with pool() as executor:
+    with pool(2) as executor:
         fn = functools.partial(tasks.fail_on, 50)
         outcomes = [outcome(f) for f in executor.submit_many(fn, zip(range(100)), chunksize=chunksize)]
         assert outcomes == [*range(50), LookupError, *range(51, 100)]
@@ -114,7 +115,7 @@ def test_callbacks_waiters_and_asyncio_are_told():
     async def gather(futures):
         return await asyncio.gather(*map(asyncio.wrap_future, futures))
 
-    with pool() as executor:
+    with pool(2) as executor:
         told = []
         futures = executor.submit_many(tasks.sleep_at_random, zip(range(300)))
         for future in futures:
@@ -129,13 +130,13 @@ def test_callbacks_waiters_and_asyncio_are_told():
 
 
 def test_threads_may_wait_for_different_calls():
-    with pool() as executor, concurrent.futures.ThreadPoolExecutor(8) as threads:
+    with pool(2) as executor, concurrent.futures.ThreadPoolExecutor(8) as threads:
         futures = executor.submit_many(tasks.sleep_at_random, zip(range(400)))
         assert list(threads.map(lambda f: f.result(WAIT_S), futures)) == list(range(400))
 
 
 def test_nobody_need_keep_the_futures(tmp_path):
-    executor = pool()
+    executor = pool(2)
     executor.submit_many(functools.partial(tasks.note, str(tmp_path)), zip(range(3000)))
     executor.shutdown()
     assert runs(tmp_path) == dict.fromkeys(range(3000), 1)
@@ -177,7 +178,7 @@ def test_cancels_while_they_run_leave_each_run_once_or_cancelled(seed, chunksize
     rng = random.Random(seed)
     gate, folder = tmp_path / "gate", tmp_path / "runs"
     folder.mkdir()
-    with pool() as executor:
+    with pool(2) as executor:
         for _ in range(2):  # both workers are busy, until something is cancelled
             executor.submit(tasks.wait_for, str(gate))
         futures = executor.submit_many(
@@ -233,7 +234,7 @@ def test_a_call_that_has_run_for_long_is_ended_though_others_lie_behind_it(n, tm
 
 
 def test_a_limit_of_time_holds_for_each_call():
-    with pool() as executor:
+    with pool(2) as executor:
         view = executor.options(timeout=2, grace=10)
         futures = view.submit_many(tasks.sleep_if, [(i, 30 if i % 10 == 3 else 0) for i in range(30)])
         want = [ringpool.TaskTimeout if i % 10 == 3 else i for i in range(30)]
@@ -256,7 +257,7 @@ def test_every_call_may_end_in_a_death():
 @each_chunksize
 def test_a_death_costs_the_call_that_ran(chunksize, tmp_path):
     fn = functools.partial(tasks.note_and_die_once, str(tmp_path), 50)
-    with pool() as executor:
+    with pool(2) as executor:
         outcomes = [outcome(f) for f in executor.submit_many(fn, zip(range(100)), chunksize=chunksize)]
     assert outcomes == [ringpool.WorkerDied if i == 50 else i for i in range(100)]
     assert runs(tmp_path) == dict.fromkeys(range(100), 1)
@@ -265,7 +266,7 @@ def test_a_death_costs_the_call_that_ran(chunksize, tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_workers_killed_at_random_cost_one_call_each(seed):
     rng = random.Random(seed)
-    with pool() as executor:
+    with pool(2) as executor:
         futures = executor.submit_many(tasks.sleep_at_random, zip(range(2000)))
         kills = 0
         while not all(future.done() for future in futures):
@@ -429,7 +430,7 @@ def test_slow_arguments_do_not_keep_the_workers_waiting(tmp_path):
 
 def test_callbacks_may_submit_more():
     done = threading.Event()
-    with pool() as executor:
+    with pool(2) as executor:
 
         def again(future):
             more = executor.submit_many(tasks.square, zip(range(10)))

@@ -22,21 +22,17 @@ import traceback
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import tasks_faults as tasks
 from levels import METHODS
 from limits import LIMIT
+from pools import pool
 from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, RemoteError, TaskTimeout, WorkerDied, machine
-
-
-def pool(method: str = "fork", n: int = 1, **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def living(executor: ProcessPoolExecutor) -> set[int]:
@@ -132,7 +128,7 @@ def name_of(fn) -> str:
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("fn", "args", "kind", "text", "cause"), [r[1:] for r in TABLE], ids=[r[0] for r in TABLE])
 def test_a_bad_object_or_a_death_costs_its_own_task_and_nothing_else(method, fn, args, kind, text, cause):
-    with pool(method) as executor:
+    with pool(method=method) as executor:
         before = executor.submit(tasks.pid).result(LIMIT)
         future = executor.submit(fn, *args)
         error = future.exception(LIMIT)
@@ -250,7 +246,7 @@ INITIALIZERS = [("fork", *row) for row in INITIALIZERS] + [("spawn", *row) for r
     ids=[f"{r[0]}, {r[1]}" for r in INITIALIZERS],
 )
 def test_a_bad_initializer_breaks_the_pool_and_is_named_as_the_cause(method, initializer, initargs, kind, text):
-    with pool(method, 2, initializer=initializer, initargs=initargs) as executor:
+    with pool(2, method, initializer=initializer, initargs=initargs) as executor:
         futures = []
         with contextlib.suppress(BrokenProcessPool):  # a submit may find it broken, the first one too
             for _ in range(2):
@@ -330,7 +326,7 @@ def test_a_pool_that_breaks_in_its_first_submit_tells_the_future(monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_that_die_while_they_start_are_tried_three_times(method, tmp_path):
     tried = tmp_path / "tried"
-    with pool(method, initializer=tasks.count_and_exit, initargs=(str(tried),)) as executor:
+    with pool(method=method, initializer=tasks.count_and_exit, initargs=(str(tried),)) as executor:
         future = executor.submit(pow, 2, 5)
         error = future.exception(LIMIT)
     assert type(error) is BrokenProcessPool
@@ -340,7 +336,7 @@ def test_workers_that_die_while_they_start_are_tried_three_times(method, tmp_pat
 
 def test_failed_starts_with_good_ones_in_between_do_not_break_the_pool(tmp_path):
     fuse = tmp_path / "fuse"
-    with pool("spawn", max_tasks_per_child=1, initializer=tasks.exit_once, initargs=(str(fuse),)) as executor:
+    with pool(method="spawn", max_tasks_per_child=1, initializer=tasks.exit_once, initargs=(str(fuse),)) as executor:
         for i in range(5):
             fuse.touch()
             assert executor.submit(pow, 2, i).result(LIMIT) == 2**i  # after one failed start
@@ -349,7 +345,7 @@ def test_failed_starts_with_good_ones_in_between_do_not_break_the_pool(tmp_path)
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("argument", [tasks.FailsToPickle(), tasks.HoldsALock()], ids=["fails", "lock"])
 def test_initargs_that_cannot_be_pickled_fail_the_submit_and_the_pool_can_be_shut_down(method, argument):
-    executor = pool(method, initializer=tasks.take, initargs=(argument,))
+    executor = pool(method=method, initializer=tasks.take, initargs=(argument,))
     for _ in range(2):
         with pytest.raises((ValueError, TypeError), match=r"does not want to leave|cannot pickle"):
             executor.submit(pow, 2, 5)
@@ -393,7 +389,7 @@ def test_the_error_of_a_dead_worker_names_a_local_function():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_kill_among_two_thousand_tasks_costs_one(method):
-    with pool(method, 2) as executor:
+    with pool(2, method) as executor:
         futures = [executor.submit(tasks.kill_self_at, i, 777) for i in range(2000)]
         errors = {i: f.exception(LIMIT) for i, f in enumerate(futures) if f.exception(LIMIT) is not None}
         assert list(errors) == [777]
@@ -404,7 +400,7 @@ def test_a_kill_among_two_thousand_tasks_costs_one(method):
 
 
 def test_a_kill_in_a_map_is_raised_where_its_item_is_due():
-    with pool(n=2) as executor:
+    with pool(2) as executor:
         results = executor.map(tasks.kill_self_at, range(10), [4] * 10, timeout=LIMIT)
         assert [next(results) for _ in range(4)] == [0, 1, 4, 9]
         with pytest.raises(WorkerDied):
@@ -414,7 +410,7 @@ def test_a_kill_in_a_map_is_raised_where_its_item_is_due():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_killed_while_idle_is_replaced(method):
-    with pool(method, 1) as executor:
+    with pool(1, method) as executor:
         first = executor.submit(tasks.pid).result(LIMIT)
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: living(executor) and first not in living(executor), "another worker")
@@ -424,7 +420,7 @@ def test_a_worker_killed_while_idle_is_replaced(method):
 
 
 def test_a_worker_killed_while_idle_is_no_matter_even_if_a_task_comes_at_once():
-    with pool(n=2) as executor:
+    with pool(2) as executor:
         executor.submit(pow, 2, 5).result(LIMIT)
         killed: set[int] = set()
         for i in range(20):
@@ -442,7 +438,7 @@ def test_a_worker_killed_while_idle_is_no_matter_even_if_a_task_comes_at_once():
 def test_all_workers_killed_at_once_cost_a_task_each_at_most(method, tmp_path):
     n = 3
     release = tmp_path / "release"
-    with pool(method, n) as executor:
+    with pool(n, method) as executor:
         held = [executor.submit(tasks.touch_and_wait, str(tmp_path / str(i)), str(release)) for i in range(n)]
         wait_until(lambda: all((tmp_path / str(i)).exists() for i in range(n)), "all workers at work")
         waiting = [executor.submit(pow, i, 2) for i in range(500)]
@@ -457,7 +453,7 @@ def test_all_workers_killed_at_once_cost_a_task_each_at_most(method, tmp_path):
 def test_all_workers_killed_while_they_take_small_tasks_cost_a_task_each_at_most():
     n = 3
     killed: set[int] = set()
-    with pool(n=n) as executor:
+    with pool(n) as executor:
         for _ in range(10):
             executor.submit(pow, 2, 5).result(LIMIT)
             wait_until(lambda killed=killed: ready(executor, n, killed), "all workers")
@@ -478,7 +474,7 @@ def test_all_workers_killed_while_they_take_small_tasks_cost_a_task_each_at_most
 
 @pytest.mark.parametrize("method", METHODS)
 def test_with_break_a_death_costs_all_pending_tasks_and_the_pool(method, tmp_path):
-    with pool(method, 2, on_worker_death="break") as executor:
+    with pool(2, method, on_worker_death="break") as executor:
         held = executor.submit(tasks.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "never"))
         wait_until((tmp_path / "runs").exists, "the first task")
         executor.submit(tasks.touch_and_wait, str(tmp_path / "runs too"), str(tmp_path / "go"))
@@ -522,7 +518,7 @@ def test_with_break_an_exception_breaks_nothing():
 def test_a_death_is_noticed_although_a_child_of_the_task_holds_every_descriptor(method, tmp_path):
     note = tmp_path / "grandchild"
     try:
-        with pool(method) as executor:
+        with pool(method=method) as executor:
             executor.submit(pow, 2, 5).result(LIMIT)
             error = executor.submit(tasks.fork_and_die, str(note)).exception(5)
             assert type(error) is WorkerDied
@@ -798,7 +794,7 @@ def alarm():
 def test_a_signal_handler_may_call_result_while_the_main_thread_is_in_it(alarm, nested, tmp_path):
     seen = []
     release = tmp_path / "release"
-    with pool(n=2) as executor:
+    with pool(2) as executor:
         outer = executor.submit(tasks.touch_and_wait, str(tmp_path / "0"), str(release))
         wait_until((tmp_path / "0").exists, "the outer task")
 
@@ -819,7 +815,7 @@ def test_a_signal_handler_may_call_result_while_the_main_thread_is_in_it(alarm, 
 def test_signal_handlers_nest_in_result_many_times(alarm, tmp_path):
     release = tmp_path / "release"
     seen = []
-    with pool(n=2) as executor:
+    with pool(2) as executor:
         outer = executor.submit(tasks.touch_and_wait, str(tmp_path / "0"), str(release))
         wait_until((tmp_path / "0").exists, "the outer task")
 
@@ -867,7 +863,7 @@ def threads(functions):
 
 def test_a_thread_in_result_with_timeouts_gets_them_in_time_while_another_leads(tmp_path):
     release = tmp_path / "release"
-    with pool(n=2) as executor:
+    with pool(2) as executor:
         held = [executor.submit(tasks.touch_and_wait, str(tmp_path / str(i)), str(release)) for i in range(2)]
 
         both = threading.Barrier(2, timeout=LIMIT)
@@ -911,7 +907,7 @@ def test_sixteen_threads_wait_for_futures_that_finish_in_random_order():
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
-    with pool(n=4) as executor:
+    with pool(4) as executor:
         for _ in range(20):
             futures = [executor.submit(tasks.after, rng.random() / 100, i) for i in range(48)]
             order = [rng.sample(range(48), 12) for _ in range(16)]
@@ -926,7 +922,7 @@ def test_sixteen_threads_submit_and_wait():
         for i in range(500):
             assert executor.submit(pow, i, k % 3).result(LIMIT) == i ** (k % 3)
 
-    with pool(n=2) as executor, threads([lambda k=k: work(k) for k in range(16)]):
+    with pool(2) as executor, threads([lambda k=k: work(k) for k in range(16)]):
         pass
 
 
@@ -954,7 +950,7 @@ def test_a_thread_that_waits_for_a_future_that_another_cancels_is_told_at_once(t
 
 
 def test_a_thread_that_waits_for_a_task_whose_worker_is_killed_is_told_at_once(tmp_path):
-    with pool(n=2) as executor:
+    with pool(2) as executor:
         for i in range(10):
             held = executor.submit(tasks.touch_and_wait, str(tmp_path / str(i)), str(tmp_path / "never"))
             wait_until((tmp_path / str(i)).exists, "the task")

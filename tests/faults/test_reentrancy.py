@@ -11,7 +11,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import gc
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -26,16 +25,11 @@ import tasks_reentrancy as tasks
 from files import await_file
 from levels import METHODS
 from limits import LIMIT as WAIT_S
+from pools import pool
 from programs import environment
 from waiting import wait_until
 
-import ringpool
-
 ACTIONS = ["submit", "cancel", "result", "shutdown"]
-
-
-def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExecutor:
-    return ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method), **options)
 
 
 def python(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -99,10 +93,10 @@ def begin_with(method, at_fork, action, **options):
             action(executor)
 
     if method == "fork":
-        executor = pool(method, **options)
+        executor = pool(method=method, **options)
         at_fork.append(once)
     else:
-        executor = pool(method, initializer=tasks.echo, initargs=(tasks.Calls(once),), **options)
+        executor = pool(method=method, initializer=tasks.echo, initargs=(tasks.Calls(once),), **options)
     return executor, done
 
 
@@ -187,7 +181,7 @@ def test_a_beginning_that_fails_fails_the_tasks_that_others_have_submitted_meanw
         made[-1].add_done_callback(called.append)
         raise ValueError("does not want to leave")
 
-    executor = pool("spawn", initializer=tasks.echo, initargs=(tasks.Calls(submit_and_fail),))
+    executor = pool(method="spawn", initializer=tasks.echo, initargs=(tasks.Calls(submit_and_fail),))
     for i in range(2):
         with pytest.raises(ValueError, match="does not want to leave") as raised:
             executor.submit(tasks.square, 9)
@@ -257,7 +251,7 @@ def test_a_leader_that_leaves_does_not_name_a_thread_that_is_in_a_signal_handler
     releases = [tmp_path / f"release.{i}" for i in range(3)]
     entered = [tmp_path / f"entered.{i}" for i in range(3)]
     seen = []
-    with pool(n=2) as executor:
+    with pool(2) as executor:
         outer = executor.submit(tasks.touch_and_wait, str(entered[0]), str(releases[0]))
         other = executor.submit(tasks.touch_and_wait, str(entered[1]), str(releases[1]))
         thread = threading.Thread(target=lambda: seen.append(other.result(WAIT_S) > 0))
@@ -339,7 +333,7 @@ def test_a_future_is_cancelled_when_what_it_called_is_dropped(tmp_path):
 
 def test_the_pool_may_be_shut_down_by_what_is_dropped_in_the_midst_of_taking_results():
     for _ in range(20):
-        executor = pool(n=2)
+        executor = pool(2)
         submitted = []
 
         def dropped(executor=executor, submitted=submitted):
@@ -486,7 +480,7 @@ def test_whatever_a_callback_raises_in_cancelling_every_waiter_wakes(error, how,
 
 def test_a_callback_may_collect_garbage_and_shut_down_and_wait(tmp_path):
     seen = []
-    with pool(n=2) as executor:
+    with pool(2) as executor:
 
         def callback(_):
             gc.collect()

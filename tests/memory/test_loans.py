@@ -12,12 +12,12 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import CancelledError, wait
-from multiprocessing import get_context
 
 import pytest
 import tasks_views as tasks
 from files import await_file
 from limits import LIMIT
+from pools import pool
 from programs import environment
 from waiting import await_borrowers, collector_held_up, kill_one, wait_until
 from words import Words
@@ -32,10 +32,6 @@ N = 3 * MIB  # more than a worker has of its own; two of them take up the overfl
 @pytest.fixture(autouse=True)
 def _arenas(arenas_of):
     arenas_of(SHARE, OVERFLOW)
-
-
-def pool(n: int = 2, method: str = "fork", **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def blocks(executor: ProcessPoolExecutor) -> int:
@@ -60,7 +56,7 @@ def touched(executor: ProcessPoolExecutor) -> int:
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_results_of_all_kinds_that_are_larger_than_a_workers_share_arrive(method):
-    with pool(method=method) as executor:
+    with pool(2, method) as executor:
         assert executor.submit(bytes, N).result(LIMIT) == bytes(N)
         assert executor.submit(tasks.text, N).result(LIMIT) == tasks.text(N)
         value = executor.submit(tasks.make, N // 4, N // 2, 20_000, N // 4, seed=5).result(LIMIT)
@@ -78,7 +74,7 @@ def test_results_of_all_kinds_that_are_larger_than_a_workers_share_arrive(method
 @pytest.mark.parametrize("chunksize", [1, 3, 10])
 def test_items_whose_results_are_larger_than_a_workers_share_arrive(chunksize):
     sizes = [N, 10, N, N, 0, 3000, N, SHARE, SHARE // 2, N]
-    with pool() as executor:
+    with pool(2) as executor:
         assert [len(each) for each in executor.map(bytes, sizes, chunksize=chunksize, timeout=LIMIT)] == sizes
         futures = executor.submit_many(tasks.filled, [(n, i) for i, n in enumerate(sizes)], chunksize=chunksize)
         assert [f.result(LIMIT) for f in futures] == [tasks.filled(n, i) for i, n in enumerate(sizes)]
@@ -87,7 +83,7 @@ def test_items_whose_results_are_larger_than_a_workers_share_arrive(chunksize):
 
 
 def test_its_buffers_are_ones_own_and_are_free_with_the_last_of_them():
-    with pool() as executor:
+    with pool(2) as executor:
         value = executor.submit(tasks.make, N // 4, N // 4).result(LIMIT)
         first, second = map(memoryview, value.buffers)
         assert not first.readonly
@@ -136,7 +132,7 @@ def test_a_large_one_has_its_turn_however_many_small_ones_there_are():
 
 
 def test_one_that_is_larger_than_the_overflow_or_than_what_is_left_of_it_fails_alone_and_says_so():
-    with pool() as executor:
+    with pool(2) as executor:
         for make in (bytes, tasks.make):
             text = rf"takes 8\d+ bytes, more than the {OVERFLOW} bytes .* for a result .see shared_memory_limit"
             with pytest.raises(MemoryError, match=text):
@@ -155,7 +151,7 @@ def test_one_that_is_larger_than_the_overflow_or_than_what_is_left_of_it_fails_a
 
 
 def test_what_is_kept_never_uses_up_the_overflow():
-    with pool() as executor:
+    with pool(2) as executor:
         kept = [executor.submit(tasks.make, SHARE + 1, seed=i).result(LIMIT) for i in range(12)]
         assert 0 < blocks(executor) <= 2  # half of it; the others are copies
         assert len(executor.submit(bytes, N).result(LIMIT)) == N
@@ -224,7 +220,7 @@ def test_a_task_that_is_ended_while_it_waits_for_a_loan_leaves_it_to_others():
 
 def test_nobody_waits_for_the_loan_of_a_worker_that_has_no_use_for_it_and_asks_for_another(tmp_path):
     """A value that changes while its worker waits for a loan has to be written in another way."""
-    with pool() as executor:
+    with pool(2) as executor:
         for i in range(3):
             paths = [tmp_path / f"{i}.{k}" for k in range(2)]
             with collector_held_up(executor):
@@ -242,7 +238,7 @@ def test_nobody_waits_for_the_loan_of_a_worker_that_has_no_use_for_it_and_asks_f
 
 
 def test_a_worker_that_is_killed_while_it_waits_for_a_loan_leaves_it_to_others(tmp_path):
-    with pool() as executor:
+    with pool(2) as executor:
         with collector_held_up(executor):
             waiting = [executor.submit(tasks.note_and_make, str(tmp_path / str(i)), N) for i in range(2)]
             await_borrowers(executor, 2)
@@ -300,7 +296,7 @@ def test_at_random(seed):
 
 
 def test_an_item_whose_result_lies_in_a_loan_holds_up_nobody_while_the_next_one_runs(tmp_path):
-    with pool() as executor:
+    with pool(2) as executor:
         path = tmp_path / "go on"
         first, second = executor.submit_many(tasks.make_or_wait, [(2 * MIB,), (str(path),)], chunksize=2)
         assert len(first.result(LIMIT)) == 2 * MIB
@@ -310,7 +306,7 @@ def test_an_item_whose_result_lies_in_a_loan_holds_up_nobody_while_the_next_one_
 
 
 def test_the_wait_for_a_loan_does_not_count_as_time_of_the_task():
-    with pool() as executor:
+    with pool(2) as executor:
         with collector_held_up(executor), Words(executor._client) as words:
             timed = executor.options(timeout=LIMIT).submit(bytes, N)
             await_borrowers(executor, 1)

@@ -13,7 +13,6 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import optional
@@ -21,6 +20,7 @@ import pytest
 import tasks_memory as tasks
 from files import await_file
 from limits import LIMIT
+from pools import pool
 from programs import environment
 from waiting import wait_until
 
@@ -33,10 +33,6 @@ SMALL = 4 * MIB  # that an arena may hold, in the tests that fill one
 @pytest.fixture
 def small_arenas(arenas_of):
     arenas_of(SMALL)
-
-
-def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def all_done(futures) -> bool:

@@ -4,7 +4,6 @@ that is set at any time leaves a program and its workers what the stdlib's pool 
 from __future__ import annotations
 
 import concurrent.futures
-import multiprocessing
 import os
 import resource
 import subprocess
@@ -18,17 +17,12 @@ import tasks_space as tasks
 from files import await_file
 from levels import METHODS
 from limits import LIMIT
+from pools import pool
 from programs import environment
 from tasks_space import MIB
 from waiting import wait_until
 
-import ringpool
-
 SLACK = 64 * MIB  # more than what the pools themselves, and a program's allocator, take
-
-
-def pool(method: str = "fork", n: int = 1, **options) -> ringpool.ProcessPoolExecutor:
-    return ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method), **options)
 
 
 def run_script(tmp_path: Path, body: str, *, limit: int | None = None) -> str:
@@ -186,7 +180,7 @@ def test_a_worker_that_has_no_room_for_an_exception_either_says_so_and_lives_on(
 
 
 def test_results_that_the_program_has_no_address_space_for_fail_and_no_others(unlimited):
-    with pool("fork", 2) as executor:
+    with pool(2, "fork") as executor:
         assert executor.submit(pow, 2, 5).result(LIMIT) == 32
         tasks.leave(4 * MIB)
         futures = [executor.submit(tasks.blob, n, 7) for n in (100, 64 * MIB, 3000, 64 * MIB, 10)]
@@ -223,7 +217,7 @@ def test_arguments_that_the_program_has_no_address_space_for_wait_or_fail(unlimi
 
 def test_views_keep_their_memory_where_much_else_comes_and_goes():
     np = optional.module("numpy")
-    with pool("fork", 2) as executor:
+    with pool(2, "fork") as executor:
         kept = [executor.submit(np.full, 300_000, float(i)).result(LIMIT) for i in range(4)]
         for n in (1, 40 * MIB, 1000, 40 * MIB, 20 * MIB) * 3:
             assert len(executor.submit(np.zeros, n, np.uint8).result(LIMIT)) == n
@@ -250,7 +244,7 @@ def test_a_task_that_closes_all_descriptors_reads_no_other_file(method, tmp_path
     """Its worker has a descriptor of the pool's, whose number may become another file's."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * 4 * MIB)
-    with pool(method, on_worker_death="replace") as executor:
+    with pool(method=method, on_worker_death="replace") as executor:
         assert executor.submit(pow, 2, 5).result(LIMIT) == 32
         executor.submit(tasks.put_file_everywhere, str(path)).result(LIMIT)
         data = tasks.blob(2 * MIB, 9)

@@ -22,11 +22,12 @@ import pytest
 import tasks_views as tasks
 from files import await_file
 from limits import LIMIT
+from pools import pool
 from programs import environment
 from tasks_views import Buffers
 from waiting import kill_one, wait_until
 
-from ringpool import ProcessPoolExecutor, WorkerDied
+from ringpool import WorkerDied
 
 MIB = 1 << 20
 KIB = 1 << 10
@@ -36,10 +37,6 @@ SMALL = 4 * MIB
 @pytest.fixture
 def small_arenas(arenas_of):
     arenas_of(SMALL)
-
-
-def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def crcs(value: Buffers) -> list[int]:

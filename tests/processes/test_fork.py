@@ -14,22 +14,19 @@ import subprocess
 import sys
 import textwrap
 import threading
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 import tasks_fork as tasks
 from levels import METHODS
 from limits import LIMIT
+from pools import pool
 from programs import environment
 from waiting import wait_until
 
 from ringpool import ProcessPoolExecutor, WorkerDied
 from ringpool.errors import BrokenProcessPool
-
-
-def pool(n: int = 1, method: str = "fork", **options) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n, get_context(method), **options)
 
 
 def pids(executor: ProcessPoolExecutor) -> set[int]:
