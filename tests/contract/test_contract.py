@@ -42,7 +42,9 @@ import ringpool
 CLASSES = {"stdlib": concurrent.futures.ProcessPoolExecutor, "ringpool": ringpool.ProcessPoolExecutor}
 
 only_ringpool = pytest.mark.parametrize("executor_class", [ringpool.ProcessPoolExecutor], ids=["ringpool"])
-all_start_methods = pytest.mark.parametrize("start_method", METHODS)
+all_start_methods = pytest.mark.parametrize(
+    "start_method", [pytest.param(method, marks=pytest.mark.every_method) for method in METHODS]
+)
 
 
 @pytest.fixture(params=CLASSES.values(), ids=CLASSES.keys())
