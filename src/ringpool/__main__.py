@@ -19,7 +19,7 @@ from .machine import usable_cpus
 def _positive(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"must be a whole number and at least 1, not {text}")
     return number
 
 
@@ -29,16 +29,16 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
     return seconds
 
 
 def _writable(path: str) -> str:
-    """Return the path of a file that can be written; who cannot write it learns that before an hour of measuring."""
+    """Return the path of a file that can be written: an error must come before an hour of measuring, not after it."""
     try:
         there = os.path.lexists(path)
         if there and os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
-            return path  # to open it would wait for who reads it
+            return path  # to open it would wait for a reader
         # Nothing but an attempt tells: modes say nothing to root, nor of a file system that is read only.
         with open(path, "ab"):
             pass
@@ -50,7 +50,7 @@ def _writable(path: str) -> str:
 
 
 def _names(kind: str, known: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return what parses names with commas between, each once; "all" is every one."""
+    """Return a parser of names separated by commas, each once; "all" is every one."""
 
     def parse_names(text: str) -> list[str]:
         names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
@@ -59,7 +59,9 @@ def _names(kind: str, known: Sequence[str]) -> Callable[[str], list[str]]:
         unknown = [name for name in names if name not in known]
         if unknown or not names:
             raise argparse.ArgumentTypeError(
-                f"no {kind} is called {', '.join(unknown) or 'that'}; there are {', '.join(known)}"
+                f"unknown {kind}: {', '.join(unknown)}; there are {', '.join(known)}"
+                if unknown
+                else f"no {kind} was named; there are {', '.join(known)}"
             )
         return names
 
@@ -142,7 +144,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         The options, with every default filled in.
 
     Raises:
-        SystemExit: After `--help` and `--version`, and with status 2 if the arguments make no sense.
+        SystemExit: After `--help` and `--version`, and with status 2 if the arguments are invalid.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     top = parser()

@@ -52,7 +52,7 @@ def globals_of(code: types.CodeType) -> tuple[str, ...]:
 
 
 class _Content(bytes):
-    """The contents of a buffer, which are compared. (Of all else, the identity is.)"""
+    """The contents of a buffer, which are compared. (Of everything else, the identity is.)"""
 
 
 class _TooLarge(Exception):
@@ -60,8 +60,8 @@ class _TooLarge(Exception):
 
 
 def token_of(value: Any) -> Any:
-    """Stands for an object: the same one for the same object. Keeps it alive only if there is no weak reference to it;
-    while the old reference is there, a new object at the same address has another one."""
+    """A token of an object: the same token for the same object. It keeps the object alive only if that has no weak
+    references. While a token exists, a new object at the same address gets another one."""
     if type(value) in ATOMS or value is MISSING:
         return value
     try:
@@ -74,9 +74,9 @@ class Look:
     """What a global is made of.
 
     Attributes:
-        parts: Stand for all that decides what it does, in a fixed order; None if that is too much to look at.
+        parts: Tokens of all that decides what it does, in a fixed order; None if that is too much to look at.
         names: The globals of ``__main__`` that it refers to.
-        classes: Those of ``__main__`` that were looked at: not those that are other globals.
+        classes: The classes of ``__main__`` that were looked at, without those that are other globals.
     """
 
     parts: list[Any] | None
@@ -143,7 +143,7 @@ class Look:
             raise _TooLarge
 
     def _plain(self, value: Any) -> None:
-        """A list, tuple or dict, with those in it: in one loop, since there may be thousands."""
+        """A list, tuple or dict, with those in it: in one loop, since there may be thousands of them."""
         parts, seen, todo = self._parts, self._seen, [value]
         while todo:
             value = todo.pop()
@@ -175,7 +175,7 @@ class Look:
                 self._visit(item)
 
     def _named(self, value: Any) -> bool:
-        """Whether it belongs to another global than this, which is looked at for itself."""
+        """Whether it belongs to another global than this one, which has a look of its own."""
         name = name_in(self._namespace, value)
         root = name and name.partition(".")[0]
         if not root or root == self._name:
@@ -184,11 +184,11 @@ class Look:
         return True
 
     def _function(self, fn: types.FunctionType) -> None:
-        self._named(fn)  # and yet it is looked at: what changes in place there must be sent anew with all that holds it
+        self._named(fn)  # yet it is looked at: if it changes in place, all that holds it must be sent again
         ours = fn.__globals__ is self._namespace
         if not ours and by_reference(fn):
             return
-        # One by one, without what is mostly not there: this is most of what the submit of a function costs.
+        # One by one, without attributes that are mostly absent: this is most of the cost of submitting a function.
         annotations = getattr(fn, "__annotate__", None) if _LAZY_ANNOTATIONS else fn.__annotations__
         self._parts += (fn.__code__, fn.__name__, fn.__qualname__, fn.__module__, fn.__doc__, annotations or None)
         if annotations:
@@ -237,8 +237,8 @@ class Look:
             pass
 
     def _instance(self, value: Any) -> None:
-        """The attributes; if the class is of the session, also what is in them. In those of a library's object, caches
-        may come and go, and there may be any amount."""
+        """The attributes; if the class is of the session, also their contents. In the attributes of a library's object
+        caches may come and go, and there may be any number of them."""
         kind = type(value)
         self._visit(kind)
         deep = kind.__module__ == "__main__"
@@ -259,7 +259,7 @@ class Look:
 
 
 def _loaded(module: str, name: str) -> Any:
-    """What a module has, if the program uses it."""
+    """An attribute of a module, if the program has imported it."""
     return getattr(sys.modules.get(module), name, None)
 
 
@@ -270,7 +270,7 @@ def _slot(slot: types.MemberDescriptorType, value: Any) -> Any:
         return MISSING
 
 
-ANY: list[Any] = []  # parts that are the same as all others
+ANY: list[Any] = []  # parts that equal all others
 
 
 def is_same(one: list[Any] | None, other: list[Any] | None) -> bool:

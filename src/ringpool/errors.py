@@ -34,16 +34,16 @@ class WorkerDied(BrokenProcessPool):
     Attributes:
         worker: Index of the worker in its pool, from 0.
         pid: Its process id.
-        exitcode: Its exit code; negative, the number of the signal that killed it; None if nobody could tell.
+        exitcode: Its exit code; negative, the number of the signal that killed it; None if unknown.
         signal: The signal that killed it, a `signal.Signals` or, where that has no name, its number; None if none did.
         task: Name of the function it ran.
-        peak_rss: The most memory it had in use at any time, in bytes; None if nobody could tell. Under fork it is
-            exact, and under spawn where it is more than the parent had; otherwise it is what the worker noted last,
-            which it does once a second.
+        peak_rss: The most memory it had in use at any time, in bytes; None if unknown. Under fork it is exact,
+            and under spawn where it is more than the parent had; otherwise it is what the worker noted last, which it
+            does once a second.
         stack: What `faulthandler` wrote of a crash: the Python stacks of all threads. None where there was none, or
             where the program itself had `faulthandler` enabled, which then wrote to where it was told.
-        out_of_memory: Whether it probably died for want of memory: by SIGKILL, not from its pool, while the kernel's
-            count of such kills rose. None if nobody could tell.
+        out_of_memory: Whether the kernel probably killed it because memory ran out: it died by a SIGKILL that its pool
+            had not sent, while the kernel's count of such kills rose. None if unknown.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class WorkerDied(BrokenProcessPool):
 
 
 class RemoteError(RuntimeError):
-    """Stands for an exception of a task, or of an initializer, that could not be sent itself: it cannot be pickled or
-    unpickled. Its ``__cause__`` has the remote traceback.
+    """Replaces an exception of a task, or of an initializer, that cannot be pickled or unpickled. Its ``__cause__`` has
+    the remote traceback.
 
     Attributes:
         type_name: The full name of the exception's type, ``package.module.Name``; of a built-in one ``Name``.
-        text: What `str` makes of the exception.
+        text: The exception as `str` gives it.
         reason: Why it could not be sent.
     """
 
@@ -89,32 +89,32 @@ class RemoteError(RuntimeError):
         self.text = text
         self.reason = reason
         shown = f"{type_name}: {text}" if text else type_name
-        super().__init__(f"{shown} (this RemoteError stands for it: {reason})")
+        super().__init__(f"{shown} (replaced by this RemoteError: {reason})")
 
     def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str, str]]:
         return type(self), (self.type_name, self.text, self.reason)
 
 
 class TaskTimeout(TimeoutError):
-    """A task has taken longer than its time limit. Raised in the task at that moment, and later by its future.
+    """A task has exceeded its time limit. Raised in the task at that moment, and later by its future.
 
     Attributes:
         task: Name of the task, or of the function it called; None in the task itself.
         timeout: The limit, in seconds; None in the task itself.
-        killed: Whether its worker had to be killed, since it went on when its grace was over.
+        killed: Whether its worker had to be killed, because the task did not stop within its grace period.
     """
 
     task: str | None = None
     timeout: float | None = None
     killed: bool = False
 
-    def __init__(self, message: str = "the task has taken longer than its time limit") -> None:
+    def __init__(self, message: str = "the task exceeded its time limit") -> None:
         super().__init__(message)
 
     @classmethod
     def of(cls, task: str, timeout: float, killed: bool) -> TaskTimeout:
         """The exception of a future, with all that is known."""
-        how = ", and its worker was killed since it went on after its grace" if killed else ""
+        how = "; it did not stop within its grace period, so its worker was killed" if killed else ""
         error = cls(f"{task} took longer than {timeout:g} s{how}")
         error.task, error.timeout, error.killed = task, timeout, killed
         return error
@@ -141,7 +141,7 @@ def how_it_ended(exitcode: int | None, out_of_memory: bool | None) -> str:
         For example "was killed by SIGKILL (probably out of memory)" or "exited with code 7".
     """
     if exitcode is None:
-        return "ended (its exit code went to somebody else)"
+        return "ended (its exit code is unknown: another part of the program waited for it)"
     if exitcode >= 0:
         return f"exited with code {exitcode}"
     number = signal_of(exitcode)

@@ -11,13 +11,13 @@
     future.result()                       result ring of worker 1                    |
       drain, settle #7  <---------------  | #5: 'x' | #7: 1024 | ...   <-------------'
 
-  collector thread    tells those who do not call result(): callbacks, wait(), as_completed(), asyncio. It sleeps
-                      otherwise, and while somebody waits in result() he reads the rings himself.
+  collector thread    settles futures on which no thread has called result(): for callbacks, wait(), as_completed() and
+                      asyncio. It sleeps otherwise; a thread blocked in result() reads the rings itself.
   supervisor thread   waits for workers to die; fails the task that one held, starts another. It sleeps otherwise.
 
-`submit` writes to the board itself, in the caller's thread, and `result` reads the rings itself: no other thread of
-this process has a part in it, and while the worker is awake, nor has the kernel. Tasks that find the board full wait,
-encoded, in a queue of this process.
+`submit` writes to the board in the caller's thread, and `result` reads the rings in its caller's: no other thread of
+this process is involved, nor is the kernel while the worker is awake. Tasks that find the board full wait, encoded, in
+a queue of this process.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ else:
     _Executor = concurrent.futures.Executor
 
 _MAX_WORKERS = 1024
-_ENDLESS = 1 << 62  # items: more than anybody has, and few enough for the core
+_ENDLESS = 1 << 62  # items: more than any program has, and few enough for the core
 
 
 class _StandIn(_Executor):
-    """What libraries look for in a pool of processes: that it is an instance of the stdlib's class, and the private
-    attributes of that class that they read most. It has all public methods of that class, and inherits none."""
+    """What libraries expect of a process pool: that it is an instance of the stdlib's class, and has those private
+    attributes that they read most. It has all public methods of that class, and inherits none."""
 
     @property  # type: ignore[misc]  # a variable, by typeshed
     def __class__(self) -> Any:
-        """`isinstance` asks the type, and then this. To inherit from the stdlib's class would mean to import its
-        module, here and in each worker, which takes as long as all of ours. A program that asks has imported it."""
+        """`isinstance` asks the type, and then this. Inheriting from the stdlib's class would import its module, here
+        and in each worker, which takes as long as all of ours. A program that asks has imported it."""
         stdlib = sys.modules.get("concurrent.futures.process")
         return getattr(stdlib, "ProcessPoolExecutor", type(self))
 
@@ -102,26 +102,27 @@ class ProcessPoolExecutor(_StandIn):
         initializer: Called in each worker before its first task. If it raises, the pool is broken.
         initargs: Its arguments.
         max_tasks_per_child: How many tasks a worker runs before another takes its place; None for no limit. Not with
-            the "fork" start method. The other is started beforehand, so while workers are replaced there may be twice
-            as many processes; never do more than `max_workers` run tasks.
+            the "fork" start method. The other is started beforehand: up to twice as many processes exist, but at most
+            `max_workers` run tasks.
         max_memory_per_child: Bytes of memory. A worker that has more to itself after a task (resident, and neither
             shared nor of files) is replaced when another is ready. None for no limit.
         on_worker_death: "replace": a worker that dies costs the task it was running, whose future raises WorkerDied,
             and another takes its place. "break": it costs all pending tasks and the pool, as in the stdlib.
         shared_memory_limit: Bytes of shared memory that the pool takes at most. Half of it is for arguments. A
-            quarter is for large results; of the rest each worker has an equal share, and some is put by for what dead
-            workers have left in use. So the largest argument takes ``limit / 2``, the largest result ``limit / 4``,
-            less some 2 MB. What finds no room waits: tasks in the program, results in their workers. What can never
-            fit fails with MemoryError. None: half of what the machine, or its control group, has.
-        cancel_running: Whether `Future.cancel` also ends a task that runs, as `Future.cancel(running=True)` does. So
-            does then asyncio, when it cancels what awaits a future.
+            quarter is for large results; the rest is for other results, an equal share for each worker, and a reserve
+            for what dead workers have left in use. So the largest argument takes ``limit / 2``, the largest result
+            ``limit / 4``, less some 2 MB. When memory is short, tasks wait in the program and results in their workers.
+            An argument or result that can never fit fails with MemoryError. None: half of the memory of the machine,
+            or of its control group.
+        cancel_running: Whether `Future.cancel` also ends a running task, as `Future.cancel(running=True)` does. Then
+            asyncio also ends it when it cancels what awaits the future.
 
     Raises:
         ValueError: An argument is out of its range.
         TypeError: An argument is of the wrong type.
 
-    Nothing is taken from the system before the first task or shared object: a pool that was not used when the program
-    forked can be used in the child.
+    A pool takes nothing from the system before its first task or shared object. If a program forks before that, the
+    child can use the pool.
     """
 
     def __init__(
@@ -210,20 +211,20 @@ class ProcessPoolExecutor(_StandIn):
             future = Future()
             future.set_exception(breakage.loss())
             return future
-        if not self._begun:  # whoever was at it may have failed, and that before this task came
+        if not self._begun:  # another thread was beginning the pool, and may have failed before this task came
             self._begun = self._supervisor.begin(self)
         return future
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            f"cannot pickle {type(self).__name__!r} object: a pool stays in the process that made it; "
-            "a task that needs one makes one in the worker"
+            f"cannot pickle {type(self).__name__!r} object: a pool belongs to the process that made it; "
+            "a task that needs a pool makes one in its worker"
         )
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Schedules ``fn(*args, **kwargs)`` to run in a worker.
 
-        The arguments are encoded here and now: what the caller does to them afterwards does not reach the task.
+        The arguments are encoded before this returns: the task does not see later changes to them.
 
         Args:
             fn: Any callable. One that workers can import is sent once and then named; others go by `cloudpickle`.
@@ -247,18 +248,18 @@ class ProcessPoolExecutor(_StandIn):
 
         ``model = pool.share(model); pool.map(functools.partial(predict, model), records)``
 
-        What this returns stands for the object wherever it is among the arguments of this pool's tasks, or in the
-        functions that they call. The tasks see the object itself. Each worker decodes it once and keeps it, so one that
-        changes it changes what later tasks in that worker see; large buffers (of arrays, for example) lie in shared
-        memory, once for all, and cannot be written to.
+        The handle that this returns can be used in place of the object among the arguments of this pool's tasks, and in
+        the functions that they call. The tasks get the object itself. Each worker decodes it once and keeps it, so a
+        task that changes it changes what later tasks in that worker see. Large buffers (of arrays, for example) are in
+        shared memory, once for all workers, and are read-only.
 
         Args:
             obj: Anything that could be an argument.
 
         Returns:
-            What stands for it: a `ringpool.Shared`. Type checkers take it for the object itself, as the tasks do. In
-            this process it has nothing of the object, only `nbytes`, the bytes that it takes. The memory is free when
-            it is gone, with the tasks that have it among their arguments.
+            The handle, a `ringpool.Shared`. To type checkers it is the object itself, as it is to the tasks. In this
+            process it has nothing of the object, only `nbytes`, the memory that it takes. That is freed when the handle
+            is gone, with the tasks that have it among their arguments.
 
         Raises:
             MemoryError: There is no room for it.
@@ -275,9 +276,8 @@ class ProcessPoolExecutor(_StandIn):
     ) -> list[Future[_T]]:
         """Schedules ``fn(*each)`` for each of `args`, for less than as many calls of `submit` cost.
 
-        The calls go to the workers in chunks, as the items of `map` do. Each has a future of its own for all that: it
-        raises what its call raised, it can be cancelled alone, and a worker that dies costs only the call that it was
-        running.
+        The calls go to the workers in chunks, as the items of `map` do. Yet each has a future of its own: it raises
+        what its call raised, it can be cancelled alone, and a worker that dies costs only the call that it was running.
 
         Args:
             fn: What to call.
@@ -312,31 +312,31 @@ class ProcessPoolExecutor(_StandIn):
             fn: Takes as many arguments as there are iterables.
             iterables: Read, and their items encoded, at the call, unless `buffersize` is given; the shortest decides.
             timeout: Seconds from this call within which each result must have come; None for no limit.
-            chunksize: Items that go to a worker together, as one task. None, the default: so many as take about
-                two milliseconds, by what those before them took; and a worker that has nothing to do takes over half of
-                what lies before a busy one. With the time limit of `options`, items go one by one, and so they do by
-                default with `max_tasks_per_child`. What is encoded goes in pieces of 64 KiB, so a chunk of large or
-                many items may be several tasks. A result leaves its worker at the end of its chunk, or after some
-                10 ms, but not while another item of the chunk runs; with a chunksize of 1, at once.
-            buffersize: How many items (with a chunksize, chunks) may have been read whose results have not; further
-                ones are read as results are. "auto" for some times as many as are under way, None for no limit.
-            ordered: Whether the results come in the order of the items, or as they are there.
+            chunksize: Items that go to a worker together, as one task. None, the default: as many as take about two
+                milliseconds, estimated from earlier items; and an idle worker takes over half of the items that a busy
+                one has not started. With a time limit from `options`, items go one by one, and by default with
+                `max_tasks_per_child` too. Encoded items travel in pieces of 64 KiB, so a chunk of large or many items
+                may be several tasks. A result leaves its worker at the end of its chunk, or after some 10 ms, but not
+                while another item of the chunk runs; with a chunksize of 1, at once.
+            buffersize: How many items (with a chunksize, chunks) may be read ahead of the results that have been read.
+                "auto" for a few times as many as the workers hold, None for no limit.
+            ordered: Whether the results come in the order of the items, or as they arrive.
             progress: True for a bar on the standard error stream, or in the notebook, by `tqdm` (``pip install
-                ringpool[progress]``). Or a function that is called with the number of items that are done and that of
-                all, None if that is not known: while the iterator, or this call, reads and waits, some ten times a
-                second, and when the last result has been read. What it raises, they raise.
+                ringpool[progress]``). Or a function that is called with the number of items that are done and the
+                total, None if that is not known: some ten times a second while the iterator, or this call, reads and
+                waits, and when the last result has been read. The iterator, or this call, raises what it raises.
 
         Returns:
-            An iterator of the results. What an item raises, it raises at that item's place, and is then at its end; so
-            too for WorkerDied, which is raised for the one item that the worker was running. Leaving it half read
-            cancels what has not started; if it is dropped and has never been read, all items run, for their effects.
+            An iterator of the results. It raises what an item raises in that item's place, and then ends. WorkerDied is
+            raised for the one item that the worker was running. Closing or dropping it half read cancels items that
+            have not started; if it is dropped before its first result was read, all items run, for their effects.
 
         Raises:
-            TimeoutError: From the iterator: a result was not there in time.
+            TimeoutError: From the iterator: a result did not arrive in time.
             ValueError: chunksize or buffersize is less than 1.
             TypeError: buffersize is neither an integer nor "auto"; chunksize is no integer; progress is neither a bool
                 nor callable.
-            ImportError: A bar is wanted, and tqdm is not installed.
+            ImportError: progress is True, and tqdm is not installed.
         """
         return self._map(None, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
 
@@ -349,14 +349,14 @@ class ProcessPoolExecutor(_StandIn):
 
         Args:
             timeout: Seconds that a task may run, counted from when a worker starts it; with `map`, each item. Then
-                TaskTimeout is raised in it, so that its ``finally`` blocks run, and its future raises TaskTimeout,
-                whatever the task makes of that. None for no limit.
-            grace: Seconds from that exception, or the one of `Future.cancel(running=True)`, until a task that goes on
-                has its worker killed, with the processes that it has started, but for those that have left: that are
-                in another process group, or whose parent has ended. The worker is replaced.
-            retries: How many times a task is run anew whose worker has died. One that has raised is not, nor one that
-                was to end. With ``on_worker_death="break"`` none is.
-            name: What messages call the task, in place of the function's name.
+                TaskTimeout is raised in the task, so that its ``finally`` blocks run. Even if the task catches it, the
+                future raises TaskTimeout. None for no limit.
+            grace: Seconds from that exception, or the one of `Future.cancel(running=True)`, after which the worker of a
+                task that has not stopped is killed, together with the processes that the task has started, except
+                those in another process group and those whose parent has ended. The worker is replaced.
+            retries: How many times a task is run again if its worker dies. A task that raises is not run again, nor one
+                that is being ended; with ``on_worker_death="break"`` no task is.
+            name: The name of the task in messages, in place of the function's name.
 
         Returns:
             An executor that shares this pool; to shut it down is to shut down the pool.
@@ -422,7 +422,7 @@ class ProcessPoolExecutor(_StandIn):
             deadline,
             meter,
         )
-        if begins and not self._begun:  # whoever was at it may have failed, and that before these tasks came
+        if begins and not self._begun:  # another thread was beginning the pool, and may have failed before these came
             self._begun = self._supervisor.begin(self)
         return results
 
@@ -440,7 +440,7 @@ class ProcessPoolExecutor(_StandIn):
         return futures
 
     def _chunksize(self, chunksize: int | None) -> int:
-        """As the core takes it: 0 for one that follows the items."""
+        """In the form that the core takes: 0 for a chunksize that follows the items."""
         if chunksize is not None and operator.index(chunksize) < 1:
             raise ValueError("chunksize must be >= 1.")
         return min(chunksize, _ENDLESS) if chunksize else int(self._counts_tasks)
@@ -452,9 +452,9 @@ class ProcessPoolExecutor(_StandIn):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shuts down and waits. After a Ctrl-C, also one that comes while it waits, or that ends the block by another
-        exception, as ``sys.exit()`` in ``except KeyboardInterrupt`` does, it does not wait for what runs: what has not
-        started is cancelled, and what runs is ended after a short grace. So too in a task that is being ended."""
+        """Shuts down and waits. After a Ctrl-C it does not wait for running tasks: it ends them after a short grace
+        period, and cancels the others. So too if the Ctrl-C comes while it waits, if the block ends with another
+        exception because of it (``sys.exit()`` in ``except KeyboardInterrupt``), and in a task that is being ended."""
         if _comes_of_ctrl_c(error) or _core.task_is_ending():
             self._supervisor.abort()
         try:
@@ -465,12 +465,12 @@ class ProcessPoolExecutor(_StandIn):
             raise
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None) -> None:
-        """Takes no more tasks; the workers leave when all that is pending is done.
+        """Stops accepting tasks; the workers leave when all pending tasks are done.
 
         Args:
             wait: Return when they have left.
-            cancel_futures: Cancel what no worker has claimed.
-            timeout: Seconds after which all that is still pending is cancelled, also what runs, as by
+            cancel_futures: Cancel tasks that no worker has claimed.
+            timeout: Seconds after which all pending tasks are cancelled, running ones too, as by
                 `Future.cancel(running=True)`. None for no limit.
         """
         if timeout is not None and not isinstance(timeout, (int, float)):
@@ -529,12 +529,12 @@ class ExecutorView(_StandIn):
         ordered: bool = True,
         progress: Progress = None,
     ) -> Iterator[_T]:
-        """As `ProcessPoolExecutor.map`, with the options: a time limit among them holds for each item, whatever the
-        chunks. (`timeout` here is how long to wait for results, as in the stdlib.)"""
+        """As `ProcessPoolExecutor.map`, with the options: their time limit holds for each item, however items are
+        chunked. (`timeout` here is how long to wait for results, as in the stdlib.)"""
         return self._pool._map(self._options, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
 
     def share(self, obj: _T) -> _T:
-        """As `ProcessPoolExecutor.share`; the options have no part in it."""
+        """As `ProcessPoolExecutor.share`; the options do not apply."""
         return self._pool.share(obj)
 
     def submit_many(

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ringpool.errors import BrokenProcessPool
 
-# How the stdlib begins to say that a pool is broken, to those who wait and to those who come later.
+# How the stdlib begins to say that a pool is broken: to pending futures, and to later submits.
 _LOST = "A process in the process pool was terminated abruptly while the future was running or pending."
 _UNUSABLE = "A child process terminated abruptly, the process pool is not usable anymore"
 
@@ -55,7 +55,7 @@ def explained(error: Exception, call: str | None = None) -> Exception:
     """See `refusals.explained`."""
     try:
         from ringpool import refusals
-    except (ImportError, OSError):  # no descriptor is left, which is then what the error says
+    except (ImportError, OSError):  # no descriptor is left, and then that is what the error says
         return error
     return refusals.explained(error, call)
 

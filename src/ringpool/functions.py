@@ -2,7 +2,7 @@
 
 A function that workers can import is pickled by reference: its module and name. Any other function (a lambda, a
 closure, a function of an interactive ``__main__``) is pickled by value, with all that it refers to. Its bytes stay
-good only while nothing of that was rebound; `fingerprint` is how that is known.
+valid only while none of that is rebound; `fingerprint` tells whether it was.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:  # typing is the largest import a new worker would have
     from collections.abc import Callable
     from typing import Any
 
-# Values that cannot change in place: whoever holds the same object holds the same value.
+# Types of values that cannot change in place: the same object is the same value.
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range})
 
 MISSING = object()
 
 _LazyImport: Any = getattr(types, "LazyImportType", None)  # of Python 3.15: what `lazy import` binds until it is used
-_start_afresh = False  # some worker of this process does, and does not begin as a copy of it
+_start_afresh = False  # whether some worker of this process is not forked
 
 
 def expect_fresh_workers() -> None:
-    """To be called before anything is pickled for workers that are not forked."""
+    """Must be called before anything is pickled for workers that are not forked."""
     global _start_afresh
     _start_afresh = True
 
@@ -133,13 +133,13 @@ def by_value_pickler() -> Any:
 
 
 def _reduce_lazy_import(lazy: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Sends what it stands for, which is imported here now, and in the worker when the function is decoded."""
+    """Sends the module, which is imported here now, and in the worker when the function is decoded."""
     return operator.getitem, ((lazy.resolve(),), 0)
 
 
 def _import_home(obj: Any) -> None:
-    """Imports the module that a class or function says it is of, as pickle does to see whether it is there. Cloudpickle
-    looks only at what is imported, and would send a copy of the class: numpy.rec, for example, is seldom imported."""
+    """Imports the module that a class or function names as its own, as pickle does to look the name up. Cloudpickle
+    looks only at imported modules, and would send a copy of the class: numpy.rec, for example, is seldom imported."""
     module = getattr(obj, "__module__", None)
     if isinstance(module, str) and module not in sys.modules:
         with contextlib.suppress(Exception):
@@ -147,13 +147,13 @@ def _import_home(obj: Any) -> None:
 
 
 class Callee:
-    """What the block of a session's function holds: see session.py, which is imported only where there is a session.
+    """A function of a session, as its block holds it: see session.py, which is imported only where there is a session.
 
     Args:
-        resolve: Gives the function of a Callee, at each call.
-        name: Where it is found in ``__main__``; or
-        fn: itself.
-        needs: What it refers to.
+        resolve: Returns the function of a Callee, at each call.
+        name: Where the function is found in ``__main__``; None if `fn` is the function.
+        fn: The function, if it has no such name.
+        needs: The globals that it refers to.
     """
 
     def __init__(self, resolve: Callable[[Callee], Any], name: str | None, fn: Any, needs: tuple[Any, ...]) -> None:
@@ -161,7 +161,7 @@ class Callee:
         self.name = name
         self.fn = fn
         self.needs = needs
-        self.settled = -1  # how much had been bound in this process when all of it was as it should be
+        self.settled = -1  # how many changes had been bound in this process when `needs` were last bound
 
 
 def fingerprint(fn: types.FunctionType, known: dict[str, Any] | None = None) -> list[Any] | None:
@@ -171,7 +171,7 @@ def fingerprint(fn: types.FunctionType, known: dict[str, Any] | None = None) -> 
 
     Args:
         fn: A function that is pickled by value.
-        known: Globals that are left out, because others look at them: those of a session.
+        known: Globals that are left out, because the session looks at them itself.
 
     Returns:
         The objects, or None if the function refers to something that can change in place (a list, an instance, a class
@@ -257,8 +257,8 @@ def _visit(value: Any, parts: list[Any], seen: set[int], known: dict[str, Any] |
 @functools.lru_cache(maxsize=1024)
 def _keeps_state(code: types.CodeType, places: tuple[str, ...]) -> bool:
     """Whether the code binds a variable of an enclosing function, or in one of these places: a global, an attribute.
-    Then a task may leave something in its function, which the next task must not find: it gets a function of its
-    own."""
+    Then a task may leave something in its function, which the next task must not find, and each task gets a function
+    of its own."""
     import dis
 
     for instruction in dis.get_instructions(code):

@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
     from ringpool import zygote
 
-# Bytes of a crashed worker's stack that are kept; faulthandler writes 100 frames a thread at most, some 50 bytes each.
+# Bytes of a crashed worker's stack that are read; faulthandler writes 100 frames a thread at most, some 50 bytes each.
 STACK_BYTES = 64 << 10
 STACK_STRIDE = 256 << 10  # from one worker's to the next, so that more does not run into that; arbitrary
 
 NAME = "RingpoolProcess-"
 
-# Of these faulthandler writes. After another end, what it wrote is of a process that the worker had forked.
+# Signals that faulthandler writes a log of. After another end, a log is that of a process that the worker had forked.
 FAULTS = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 
 _BELOW_MAIN = r'(  File "[^"\n]*ringpool/worker\.py", line \d+ in main\n)(?:  .*\n?)+'
 
 
 class CrashLogs:
-    """A file that the workers' faulthandlers write to, each to its own stretch.
+    """A file that the workers' faulthandlers write to, each at an offset of its own.
 
     Args:
-        n_places: How many stretches.
+        n_places: How many workers there may be.
 
     Raises:
         OSError: The system refuses the file.
@@ -59,18 +59,18 @@ class CrashLogs:
         self.fd = _core.memfd("ringpool-stacks", n_places * STACK_STRIDE)
 
     def clear(self, index: int) -> None:
-        """Nothing is left of what an earlier worker in this place, or a process that it had forked, has written."""
+        """Removes what an earlier worker in this place, or a process that it had forked, has written."""
         if os.pread(self.fd, 1, index * STACK_STRIDE) not in (b"", b"\0"):
             os.pwrite(self.fd, bytes(STACK_STRIDE), index * STACK_STRIDE)
 
     def read(self, index: int, exitcode: int | None) -> str | None:
-        """What the dead worker's faulthandler has written."""
+        """What the dead worker's faulthandler has written; None if nothing."""
         if exitcode not in FAULTS:
             return None
         text = os.pread(self.fd, STACK_BYTES, index * STACK_STRIDE).rstrip(b"\0").decode(errors="replace")
-        # What stands before the last is of processes that the worker had forked.
+        # Earlier logs are of processes that the worker had forked.
         text = text[max(text.rfind("Fatal Python error"), 0) :]
-        # What called worker.main is no affair of the task's; under fork, it is the program at its first submit.
+        # Without the callers of worker.main: they say nothing of the task (under fork, they are the first submit).
         return re.sub(_BELOW_MAIN, r"\1", text) or None
 
     def close(self) -> None:
@@ -140,18 +140,18 @@ class Launcher:
             _preload()
 
     def open(self, alarm: waiting.Alarm) -> None:
-        """Takes from the system what all workers are to inherit.
+        """Opens the descriptors that all workers inherit.
 
         Args:
-            alarm: Tells the supervisor that there is something to do.
+            alarm: Wakes the supervisor thread.
 
         Raises:
             OSError: The system refuses it.
         """
         self._alarm = alarm
         self._parent = waiting.Lifeline()
-        with contextlib.suppress(OSError):  # the workers are worth more than their last words
-            self._logs = CrashLogs(self._client.segment.n_places)
+        with contextlib.suppress(OSError):  # better workers without a crash log than none
+            self._logs = CrashLogs(self._client.n_places)
 
     def start(self, index: int, ticket: int, predecessor: Place | None) -> Place:
         """Starts the worker of a place.
@@ -182,7 +182,7 @@ class Launcher:
                 pass
             except OSError as error:
                 by_number = machine.is_refused(error)
-                if not by_number:  # no descriptor is left: nobody could end what it runs
+                if not by_number:  # out of descriptors: without a pidfd the worker cannot be killed safely
                     started.kill()
             _close_parents_ends(started, None if method == "forkserver" else pidfd)
         inherited = machine.peak_rss() if method == "spawn" else 0
@@ -194,12 +194,12 @@ class Launcher:
         return None if self._logs is None else self._logs.read(place.index, exitcode)
 
     def dismiss(self) -> None:
-        """No more workers will be started: what makes them may end."""
+        """No more workers will be started: the process that makes them may end."""
         if self.zygote is not None:
             self.zygote.dismiss()
 
     def close(self) -> None:
-        """Gives back what `open` has taken. No worker is started any more."""
+        """Closes what `open` has opened. No worker may be started after it."""
         if self.zygote is not None:
             self.zygote.close()
             self.zygote = None
@@ -211,7 +211,7 @@ class Launcher:
             logs.close()
 
     def forget(self) -> None:
-        """In a forked child: all of this is the parent's."""
+        """In a forked child: closes what is the parent's alone."""
         worker.disown_forkserver()
         if self._logs is not None:
             self._logs.close()
@@ -226,17 +226,17 @@ class Launcher:
         method = self._context.get_start_method()
         initializer, initargs = self._initializer, self._initargs
         if initializer is not None and method != "fork":
-            encode = functools.partial(self._client.functions.encode_initializer, (initializer, initargs))
+            encode = functools.partial(self._client.encode_initializer, (initializer, initargs))
             initializer, initargs = worker.Encoded(encode), ()
         orders = worker.Orders(
-            memfd=worker.Descriptor(self._client.segment.memfd),
+            memfd=worker.Descriptor(self._client.memfd),
             parent=worker.Descriptor(self._parent.fd),
             tell=worker.Descriptor(self._alarm.tell_fd) if self.recycles else None,
             stacks=None if self._logs is None else worker.Descriptor(self._logs.fd),
             stack_at=index * STACK_STRIDE,
-            n_places=self._client.segment.n_places,
-            n_cpus=self._client.segment.n_cpus,
-            sizes=self._client.segment.sizes,
+            n_places=self._client.n_places,
+            n_cpus=self._client.n_cpus,
+            sizes=self._client.sizes,
             place=index,
             ticket=ticket,
             initializer=initializer,
@@ -248,8 +248,8 @@ class Launcher:
         started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=worker.main, args=(orders,), name=worker.Name(_name(index))
         )
-        # Python deletes __main__.__file__ after a script's last line, and multiprocessing tells a new process by it
-        # where the script's functions are: a pool left open would lose its tasks.
+        # Python deletes __main__.__file__ after a script's last line, but by that multiprocessing tells a new process
+        # where the script's functions are: without it, a pool left open would lose its tasks.
         main = sys.modules.get("__main__")
         if self._main_file is not None and main is not None and not hasattr(main, "__file__"):
             main.__file__ = self._main_file
@@ -259,20 +259,20 @@ class Launcher:
             from ringpool import zygote
 
             if self.zygote is None:
-                self._client.functions.fork_session()
+                self._client.fork_session()
                 self.zygote = zygote.Zygote(started, orders, self._parent)
             started._Popen = functools.partial(self.zygote.popen, orders=orders)  # type: ignore[attr-defined]
         if method == "forkserver":
             from multiprocessing import forkserver
 
-            forkserver.ensure_running()  # before the mask, which it would hand on to processes that are not ours
+            forkserver.ensure_running()  # before the mask, which its processes would inherit, ours or not
             started.start()
         else:
             if method == "spawn":
                 from multiprocessing import resource_tracker
 
-                resource_tracker.ensure_running()  # before the mask, which it would take off
-            # The new process inherits the mask, and takes it off when its handler is there.
+                resource_tracker.ensure_running()  # before the mask, which it would remove
+            # The new process inherits the mask, and removes it when it has installed its handler.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             try:
                 started.start()
@@ -285,9 +285,9 @@ class Launcher:
 def _name(index: int) -> str:
     """The name of the process in a place: its number from 1, after the number of the process that starts it.
 
-    In the stdlib it is the count of processes, which `Process._identity` has here too. Programs take the number for
-    that of a GPU, of a port or of a line on the screen: a worker that replaces another must not go beyond the last, nor
-    share one with a living worker.
+    In the stdlib the number counts processes, as `Process._identity` does here too. Programs use it to choose a GPU, a
+    port or a line on the screen: a worker that replaces another must not get a number above the highest, nor share one
+    with a living worker.
     """
     outer = process.current_process()
     numbers = ":".join(map(str, outer._identity))
@@ -297,8 +297,8 @@ def _name(index: int) -> str:
 
 @functools.cache
 def _leave_out_main() -> None:
-    """In what multiprocessing tells a new process of ours. It would have it run a main file that is none, such as
-    "<stdin>", or that is not there. What workers need of such a main module travels by value."""
+    """Corrects what multiprocessing tells our processes of the main module: it would make them run a file that does not
+    exist, such as "<stdin>". What workers need of such a main module travels by value."""
     from multiprocessing import spawn
 
     whole = spawn.get_preparation_data
@@ -313,15 +313,15 @@ def _leave_out_main() -> None:
 
 
 def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
-    """Only one thread at a time asks how a process has ended. multiprocessing asks for all that it knows, whenever some
-    thread starts another or lists them: of two threads that ask at once, one learns nothing, or that it was 255."""
-    # Nothing here holds popen, which closes a descriptor when it goes.
+    """Lets only one thread at a time ask how a process has ended. multiprocessing asks for all its processes whenever a
+    thread starts or lists some, and of two concurrent waitpid() calls the loser reports None or 255."""
+    # Nothing here refers to popen, which closes a descriptor when it is deallocated.
     poll, this, lock = type(popen).poll, weakref.ref(popen), threading.Lock()
 
     def polled_in_turn(flag: int = os.WNOHANG) -> int | None:
         popen = this()
         assert popen is not None
-        if not lock.acquire(blocking=flag != os.WNOHANG):  # not where a forked child could find it held for ever
+        if not lock.acquire(blocking=flag != os.WNOHANG):  # a forked child would find it held forever
             return popen.returncode
         try:
             return poll(popen, flag)
@@ -332,13 +332,13 @@ def _have_polled_in_turn(popen: popen_fork.Popen) -> None:
 
 
 def _close_parents_ends(started: Any, pidfd: int | None) -> None:
-    """Of the pipes between this process and one that it has spawned, or had the fork server make, leaves those that are
-    needed. The end that would tell the worker of this process's death is not: see `worker.main`.
+    """Closes the ends of pipes to a process, spawned or made by the fork server, that are not needed: also the end that
+    would tell the worker of this process's death (see `worker.main`).
 
     Args:
         started: The process.
-        pidfd: Of the worker: becomes the sentinel. None leaves the sentinel as it is: the end that the fork server
-            tells exit codes through.
+        pidfd: The worker's; becomes the sentinel. None leaves the sentinel as it is: the pipe through which the fork
+            server reports exit codes.
     """
     popen = started._popen
     sentinel = popen.sentinel if pidfd is None else pidfd
@@ -351,13 +351,13 @@ def _close_parents_ends(started: Any, pidfd: int | None) -> None:
 
 
 def _preload() -> None:
-    """Has the fork server import, once for all its workers, ringpool and what multiprocessing needs to import the main
-    module, unless it runs already or the user has said what it should import. A worker then starts in a sixth of the
+    """Makes the fork server import ringpool, and what multiprocessing needs to import the main module, once for all its
+    workers, unless it runs already or the user has chosen what it imports. A worker then starts in a sixth of the
     processor time."""
     from multiprocessing import forkserver
 
     server: Any = forkserver._forkserver
     if getattr(server, "_preload_modules", None) == ["__main__"]:
         main = ["__main__"] if functions.main_is_importable() else []
-        # set_forkserver_preload() would also reset, from 3.15 on, what the user has said of errors.
+        # set_forkserver_preload() would also reset, from 3.15 on, what the user has chosen for errors.
         server._preload_modules = [*main, "ringpool.executor", "pkgutil"]

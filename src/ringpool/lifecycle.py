@@ -60,13 +60,14 @@ def note_ended(pool: Pool) -> None:
 
 
 def _end_all() -> None:
-    """Before the interpreter ends: pending tasks are finished and their workers leave, as the stdlib has it. If a
-    Ctrl-C ends the program, what runs is not waited for; the stdlib's workers get the signal themselves."""
+    """Before the interpreter ends: finishes pending tasks and lets the workers leave, as the stdlib does. If a Ctrl-C
+    ends the program, running tasks are not waited for; the stdlib's workers get the signal themselves."""
     global _exiting
     interrupted = _exiting  # the first call was, or there would be no pool for this one to end
     _exiting = True
-    # What the interpreter has just printed; a session keeps it from long ago, and has a prompt. Or what ends the target
-    # of a multiprocessing.Process (before 3.13; from then on it is printed and forgotten by now).
+    # last_type: the exception that the interpreter has just printed. A session with a prompt keeps an older one there.
+    # exc_info: the exception that ends the target of a multiprocessing.Process (before 3.13; from then on it has been
+    # printed and forgotten by now).
     if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
         interrupted = True
     if interrupted or isinstance(sys.exc_info()[1], KeyboardInterrupt):
@@ -78,8 +79,8 @@ def _end_all() -> None:
 
 
 def _abort_all() -> None:
-    """Ends the pools that are still there because a Ctrl-C broke off `_end_all`, or came just before it."""
-    if not _exiting and any(each.client.waiters.green for each in list(_live)):
+    """Ends the pools that a Ctrl-C has left, because it interrupted `_end_all` or came just before it."""
+    if not _exiting and any(each.client.green for each in list(_live)):
         _end_all()  # a library that has replaced threads has replaced threading's hooks with them
     for each in list(_live):
         each.abort()
@@ -97,21 +98,21 @@ atexit.register(
 )  # before multiprocessing.util's, which was registered earlier and would wait for the workers
 
 
-# A child of multiprocessing waits for its own children before it comes to the hooks of threading (before 3.13), and
-# has none of atexit's. What it does before it waits are its finalizers.
+# A child of multiprocessing waits for its own children before it runs the hooks of threading (before 3.13), and runs
+# none of atexit's. It runs its finalizers before it waits.
 _finalizer: util.Finalize | None = None
 
 
 def finalize_in_time() -> None:
-    """Has multiprocessing end the pools of this process before it waits for their workers. A child of multiprocessing
-    forgets what its parent has arranged, hence the look each time that a pool begins."""
+    """Makes multiprocessing end the pools of this process before it waits for their workers. A child of multiprocessing
+    forgets the finalizers of its parent, so this is checked each time a pool begins."""
     global _finalizer
     if _finalizer is None or not _finalizer.still_active():
         _finalizer = util.Finalize(None, _end_all_at_exit, exitpriority=EXIT_PRIORITY)
 
 
 def _end_all_at_exit() -> None:
-    if util.is_exiting():  # else multiprocessing only cleans up, as test suites have it do
+    if util.is_exiting():  # else multiprocessing only cleans up, which test suites ask for
         _end_all()
 
 

@@ -25,19 +25,18 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """A worker process, and what is known of it.
+    """A worker process.
 
     Args:
-        index: Which place of the pool it has.
+        index: Its place in the pool.
         process: The process, started.
         pidfd: Of the process; None if it has died already, or the system refuses pidfds.
-        by_number: Whether the system refuses them. The process is then watched and signalled by its number.
-        owns_pidfd: Whether it is to be closed here. Else it is the process's sentinel, which multiprocessing closes.
-        oom_kills: How many the kernel had counted when it started; None if it does not count.
-        inherited: Of the peak memory that its wait status tells, the bytes that may be this process's: an exec passes
-            it on.
-        ticket: Of this start.
-        home: The process group that it was born in; 0 if it has died in no time.
+        by_number: Whether the system refuses pidfds. The process is then watched and signalled by its number.
+        owns_pidfd: Whether `close` closes the pidfd. Else it is the process's sentinel, which multiprocessing closes.
+        oom_kills: How many kills for memory the kernel had counted when it started; None if it does not count.
+        inherited: Bytes of the peak memory in its wait status that may be this process's: an exec passes them on.
+        ticket: The number of this start.
+        home: The process group that it was started in; 0 if it had ended before that was known.
         predecessor: The worker whose tasks it takes over when that one has left; None if it takes tasks at once.
     """
 
@@ -72,8 +71,8 @@ class Place:
         self.lock = threading.RLock()  # of the descriptor
 
     def signal(self, signum: int) -> None:
-        """Sends the worker a signal; one that ends it, also to the processes that its tasks have started and that have
-        not left it (see tree.h). Where the system refuses pidfds, the worker alone gets it.
+        """Sends the worker a signal. A signal that ends it is also sent to the processes that its tasks have started
+        and that have not left it (see tree.h); where the system refuses pidfds, the worker alone gets it.
 
         Raises:
             PermissionError: It is another user's than this process by now.
@@ -91,7 +90,7 @@ class Place:
             self.close()
 
     def _send(self, signum: int) -> None:
-        """As `signal`, without what is to be noted.
+        """As `signal`, without setting `killed`.
 
         Raises:
             ProcessLookupError: It has ended.
@@ -117,8 +116,8 @@ class Place:
         except PermissionError as error:
             raise PermissionError(
                 error.errno,
-                f"worker {self.index} (pid {self.process.pid}) cannot be signalled: it was started as another user "
-                "than this program is now",
+                f"worker {self.index} (pid {self.process.pid}) cannot be signalled: it runs as another user than this "
+                "program does now",
             ) from None
 
     def watched(self) -> set[int]:
@@ -150,8 +149,8 @@ class Place:
         """Waits for the end of the process, and takes its status. Notes `peak_rss`.
 
         Returns:
-            Its exit code: negative, the number of the signal that ended it; None if it went to another part of the
-            program.
+            Its exit code; negative, the number of the signal that ended it; None if another part of the program has
+            waited for it.
         """
         # Exact, but of a child only. Before the join, which takes the status.
         peak = 0 if self.pidfd is None else _core.wait_peak_rss(self.pidfd)
@@ -160,7 +159,7 @@ class Place:
         return self.process.exitcode
 
     def was_out_of_memory(self, exitcode: int | None) -> bool | None:
-        """Whether the kernel's counters say that it ended it to have its memory; None if they say nothing."""
+        """Whether the kernel killed the worker because memory ran out, by its counters; None if they do not tell."""
         if self.killed or exitcode != -signal.SIGKILL:
             return False
         now = machine.oom_kills()
@@ -177,7 +176,8 @@ class Place:
         self.close()
 
     def close(self) -> None:
-        """Waits for nobody: a signal handler of who holds the lock may wait for the supervisor. He closes later."""
+        """Closes the pidfd. Does not wait for the lock: the thread that holds it may be running a signal handler that
+        waits for the supervisor. That thread closes the pidfd when it has released the lock."""
         self.closed = True
         if self.lock.acquire(blocking=False):
             pidfd = self.pidfd
@@ -200,7 +200,7 @@ class Places:
 
     def __init__(self, client: _core.Client, launch: Callable[[int, int, Place | None], Place]) -> None:
         self.starts = 0
-        self.start_failures = 0  # workers that have died before they were ready, since the last that became ready
+        self.start_failures = 0  # workers that died before they were ready, since the last one that became ready
         self._client = client
         self._launch = launch
         self._by_index: dict[int, Place] = {}
@@ -215,17 +215,17 @@ class Places:
         return self._by_index.get(index)
 
     def start_missing(self, is_ending: Callable[[], bool]) -> None:
-        """Starts the successors that are asked for, and the workers that are wanting, while there is or may be work for
-        them.
+        """Starts the successors that workers have asked for, and the workers that are missing, while there is or may be
+        work for them.
 
         Args:
-            is_ending: Whether no worker is to start any more. One whose start has begun by then is ended.
+            is_ending: Whether no worker should start any more. A worker whose start has begun by then is terminated.
         """
         client = self._client
         predecessors: list[Place | None] = [
-            place for place in self if place.successor is None and client.segment.worker_retiring(place.index)
+            place for place in self if place.successor is None and client.worker_retiring(place.index)
         ]
-        for predecessor in predecessors + [None] * (client.staff.wanted - self.count()):
+        for predecessor in predecessors + [None] * (client.wanted - self.count()):
             if is_ending() or client.stopped or (client.closed and not client.pending):
                 return
             place = self._start(predecessor)
@@ -233,22 +233,22 @@ class Places:
                 place.process.terminate()
 
     def _start(self, predecessor: Place | None) -> Place | None:
-        """Starts a worker, which takes tasks at once or as the successor of another. None if all places are taken: then
-        one that leaves will be removed soon, and this is called again."""
-        index = next((i for i in range(self._client.segment.n_places) if i not in self._by_index), None)
+        """Starts a worker, which takes tasks at once or as the successor of another. None if all places are taken: a
+        worker that leaves will be removed soon, and then this is called again."""
+        index = next((i for i in range(self._client.n_places) if i not in self._by_index), None)
         if index is None:
             return None
         self.starts += 1
         ticket = self.starts
         if predecessor is None:
-            self._client.segment.give_turn(index, ticket)
+            self._client.give_turn(index, ticket)
         else:
-            self._client.segment.name_successor(predecessor.index, index, ticket)
+            self._client.name_successor(predecessor.index, index, ticket)
         place = self._launch(index, ticket, predecessor)
         if predecessor is not None:
             predecessor.successor = place
         self._by_index[index] = place
-        self._client.staff.n_started = self.count()
+        self._client.n_started = self.count()
         return place
 
     def count(self) -> int:
@@ -259,7 +259,7 @@ class Places:
         """Lets the workers go whose successors are ready."""
         for place in self:
             if place.successor is not None:
-                self._client.segment.dismiss(place.index, place.successor.index)
+                self._client.dismiss(place.index, place.successor.index)
 
     def signal_all(self, signum: int) -> None:
         """Sends all workers a signal: see `Place.signal`.
@@ -278,7 +278,7 @@ class Places:
 
     def has_new_starts(self) -> bool:
         """Whether a living worker has become ready since the last call."""
-        new = [place for place in self if not place.ready and self._client.segment.worker_started(place.index)]
+        new = [place for place in self if not place.ready and self._client.worker_started(place.index)]
         for place in new:
             place.ready = True
         return bool(new)
@@ -290,11 +290,11 @@ class Places:
             place.predecessor.successor = None
         if place.successor is not None:
             place.successor.predecessor = None
-        self._client.staff.n_started = self.count()
+        self._client.n_started = self.count()
 
     def abandon(self, place: Place) -> None:
-        """When the pool ends: a worker that cannot be killed is not waited for. It ends with this process. (What it has
-        of the shared memory until then is its own alone.)"""
+        """Gives up a worker that cannot be killed when the pool ends. It ends with this process; until then it keeps
+        its mapping of the shared memory, which no other pool uses."""
         process._children.discard(place.process)  # type: ignore[attr-defined]
         self._by_index.pop(place.index, None)
         place.close()

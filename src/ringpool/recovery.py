@@ -45,9 +45,9 @@ class Recovery:
                 if not recovery.retry(task):
                     recovery.fail(task, error)
 
-    It begins when it is made: what is known of the worker is noted, then its results are taken in and its memory is
-    recovered, after which the place is ready for another worker. Each lost task must then be sent again or fail. At its
-    end, waiting tasks are sent to the workers, and wake-ups that the dead worker may have owed are repeated.
+    The constructor begins it: it notes the facts about the worker, takes in its results and recovers its memory; the
+    place is then ready for another worker. Each lost task must then be sent again or fail. `end` sends waiting tasks to
+    the workers, and repeats wake-ups that the dead worker may have owed.
 
     Args:
         client: The pool's.

@@ -1,4 +1,4 @@
-"""What the system refuses: which system call or limit it is, and what to allow."""
+"""Explains an error of the system: which limit or refused system call it comes from, and what to change."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LIMITS = {
 
 
 def explained(error: Exception, call: str | None = None) -> Exception:
-    """An error with the limit in its text that is too small, or the system call that is not allowed.
+    """Adds to an error the limit that is too small, or the system call that is not allowed.
 
     Args:
-        error: What was raised where a process, a thread, a descriptor or memory was wanted.
-        call: The system call that it comes from, if it is one that a sandbox may refuse and there is no way without.
+        error: Raised where a process, a thread, a descriptor or memory was requested.
+        call: The system call that raised it, if it is one that ringpool needs and a sandbox may refuse.
 
     Returns:
-        One of the same type; the error itself if there is nothing to say.
+        An error of the same type; the error itself if there is nothing to add.
     """
     code = error.errno if isinstance(error, OSError) else None
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
@@ -32,8 +32,8 @@ def explained(error: Exception, call: str | None = None) -> Exception:
         sentence = _limit(code)
     elif isinstance(error, OSError) and machine.is_refused(error) and call is not None:
         sentence = (
-            f"the system refuses {call}, and there is no way without (a temporary file, for one, cannot be sealed "
-            "against a change of its size): allow it in the sandbox's seccomp profile"
+            f"the system refuses {call}, which ringpool needs (a temporary file, for example, cannot be sealed against "
+            "a change of its size): allow it in the sandbox's seccomp profile"
         )
     else:
         return error
@@ -46,5 +46,5 @@ def _limit(code: int) -> str:
     soft, _ = resource.getrlimit(which)
     if soft == resource.RLIM_INFINITY:
         name = sentence.partition(" ")[0]
-        return f"{name} is no limit here: it is the system's, or the control group's"
+        return f"{name} is unlimited here, so the limit is the system's or the control group's"
     return sentence.format(soft)

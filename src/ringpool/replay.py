@@ -68,23 +68,23 @@ class Scope:
         self.namespace = main_namespace()
 
     def reduce(self, obj: Any) -> tuple[Any, ...] | None:
-        """What is to stand for a function or class; None if it goes by value. Asks for the type of any object: to ask
+        """How to reduce a function or class; None if it goes by value. Asks for the type of each object, since
         isinstance() would run a property called __class__."""
         raise NotImplementedError
 
     def needs(self, fn: types.FunctionType) -> tuple[Need, ...]:
-        """What a function needs that goes by value."""
+        """The globals that a function needs if it goes by value."""
         return ()
 
     def function(self, reduced: tuple[Any, ...], fn: types.FunctionType) -> tuple[Any, ...]:
-        """What cloudpickle makes of a function by value, but over the receiver's ``__main__``."""
+        """Makes a function by value as cloudpickle does, but over the receiver's ``__main__``."""
         _, (code, _, _, _, closure), (state, slots), *_ = reduced
         slots["__globals__"] = {}
         return _function_here, (code, closure, self.needs(fn)), (state, slots), None, None, _set_function
 
 
 class ResultScope(Scope):
-    """Of what a worker sends back: classes that it has from the parent mean the parent's."""
+    """The scope of results: classes that the worker has from its parent are sent as the parent's."""
 
     def reduce(self, obj: Any) -> tuple[Any, ...] | None:
         if issubclass(type(obj), type) and _classes:
@@ -104,7 +104,7 @@ _changes = 0
 
 
 def _forget() -> None:
-    """In a forked process: if it is to be a worker, its parent has sent nothing yet."""
+    """In a forked process: if it becomes a worker, its parent has sent it nothing yet."""
     _classes.update(sent_classes)
     _applied.clear()
     _of_fork.clear()
@@ -114,8 +114,8 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def settle(needs: tuple[Need, ...]) -> None:
-    """Binds the globals that a task needs as they were in the parent at its submit, unless they are those that the
-    parent has sent last: then they are as this process has left them."""
+    """Binds the globals that a task needs as they were in the parent at its submit. Globals that this process has in
+    that version stay as its tasks have left them."""
     global _wanted
     for number, names, load in needs:
         wanted = {name for name in names if _applied.get(name, 0) != number}
@@ -139,7 +139,7 @@ _wanted: set[str] = set()  # names that the group must bind that is being unpick
 
 
 def bind_here(name: str, value: Any, number: int) -> None:
-    # Of what is not needed now, what is older goes along: it may have something in common with what is.
+    # Names that are not needed now are bound too if they are older: they may share objects with those that are.
     if name in _wanted or _applied.get(name, 0) < number:
         _bind(name, value, number)
 
@@ -172,7 +172,7 @@ def _find(name: str) -> Any:
 
 
 def bound_here(name: str, needs: tuple[Need, ...]) -> Any:
-    """In a pickle: what is found by name."""
+    """In a pickle: an object that is found by its name."""
     settle(needs)
     return _find(name)
 
@@ -183,7 +183,10 @@ def _class_here(number: str) -> type:
 
     cls: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(number)
     if cls is None:
-        raise RuntimeError("a result is of a class that has been redefined since, and whose pool is gone")
+        raise RuntimeError(
+            "the class of a result has been redefined in this program, and the pool that the old class was sent to has "
+            "been deleted"
+        )
     return cls
 
 

@@ -1,8 +1,8 @@
 """What workers know of an interactive ``__main__``, which they cannot import.
 
 A worker of a session (a REPL, a notebook, ``python -c``, a program read from standard input) has one namespace of
-``__main__``: its own. Functions of the session run over it, whichever way they arrive. The parent keeps account of what
-each name in it was bound to when workers last heard of it, and a task carries what has changed since.
+``__main__``: its own. Functions of the session run over it, however they were sent. For each name the parent remembers
+the object that workers were last sent, and a task carries what has changed since.
 
   parent                                              worker
   ------------------------------------------------    --------------------------------------------------------------
@@ -11,8 +11,9 @@ each name in it was bound to when workers last heard of it, and a task carries w
   f, g changed: pickled together, as group 7      ->
   task: "f, g of group 7, h of the fork"          ->  binds f and g if their number here is not 7, then calls
 
-So a value is pickled once a change, not once a task; each worker decodes it once; and what a worker's initializer or an
-earlier task has bound stands until the parent changes the same name. The table in docs/design.md has all the cases.
+So a value is pickled once a change, not once a task, and each worker decodes it once. A binding by a worker's
+initializer or by an earlier task stays until the parent changes the same name. The table in docs/design.md has all
+cases. What a worker does with a group is in `replay`; how a change is noticed, in `contents`.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ class _Sent:
         self._held: tuple[Any, Any] | None = None
 
     def load(self, store: Store) -> tuple[Any, Any]:
-        """What gives its contents in a worker, and what keeps them where they are as long as that."""
+        """A callable that returns the contents in a worker, and a handle that keeps them in memory until then."""
         if self._held is None:
             self._held = store.hold(self._data)
-            if self._held is None:  # there is no room now: this once, it goes with the task
+            if self._held is None:  # out of memory: this time the group travels with the task
                 return functools.partial(store.load, self._data), None
             self._data = b""
         return self._held
@@ -61,12 +62,12 @@ _FORKED = _Sent(0, b"")
 
 
 class _Known:
-    """What workers have been told of a name, or will be by the tasks that need it.
+    """What workers have been sent for a name, or will be by the tasks that need it.
 
     Args:
-        token, parts: Of the object, as it was then. ANY if it counts as the same whatever is in it.
-        group: The one that it was sent in.
-        found: Names that only the pickling of it came upon.
+        token, parts: Of the object, as it was then. ANY if its contents are not compared.
+        group: The group that it was sent in.
+        found: Names that were found only when it was pickled.
     """
 
     __slots__ = ("found", "group", "parts", "token")
@@ -81,8 +82,8 @@ class _Known:
 class Session:
     """What the workers of one pool know of this process's ``__main__``.
 
-    Several threads may be in it, and code that pickling runs may come here again: there is no lock, and what is known
-    of a name is replaced in one step. Two threads that send the same change at a time send it twice, as two groups.
+    Several threads may use it at a time, and code that pickling runs may call it again. There is no lock: the entry of
+    a name is replaced in one step. Two threads that send the same change at a time send it twice, as two groups.
     """
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ class Session:
         self._known = known
 
     def close(self) -> None:
-        """No more is sent. (Results may still name classes.)"""
+        """Forgets what was sent; nothing more will be. (Results may still name classes.)"""
         self._known = {}
         self._pinned = set()
 
@@ -126,8 +127,11 @@ class Session:
         return number
 
     def reach(self, names: Iterable[str]) -> tuple[dict[str, _Known], dict[str, Look]]:
-        """All globals that these refer to, and they themselves: what is known of those that have not changed, and what
-        is to be seen of those that have."""
+        """Looks at these globals and all that they refer to.
+
+        Returns:
+            By name: the entries of those that have not changed, and new looks at those that have.
+        """
         known: dict[str, _Known] = {}
         changed: dict[str, Look] = {}
         todo = list(names)
@@ -170,7 +174,7 @@ class Session:
         while True:
             scope = _GroupScope(self, changed)
             values = {name: self.namespace.get(name, MISSING) for name in changed}
-            # First what the reducers of the others may call when they are unpickled.
+            # Functions and classes first: reducers of the others may call them when they are unpickled.
             first = (types.FunctionType, type)
             order = sorted(reversed(values), key=lambda name: not issubclass(type(values[name]), first))
             group = [_Binding(name, values[name], number) for name in order if values[name] is not MISSING]
@@ -180,7 +184,9 @@ class Session:
             except Exception as error:
                 left = {name: changed[name] for name in changed if not self._stays(name, values[name], store)}
                 if len(left) == len(changed):
-                    error.add_note(f"This is of the globals of __main__ that a task refers to: {', '.join(values)}.")
+                    error.add_note(
+                        f"Raised while pickling globals of __main__ that a task refers to: {', '.join(values)}."
+                    )
                     raise
                 stay |= {name: self._known[name] for name in changed.keys() - left.keys()}
                 if not left:
@@ -198,8 +204,8 @@ class Session:
         return {**known, **stay, **made}
 
     def _stays(self, name: str, value: Any, store: Store) -> bool:
-        """Whether a global goes on as workers have it: a library's object that cannot be pickled, the same as when they
-        got it. So it is with a connection or a pool, whose attributes change as it is used."""
+        """Whether workers keep the global that they have: a library's object that cannot be pickled, and that is the
+        same object as when they got it. A connection or a pool is such: its attributes change as it is used."""
         was = self._known.get(name)
         of_session = issubclass(type(value), (types.FunctionType, type)) or type(value).__module__ == "__main__"
         if of_session or issubclass(type(value), (dict, *SEQUENCES)) or was is None or was.token is not token_of(value):
@@ -215,7 +221,7 @@ class Session:
 if TYPE_CHECKING:
 
     class Store:
-        """Where groups are kept: the functions of a pool."""
+        """Where groups are kept: a pool's client."""
 
         def encode(self, obj: Any, scope: Any) -> bytes: ...
         def hold(self, data: bytes) -> tuple[Callable[[], Any], Any] | None: ...
@@ -224,16 +230,16 @@ if TYPE_CHECKING:
 
 
 class TaskScope(Scope):
-    """Of what goes to workers.
+    """The scope of what goes to workers.
 
     Args:
         session: The pool's.
-        store: Its table of functions.
+        store: The pool's client.
     """
 
     def __init__(self, session: Session, store: Store) -> None:
         self.namespace = session.namespace
-        self.handles: list[Any] = []  # what the receiver will read: they keep it in memory
+        self.handles: list[Any] = []  # keep the groups that the receiver will read in memory
         self._session = session
         self._store = store
 
@@ -247,10 +253,11 @@ class TaskScope(Scope):
         return self._list(self._of_function(fn))
 
     def find(self, fn: Any) -> tuple[list[Any] | None, str | None, dict[str, _Known]] | None:
-        """How workers are to find a function, if it is of the session.
+        """How workers find a function, if it belongs to the session.
 
         Returns:
-            Its fingerprint, or None if it must go with each task; its name, if it has one; and what it refers to.
+            Its fingerprint, or None if it must go with each task; its name, if it has one; and the globals that it
+            refers to. None if it does not belong to the session.
         """
         name = name_in(self.namespace, fn)
         parts: list[Any] | None = []
@@ -266,7 +273,7 @@ class TaskScope(Scope):
         return parts, name, known
 
     def callee(self, fn: Any, name: str | None, known: dict[str, _Known]) -> Callee:
-        """What the block of a function is to hold, of which `find` has said the rest."""
+        """What the block of a function holds, by the name and the globals that `find` has returned."""
         return Callee(replay.resolve, name, None if name else fn, self._list(known))
 
     def _of_name(self, name: str) -> dict[str, _Known]:
@@ -289,11 +296,11 @@ class TaskScope(Scope):
 
 
 class _GroupScope(Scope):
-    """Of a group: its own names go by value, others by name."""
+    """The scope of a group: its own names go by value, others by name."""
 
     def __init__(self, session: Session, names: Container[str]) -> None:
         self.namespace = session.namespace
-        self.found: set[str] = set()  # names that must be there besides
+        self.found: set[str] = set()  # other names that must be bound too
         self.classes: list[str] = []  # numbers of the classes that went by value
         self._session = session
         self._names = names
@@ -308,8 +315,8 @@ class _GroupScope(Scope):
             self.found.add(root)
             _, changed = self._session.reach([root])
             if not changed:
-                return replay.bound_here, (name, ())  # whoever needs the group needs that as well
-            # Else the group will be made again, with it.
+                return replay.bound_here, (name, ())  # a task that needs the group needs that name too
+            # Else the group will be made again, with that name in it.
         if issubclass(type(obj), type):
             if obj.__module__ == "__main__":
                 self.classes.append(self._session.keep(obj))
@@ -324,7 +331,7 @@ class _GroupScope(Scope):
 
 
 class _Binding:
-    """Of a group: has its name bound as soon as it is unpickled, because what follows may call it."""
+    """A global in a group: its name is bound as soon as it is unpickled, because what follows may call it."""
 
     def __init__(self, name: str, value: Any, number: int) -> None:
         self.name = name
@@ -336,7 +343,7 @@ class _Binding:
 
 
 def _class_by_value(cls: type) -> tuple[Any, ...]:
-    """What cloudpickle makes of a class, but that it has slots if this has, and is in all as this is if it is there."""
+    """What cloudpickle makes of a class, but with its slots; a class that the receiver has is made equal to it."""
     from cloudpickle import cloudpickle
 
     make, args, state, *_ = cloudpickle._dynamic_class_reduce(cls)

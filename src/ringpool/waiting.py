@@ -1,9 +1,9 @@
-"""Waiting for descriptors, in threads, and in the greenlets that stand for threads in some programs.
+"""Waiting for descriptors, in threads, and in the greenlets that replace threads in some programs.
 
-`gevent.monkey.patch_all()`, and its like, has `threading.Thread` start a greenlet. All greenlets of a thread run by
-turns, and only what the library has replaced gives the turn away: what sleeps in the kernel holds up all. So in such a
-program the pool's threads are greenlets too, as those of the stdlib's executor are, and wait by the functions of this
-module. They use what the library has replaced, by its name, when they are called. No library is known here by its own.
+`gevent.monkey.patch_all()` and its like make `threading.Thread` start a greenlet. The greenlets of a thread take turns,
+and only functions that the library has replaced yield to the others: a call that sleeps in the kernel blocks them all.
+In such a program the pool's threads are greenlets too, as the threads of the stdlib's executor are, and wait by the
+functions of this module. These look up what the library has replaced when they are called, and know no library by name.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def readable(fds: list[int], seconds: float | None, green: bool) -> tuple[set[in
         green: Whether other greenlets are to run meanwhile.
 
     Returns:
-        Those that can be, none if the time is up; and by how many nanoseconds longer than `seconds` it took. (0 if
-        green: other greenlets may take any time.)
+        The descriptors that can be read, none if the time is up; and by how many nanoseconds the wait exceeded
+        `seconds`. (0 if green: other greenlets may take any time.)
     """
     if green:
         return set(select.select(fds, [], [], seconds)[0]), 0
@@ -50,8 +50,8 @@ def readable(fds: list[int], seconds: float | None, green: bool) -> tuple[set[in
 
 
 def for_ever() -> NoReturn:
-    """Of a greenlet in a forked child, where greenlets go on and the descriptors that they wait for are the parent's as
-    well. It cannot end as a thread does: threading does not know it there."""
+    """Suspends a greenlet in a forked child. Greenlets go on there, but the descriptors that they wait for are also the
+    parent's. A greenlet cannot end as a thread does: threading does not know it in the child."""
     while True:
         threading.Event().wait()
 
@@ -79,12 +79,11 @@ def serve_in_greenlet(client: _core.Client) -> None:
 
 
 class Alarm:
-    """What one thread, or another process, tells by a descriptor, and another waits for: an eventfd, or a pipe where
-    the system refuses one.
+    """Wakes a thread that waits for a descriptor: an eventfd, or a pipe where the system refuses one.
 
     Attributes:
-        fd: Can be read when something has been told.
-        tell_fd: To be written to, 8 bytes at a time; a write that finds it full has been told before.
+        fd: Can be read when the alarm has been rung.
+        tell_fd: Rings it, by a write of 8 bytes. A write that finds it full is not needed: it has been rung.
     """
 
     def __init__(self) -> None:
@@ -96,7 +95,7 @@ class Alarm:
             self.fd, self.tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def clear(self) -> None:
-        """Forgets what has been told. At once; what a library has put in the place of os.read may wait for more."""
+        """Resets it, without waiting: the function that a library puts in place of os.read may wait for more."""
         with contextlib.suppress(BlockingIOError):
             while len(posix.read(self.fd, 4096)) == 4096:
                 pass
@@ -110,7 +109,7 @@ class Lifeline:
     """Tells other processes that this one has ended: a pidfd, or a pipe where the system refuses one.
 
     Attributes:
-        fd: For the others to wait on. It can be read, or is at its end, when this process has ended.
+        fd: The others wait on it. It can be read, or is at its end, when this process has ended.
         held: The pipe's other end, which no other process may keep open; -1 if there is none.
     """
 
@@ -124,7 +123,7 @@ class Lifeline:
             self.fd, self.held = os.pipe2(os.O_CLOEXEC)
 
     def let_go(self) -> None:
-        """In a forked child. The descriptor for the others stays: in a worker it is its own."""
+        """Closes the pipe's other end, in a forked child. `fd` stays open: a worker inherits it as its own."""
         if self.held >= 0:
             os.close(self.held)
             self.held = -1

@@ -828,7 +828,9 @@ def test_a_payload_of_nearly_half_the_limit_arrives_and_a_result_of_a_workers_sh
 
 def test_a_limit_of_shared_memory_that_cannot_be_is_refused():
     for limit in (-1, 0, 1, 3 * MIB):
-        with pytest.raises(ValueError, match=rf"shared_memory_limit={limit} is too little for 2 workers.*least \d+$"):
+        with pytest.raises(
+            ValueError, match=rf"shared_memory_limit={limit} is too small for 2 worker processes: .*least \d+$"
+        ):
             ProcessPoolExecutor(2, shared_memory_limit=limit)
     for limit in (1.5, "1G"):
         with pytest.raises(TypeError, match="shared_memory_limit must be an integer"):

@@ -707,7 +707,7 @@ def test_for_an_exception_that_cannot_be_pickled_stands_one_that_says_what_it_wa
     assert type(again) is RemoteError
     assert (again.type_name, again.text) == ("tasks_memory.Unpicklable", "the original")
     assert again.reason.startswith("it cannot be pickled: TypeError: cannot pickle 'generator' object")
-    assert str(again) == f"tasks_memory.Unpicklable: the original (this RemoteError stands for it: {again.reason})"
+    assert str(again) == f"tasks_memory.Unpicklable: the original (replaced by this RemoteError: {again.reason})"
     text = str(again.__cause__)
     assert "the original" in text and "could not be pickled" in text and "generator" in text
 

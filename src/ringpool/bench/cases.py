@@ -191,7 +191,7 @@ def _payload(setting: Setting, found: Found) -> None:
                     times.append(time.perf_counter_ns() - begin)
                     same = type(answer) is type(payload) and len(answer) == len(payload)
                     if not same or not (numpy.array_equal(answer, payload) if kind == "float64" else answer == payload):
-                        raise WrongAnswer(f"{setting.contender.name} gave back other {kind} than it got ({size} B).")
+                        raise WrongAnswer(f"{setting.contender.name} returned other {kind} than sent ({size} B).")
                     del answer
                 # The first is the warm-up.
                 found.number(
@@ -345,7 +345,7 @@ def _cpu(setting: Setting, found: Found) -> None:
         used = cpu_ns(pids) - used
         setting.check("a burst", answers, [number * number for number in numbers])
         found.number("a task", "us", used / 1000 / count)
-        time.sleep(setting.seconds(0.5, 0.3))  # whoever spins for a while has stopped
+        time.sleep(setting.seconds(0.5, 0.3))  # workers that spin for a while have stopped
         begin = time.perf_counter_ns()
         used = cpu_ns(pids)
         time.sleep(setting.seconds(2, 1))

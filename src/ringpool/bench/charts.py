@@ -91,7 +91,7 @@ class Axis:
     log: bool
 
     def share(self, value: float) -> float:
-        """Return where a number stands, 0 at the beginning and 1 at the end; what is outside stands at the edge."""
+        """Return where a number stands, 0 at the beginning and 1 at the end; a number outside stands at the edge."""
         value = min(max(value, self.low), self.high)
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)

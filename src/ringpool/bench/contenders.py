@@ -81,8 +81,8 @@ class Contender:
         package: What has to be installed; "" for what comes with Python.
         target: Where its generator function is, as "module:attribute", so that a fresh interpreter can find it. It
             takes the number of workers and the start method, and yields one `Pool`.
-        starts_itself: Whether it starts workers in its own way, whatever `--start-method` says.
-        after_a_kill: Why nobody can wait for what comes after a worker's death; "" where one can.
+        starts_itself: Whether it starts workers in its own way, regardless of `--start-method`.
+        after_a_kill: Why a program cannot wait for what comes after a worker's death; "" where it can.
         threads: Whether its workers are threads of the calling process.
         program: A whole program that opens the pool, prints the square of 7 as a task returns it, and ends; with
             {workers} and {method} where these belong. "" where there is none.
@@ -170,7 +170,7 @@ def stdlib(workers: int, start_method: str) -> Opened:
 
 
 def threads(workers: int, start_method: str) -> Opened:
-    """Open concurrent.futures' executor of threads, with `THREADS` of them, whatever the number of workers."""
+    """Open concurrent.futures' executor of threads, with `THREADS` of them, regardless of the number of workers."""
     with concurrent.futures.ThreadPoolExecutor(THREADS) as executor:
         yield _of_futures(executor)
 

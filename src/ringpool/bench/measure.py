@@ -2,7 +2,7 @@
 
 `take` starts the interpreter and waits for it; `answer` is what runs there. The order and the answer are JSON, the
 answer in a file, for a contender may print what it likes. The interpreter leads a session of its own, so that Ctrl-C
-reaches only who waits for it; that one kills it with all that it has started.
+reaches only the process that waits for it, which kills it with all processes that it has started.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Outcome:
 def take(case: str, setting: Setting, limit_s: float) -> Outcome:
     """Measure in a fresh interpreter.
 
-    Whatever ends this, an exception of a signal handler too, no process of the measurement is left.
+    However this ends, also by an exception of a signal handler, no process of the measurement is left.
 
     Args:
         case: Its name.
-        setting: Who is measured, and how large.
-        limit_s: After so many seconds it is killed.
+        setting: Which contender to measure, and how large.
+        limit_s: Seconds after which it is killed.
 
     Returns:
         What it has found, or why it has not.
@@ -123,7 +123,7 @@ def answer(order_file: str, answer_file: str) -> None:
         answer_file: Where an `Outcome` goes, as JSON.
     """
     order = json.loads(Path(order_file).read_text())
-    signal.alarm(int(order["limit_s"]) + 10)  # should who waits for this be gone
+    signal.alarm(int(order["limit_s"]) + 10)  # should the process that waits for this be gone
     setting = Setting(**{**order["setting"], "contender": Contender(**order["setting"]["contender"])})
     found = Found()
     try:

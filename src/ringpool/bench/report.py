@@ -78,7 +78,7 @@ class Record:
 
     Args:
         case: The case.
-        contenders: Who takes part in it; the first is the one that all others are compared with.
+        contenders: Those that take part in it; all others are compared with the first.
     """
 
     case: Case
@@ -161,7 +161,7 @@ class Report:
     Args:
         command: The command line.
         contenders: Name and version of each that was asked for and is there. The first is compared with all others.
-        missing: Who was asked for and is not installed.
+        missing: Contenders that were asked for and are not installed.
         workers: Worker processes of each pool.
         start_method: How they are started.
         asked_rounds: How many rounds were asked for; an interrupted run has fewer.
@@ -282,7 +282,7 @@ class Report:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything, each round included, as what `json.dump` takes; what is not a number is null."""
+        """Return everything, each round included, in the form that `json.dump` takes; NaN becomes null."""
         written = {
             "format": 1,
             "command": self.command,
@@ -318,7 +318,7 @@ def _loses(found: Sequence[float]) -> bool:
 
 
 def _without_nan(value: Any) -> Any:
-    """Return a tree of dictionaries and lists with None for what is not a number."""
+    """Return a tree of dictionaries and lists with None in place of NaN."""
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
 """The command `python -m ringpool bench`: measurements in turns, a progress bar, a table, files.
 
-For each case, in every round, each contender is measured once, right after the other, and who goes first changes from
-round to round, so that whatever drifts on the machine meets all. Each measurement has an interpreter of its own. One
+For each case, in every round, each contender is measured once, right after the other, and the first one changes from
+round to round, so that a drift of the machine affects all. Each measurement has an interpreter of its own. One
 that fails, or takes too long, is noted, and the next one is taken.
 """
 
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             found.cut_short = True
 
-    # The files come first: who reads the table may have closed the pipe.
+    # The files come first: the reader of the table may have closed the pipe.
     files: dict[str, str] = {}
     if options.json is not None:
         files[options.json] = json.dumps(found.as_json(), indent=1) + "\n"
@@ -139,9 +139,9 @@ def run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _ended_as_by_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM, and the end of the terminal, do what Ctrl-C does: no measurement is left, and what there is is kept.
+    """Let SIGTERM, and the end of the terminal, do what Ctrl-C does: no process is left, and results so far are kept.
 
-    Whoever has them ignored (`nohup`) or handled keeps that.
+    A signal that is ignored (`nohup`) or handled stays so.
     """
     ends = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
     before = {each: signal.signal(each, signal.default_int_handler) for each in ends}

@@ -50,7 +50,7 @@ class Setting:
         return max(1, int((quick if self.quick else full) * self.scale))
 
     def seconds(self, full: float, quick: float) -> float:
-        """Return how long to measure what is measured for a time."""
+        """Return how long to measure a case that is measured for a time."""
         return (quick if self.quick else full) * self.scale
 
     def open(self, workers: int = 0, start_method: str = "") -> contextlib.AbstractContextManager[Pool]:
@@ -151,7 +151,7 @@ def await_workers(pool: Pool, workers: int) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"Only {len(seen)} of {workers} workers answered in {READY_DEADLINE_S:.0f} s.")
         seen.update(pool.each(tasks.pid_after, [pause_s] * workers))
-        pause_s = min(2 * pause_s, 0.2)  # who hands out tasks in advance gives the next to a worker that has one
+        pause_s = min(2 * pause_s, 0.2)  # an executor may hand the next to a worker that has one
 
 
 def family() -> list[int]:
@@ -197,7 +197,7 @@ def round_trips_ns(setting: Setting, pool: Pool, count: int, pause_s: float = 0.
     """Time one task that does nothing, from `submit` to its result, one after the other.
 
     Args:
-        setting: Who is measured.
+        setting: Which contender is measured.
         pool: Its pool.
         count: How many round trips.
         pause_s: Sleep before each, which is not timed.
@@ -223,7 +223,7 @@ def rate(setting: Setting, what: str, count: int, run: Callable[[Sequence[int]],
     """Return how many numbers a second `run` squares, in at least one run and in as many as fit into half a second.
 
     Args:
-        setting: Who is measured.
+        setting: Which contender is measured.
         what: For the message about a wrong answer.
         count: How many numbers a run.
         run: Takes numbers and returns their squares in the same order.
@@ -242,9 +242,9 @@ def rate(setting: Setting, what: str, count: int, run: Callable[[Sequence[int]],
 
 
 def loops_for(task_us: float) -> int:
-    """Return how many loops of `spin` take so many us on this machine while nothing disturbs it.
+    """Return how many loops of `spin` take this many us on this machine while nothing disturbs it.
 
-    The fastest of many short runs counts: whatever disturbs a run can only make it longer.
+    The fastest of many short runs counts: a disturbance can only make a run longer.
     """
     loops = 2000
     fastest_ns = math.inf
@@ -278,7 +278,7 @@ class Work:
         self._before_ns = self._loop_ns()
 
     def loops(self, task_us: float) -> int:
-        """Return the amount that takes so many us."""
+        """Return the amount that takes this many us."""
         return max(1, round(self._loops_us * task_us))
 
     def _loop_ns(self) -> float:

@@ -25,7 +25,7 @@ def echo(payload: _T) -> _T:
 
 
 def pid_after(pause_s: float) -> int:
-    """Sleep, so that other workers get the next task, and say who has slept."""
+    """Sleep, so that other workers get the next task, and return the process id."""
     time.sleep(pause_s)
     return os.getpid()
 
