@@ -38,12 +38,7 @@ EXIT_PRIORITY = 100
 
 _made: weakref.WeakSet[Pool] = weakref.WeakSet()  # all pools, for forked children to forget those that were used
 _live: weakref.WeakSet[Pool] = weakref.WeakSet()  # pools with processes, to be ended before the interpreter is
-_exiting = False
-
-
-def is_exiting() -> bool:
-    """Whether the interpreter is about to end: then no pool begins."""
-    return _exiting
+exiting = False  # the interpreter is about to end: no pool begins. A variable, since a call may run signal handlers
 
 
 def note_made(pool: Pool) -> None:
@@ -62,9 +57,9 @@ def note_ended(pool: Pool) -> None:
 def _end_all() -> None:
     """Before the interpreter ends: finishes pending tasks and lets the workers leave, as the stdlib does. If a Ctrl-C
     ends the program, running tasks are not waited for; the stdlib's workers get the signal themselves."""
-    global _exiting
-    interrupted = _exiting  # the first call was, or there would be no pool for this one to end
-    _exiting = True
+    global exiting
+    interrupted = exiting  # the first call was, or there would be no pool for this one to end
+    exiting = True
     # last_type: the exception that the interpreter has just printed. A session with a prompt keeps an older one there.
     # exc_info: the exception that ends the target of a multiprocessing.Process (before 3.13; from then on it has been
     # printed and forgotten by now).
@@ -80,7 +75,7 @@ def _end_all() -> None:
 
 def _abort_all() -> None:
     """Ends the pools that a Ctrl-C has left, because it interrupted `_end_all` or came just before it."""
-    if not _exiting and any(each.client.green for each in list(_live)):
+    if not exiting and any(each.client.green for each in list(_live)):
         _end_all()  # a library that has replaced threads has replaced threading's hooks with them
     for each in list(_live):
         each.abort()
@@ -92,10 +87,9 @@ def _abort_all() -> None:
 try:
     threading._register_atexit(_end_all)  # type: ignore[attr-defined]
 except RuntimeError:  # the interpreter is ending by now: a pool that is made takes no task
-    _exiting = True
-atexit.register(
-    _abort_all
-)  # before multiprocessing.util's, which was registered earlier and would wait for the workers
+    exiting = True
+# Before multiprocessing.util's, which was registered earlier and would wait for the workers.
+atexit.register(_abort_all)
 
 
 # A child of multiprocessing waits for its own children before it runs the hooks of threading (before 3.13), and runs
@@ -117,8 +111,8 @@ def _end_all_at_exit() -> None:
 
 
 def _forget_all() -> None:
-    global _exiting, _finalizer
-    _exiting, _finalizer = False, None
+    global exiting, _finalizer
+    exiting, _finalizer = False, None
     _live.clear()
     for each in list(_made):
         each.forget()

@@ -135,10 +135,10 @@ class Supervisor:
             return False
         failure: BaseException | None = None
         try:
-            # Between this look and the next line nothing is called, so no signal handler runs.
+            # From this look to the assignment of `beginner` no Python function is called, so no signal handler runs.
             if self._begun or (self.client.closed and not self.client.pending):
                 return True
-            if lifecycle.is_exiting():
+            if lifecycle.exiting:
                 raise failures.refuse_at_exit()
             self.client.beginner = me
             try:
@@ -185,7 +185,7 @@ class Supervisor:
         self.client.alarm_fd = self._wake.tell_fd
         self.client.ask_for_workers()  # for tasks that came meanwhile
         lifecycle.note_begun(self)
-        if lifecycle.is_exiting():  # since it began: _end_all may not have seen it
+        if lifecycle.exiting:  # since it began: _end_all may not have seen it
             self.close()
         self._threads = [
             threading.Thread(target=self._collect, name="ringpool-collector", daemon=True),
@@ -218,7 +218,7 @@ class Supervisor:
     def close(self) -> None:
         """Stops accepting tasks; the workers leave when none is pending. Takes no lock: when the executor is garbage,
         it may interrupt any other call."""
-        self.client.close(failures.refuse_at_exit if lifecycle.is_exiting() else failures.refuse)
+        self.client.close(failures.refuse_at_exit if lifecycle.exiting else failures.refuse)
 
     def terminate(self, signum: int) -> None:
         """Closes the pool, cancels what has not started and ends the workers at once.
