@@ -151,7 +151,7 @@ class Launcher:
         self._alarm = alarm
         self._parent = waiting.Lifeline()
         with contextlib.suppress(OSError):  # better workers without a crash log than none
-            self._logs = CrashLogs(self._client.n_places)
+            self._logs = CrashLogs(self._client.segment.n_places)
 
     def start(self, index: int, ticket: int, predecessor: Place | None) -> Place:
         """Starts the worker of a place.
@@ -226,17 +226,17 @@ class Launcher:
         method = self._context.get_start_method()
         initializer, initargs = self._initializer, self._initargs
         if initializer is not None and method != "fork":
-            encode = functools.partial(self._client.encode_initializer, (initializer, initargs))
+            encode = functools.partial(self._client.functions.encode_initializer, (initializer, initargs))
             initializer, initargs = worker.Encoded(encode), ()
         orders = worker.Orders(
-            memfd=worker.Descriptor(self._client.memfd),
+            memfd=worker.Descriptor(self._client.segment.memfd),
             parent=worker.Descriptor(self._parent.fd),
             tell=worker.Descriptor(self._alarm.tell_fd) if self.recycles else None,
             stacks=None if self._logs is None else worker.Descriptor(self._logs.fd),
             stack_at=index * STACK_STRIDE,
-            n_places=self._client.n_places,
-            n_cpus=self._client.n_cpus,
-            sizes=self._client.sizes,
+            n_places=self._client.segment.n_places,
+            n_cpus=self._client.segment.n_cpus,
+            sizes=self._client.segment.sizes,
             place=index,
             ticket=ticket,
             initializer=initializer,
@@ -259,7 +259,7 @@ class Launcher:
             from ringpool import zygote
 
             if self.zygote is None:
-                self._client.fork_session()
+                self._client.functions.fork_session()
                 self.zygote = zygote.Zygote(started, orders, self._parent)
             started._Popen = functools.partial(self.zygote.popen, orders=orders)  # type: ignore[attr-defined]
         if method == "forkserver":

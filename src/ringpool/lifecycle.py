@@ -75,7 +75,7 @@ def _end_all() -> None:
 
 def _abort_all() -> None:
     """Ends the pools that a Ctrl-C has left, because it interrupted `_end_all` or came just before it."""
-    if not exiting and any(each.client.green for each in list(_live)):
+    if not exiting and any(each.client.waiters.green for each in list(_live)):
         _end_all()  # a library that has replaced threads has replaced threading's hooks with them
     for each in list(_live):
         each.abort()

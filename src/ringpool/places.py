@@ -223,9 +223,9 @@ class Places:
         """
         client = self._client
         predecessors: list[Place | None] = [
-            place for place in self if place.successor is None and client.worker_retiring(place.index)
+            place for place in self if place.successor is None and client.segment.worker_retiring(place.index)
         ]
-        for predecessor in predecessors + [None] * (client.wanted - self.count()):
+        for predecessor in predecessors + [None] * (client.staff.wanted - self.count()):
             if is_ending() or client.stopped or (client.closed and not client.pending):
                 return
             place = self._start(predecessor)
@@ -235,20 +235,20 @@ class Places:
     def _start(self, predecessor: Place | None) -> Place | None:
         """Starts a worker, which takes tasks at once or as the successor of another. None if all places are taken: a
         worker that leaves will be removed soon, and then this is called again."""
-        index = next((i for i in range(self._client.n_places) if i not in self._by_index), None)
+        index = next((i for i in range(self._client.segment.n_places) if i not in self._by_index), None)
         if index is None:
             return None
         self.starts += 1
         ticket = self.starts
         if predecessor is None:
-            self._client.give_turn(index, ticket)
+            self._client.segment.give_turn(index, ticket)
         else:
-            self._client.name_successor(predecessor.index, index, ticket)
+            self._client.segment.name_successor(predecessor.index, index, ticket)
         place = self._launch(index, ticket, predecessor)
         if predecessor is not None:
             predecessor.successor = place
         self._by_index[index] = place
-        self._client.n_started = self.count()
+        self._client.staff.n_started = self.count()
         return place
 
     def count(self) -> int:
@@ -259,7 +259,7 @@ class Places:
         """Lets the workers go whose successors are ready."""
         for place in self:
             if place.successor is not None:
-                self._client.dismiss(place.index, place.successor.index)
+                self._client.segment.dismiss(place.index, place.successor.index)
 
     def signal_all(self, signum: int) -> None:
         """Sends all workers a signal: see `Place.signal`.
@@ -278,7 +278,7 @@ class Places:
 
     def has_new_starts(self) -> bool:
         """Whether a living worker has become ready since the last call."""
-        new = [place for place in self if not place.ready and self._client.worker_started(place.index)]
+        new = [place for place in self if not place.ready and self._client.segment.worker_started(place.index)]
         for place in new:
             place.ready = True
         return bool(new)
@@ -290,7 +290,7 @@ class Places:
             place.predecessor.successor = None
         if place.successor is not None:
             place.successor.predecessor = None
-        self._client.n_started = self.count()
+        self._client.staff.n_started = self.count()
 
     def abandon(self, place: Place) -> None:
         """Gives up a worker that cannot be killed when the pool ends. It ends with this process; until then it keeps
