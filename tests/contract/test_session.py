@@ -1,6 +1,6 @@
 """Interactive sessions: what tasks see of a ``__main__`` that workers cannot import.
 
-One test, at least, for each row of the table in docs/design.md, "Functions".
+One test, at least, for each row of the table in docs/architecture/functions.md.
 """
 
 from __future__ import annotations

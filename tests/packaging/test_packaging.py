@@ -99,9 +99,9 @@ pytestmark = pytest.mark.deadline(300)
         ["src/ringpool/*.py", "src/ringpool/*/*.py"],
         ["src/ringpool/*.pyi", "src/ringpool/py.typed"],
         ["tests/**/*.py", "tests/native/*.[ch]", "tests/model/*.pml"],
-        ["README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "setup.py"],
+        ["README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", "setup.py"],
         # What the README refers to, and its picture.
-        ["docs/*.md", "docs/*.svg", "benchmarks/*.py", "benchmarks/*.json", "benchmarks/jobs/*.py"],
+        ["docs/**/*.md", "docs/*.svg", "benchmarks/*.py", "benchmarks/*.json", "benchmarks/jobs/*.py"],
     ],
     ids=lambda patterns: patterns[0],
 )
