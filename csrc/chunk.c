@@ -1,7 +1,7 @@
 #include "chunk.h"
 #include "step.h"
 
-void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n)
+void rp_pool_begin_chunk(struct rp_worker *p, uint64_t task_id, uint32_t n)
 {
     struct rp_worker_entry *e = rp_pool_me(p);
     uint64_t word = rp_load_relaxed(&e->range), end;
@@ -17,7 +17,7 @@ void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n)
     RP_STEP("chunk: begun");
 }
 
-bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item)
+bool rp_pool_claim_item(struct rp_worker *p, uint32_t *item)
 {
     rp_word *range = &rp_pool_me(p)->range;
     uint64_t word = rp_load_relaxed(range);
@@ -30,7 +30,7 @@ bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item)
     return true;
 }
 
-bool rp_pool_chunk(const struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end)
+bool rp_pool_chunk(const struct rp_parent *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end)
 {
     const struct rp_worker_entry *e = &p->entries[w];
     uint64_t word;
@@ -42,7 +42,7 @@ bool rp_pool_chunk(const struct rp_pool *p, uint32_t w, uint64_t task_id, uint32
     return rp_load_acquire(&e->chunk) == task_id; /* it is cleared before `range` becomes the next one's */
 }
 
-bool rp_pool_cut_chunk(struct rp_pool *p, uint64_t task_id, uint64_t pos, uint32_t *from, uint32_t *end)
+bool rp_pool_cut_chunk(struct rp_parent *p, uint64_t task_id, uint64_t pos, uint32_t *from, uint32_t *end)
 {
     uint32_t w = rp_pool_holder(p, task_id, pos);
     struct rp_worker_entry *e;
@@ -73,12 +73,12 @@ bool rp_pool_cut_chunk(struct rp_pool *p, uint64_t task_id, uint64_t pos, uint32
     return true;
 }
 
-uint64_t rp_pool_chunk_of(const struct rp_pool *p, uint32_t w)
+uint64_t rp_pool_chunk_of(const struct rp_parent *p, uint32_t w)
 {
     return rp_load_acquire(&p->entries[w].chunk);
 }
 
-struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint64_t bytes, uint32_t first)
+struct rp_tray *rp_pool_take_tray(struct rp_worker *p, uint64_t offset, uint64_t bytes, uint32_t first)
 {
     struct rp_tray *tray = NULL;
     if (offset) {
@@ -105,7 +105,7 @@ uint64_t rp_pool_tray_used(const struct rp_tray *tray)
     return rp_load_acquire(&tray->used);
 }
 
-uint64_t rp_pool_lost_tray(const struct rp_pool *p, uint32_t w, uint64_t task_id)
+uint64_t rp_pool_lost_tray(const struct rp_parent *p, uint32_t w, uint64_t task_id)
 {
     const struct rp_worker_entry *e = &p->entries[w];
     return rp_load_acquire(&e->chunk) == task_id ? rp_load_acquire(&e->tray) : 0;

@@ -24,28 +24,28 @@
 #include "wake.h"
 
 /* Begins a chunk of n items, at most RP_CHUNK_ITEMS; claims the next of those that the parent has left, false if none is. */
-void rp_pool_begin_chunk(struct rp_pool *p, uint64_t task_id, uint32_t n);
-bool rp_pool_claim_item(struct rp_pool *p, uint32_t *item);
+void rp_pool_begin_chunk(struct rp_worker *p, uint64_t task_id, uint32_t n);
+bool rp_pool_claim_item(struct rp_worker *p, uint32_t *item);
 
 /* Collects results in the block at `offset` from now on, 0 for none: to be called when what is in the one before has been
  * published. bytes: how many of it may be used. Then counts one in, when its bytes are there. */
-struct rp_tray *rp_pool_take_tray(struct rp_pool *p, uint64_t offset, uint64_t bytes, uint32_t first);
+struct rp_tray *rp_pool_take_tray(struct rp_worker *p, uint64_t offset, uint64_t bytes, uint32_t first);
 void rp_pool_fill_tray(struct rp_tray *tray, uint64_t used);
 uint64_t rp_pool_tray_used(const struct rp_tray *tray);
 
 /* The items [*next, *end) of the chunk have not been begun. False if worker w is not at that chunk, or at its first step. */
-bool rp_pool_chunk(const struct rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end);
+bool rp_pool_chunk(const struct rp_parent *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end);
 
 /* Takes the items from *from on of a chunk, published at `pos` and claimed, away from its worker, as far as that has not
  * begun them: [*from, *end) are then the parent's. *end: where the caller knows the chunk to end; another one comes back
  * only if the worker has written wildly. False if there are none. */
-bool rp_pool_cut_chunk(struct rp_pool *p, uint64_t task_id, uint64_t pos, uint32_t *from, uint32_t *end);
+bool rp_pool_cut_chunk(struct rp_parent *p, uint64_t task_id, uint64_t pos, uint32_t *from, uint32_t *end);
 
 /* The chunk that worker w is at, or 0. */
-uint64_t rp_pool_chunk_of(const struct rp_pool *p, uint32_t w);
+uint64_t rp_pool_chunk_of(const struct rp_parent *p, uint32_t w);
 
 /* Of a dead worker: the block with the results of that chunk that it has not published, or 0. */
-uint64_t rp_pool_lost_tray(const struct rp_pool *p, uint32_t w, uint64_t task_id);
+uint64_t rp_pool_lost_tray(const struct rp_parent *p, uint32_t w, uint64_t task_id);
 
 void rp_chunk_recover(struct rp_worker_entry *e);
 

@@ -1,16 +1,16 @@
 #include "ending.h"
 
-void rp_pool_start_clock(struct rp_pool *p)
+void rp_pool_start_clock(struct rp_worker *p)
 {
     rp_store_release(&rp_pool_me(p)->started_ns, rp_os_now_ns());
 }
 
-void rp_pool_stop_clock(struct rp_pool *p)
+void rp_pool_stop_clock(struct rp_worker *p)
 {
     rp_store_relaxed(&rp_pool_me(p)->started_ns, 0u); /* relaxed: released by what is stored to `current` next */
 }
 
-uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *started_ns)
+uint64_t rp_pool_timed_task(const struct rp_parent *p, uint32_t w, uint64_t *started_ns)
 {
     const struct rp_worker_entry *e = &p->entries[w];
     uint64_t task_id = rp_load_acquire(&e->current);
@@ -19,7 +19,7 @@ uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *start
     return *started_ns && rp_load_acquire(&e->current) == task_id ? task_id : 0;
 }
 
-bool rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
+bool rp_pool_interrupt(struct rp_parent *p, uint32_t w, uint64_t task_id, uint64_t why)
 {
     struct rp_worker_entry *e = &p->entries[w];
     if (rp_load_relaxed(&e->raised) == task_id)
@@ -29,7 +29,7 @@ bool rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t
     return true;
 }
 
-bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why)
+bool rp_pool_take_interrupt(struct rp_worker *p, uint64_t task_id, uint64_t *why)
 {
     struct rp_worker_entry *e = rp_pool_me(p);
     if (rp_load_acquire(&e->interrupted) != task_id)
@@ -39,12 +39,12 @@ bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why)
     return true;
 }
 
-void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id)
+void rp_pool_condemn(struct rp_parent *p, uint32_t w, uint64_t task_id)
 {
     rp_store_seq_cst(&p->entries[w].condemned, task_id); /* announce / publish: the caller looks for the result next */
 }
 
-bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id)
+bool rp_pool_is_condemned(const struct rp_worker *p, uint64_t task_id)
 {
     /* announce / publish: the result has been published with seq_cst */
     return rp_load_seq_cst(&p->entries[p->index].condemned) == task_id;

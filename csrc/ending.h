@@ -24,25 +24,25 @@
 #include "map.h"
 
 /* The time that a task may take counts from now; and no longer. */
-void rp_pool_start_clock(struct rp_pool *p);
-void rp_pool_stop_clock(struct rp_pool *p);
+void rp_pool_start_clock(struct rp_worker *p);
+void rp_pool_stop_clock(struct rp_worker *p);
 
 /* Is an exception to be raised in this task? Gives which, and tells the parent that it is raised. */
-bool rp_pool_take_interrupt(struct rp_pool *p, uint64_t task_id, uint64_t *why);
+bool rp_pool_take_interrupt(struct rp_worker *p, uint64_t task_id, uint64_t *why);
 
 /* After the task's result has been published: may no other be taken? */
-bool rp_pool_is_condemned(const struct rp_pool *p, uint64_t task_id);
+bool rp_pool_is_condemned(const struct rp_worker *p, uint64_t task_id);
 
 /* The task with a time limit that worker w runs, and since when; 0 if it runs none. */
-uint64_t rp_pool_timed_task(const struct rp_pool *p, uint32_t w, uint64_t *started_ns);
+uint64_t rp_pool_timed_task(const struct rp_parent *p, uint32_t w, uint64_t *started_ns);
 
 /* Wants an exception raised in the task that worker w runs, if that has not been done. If so, the caller then sends the
  * signal. */
-bool rp_pool_interrupt(struct rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why);
+bool rp_pool_interrupt(struct rp_parent *p, uint32_t w, uint64_t task_id, uint64_t why);
 
 /* Lets worker w take no other task after this one (0: any). If the result is not there when this has returned, w may be
  * killed. */
-void rp_pool_condemn(struct rp_pool *p, uint32_t w, uint64_t task_id);
+void rp_pool_condemn(struct rp_parent *p, uint32_t w, uint64_t task_id);
 
 void rp_ending_recover(struct rp_worker_entry *e);
 

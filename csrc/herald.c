@@ -20,7 +20,7 @@ static void *run(void *arg)
     }
 }
 
-int rp_herald_begin(struct rp_herald *h, struct rp_pool *pool, int tell)
+int rp_herald_begin(struct rp_herald *h, struct rp_parent *pool, int tell)
 {
     h->pool = pool;
     h->tell = tell;

@@ -19,12 +19,12 @@
 struct rp_herald {
     rp_futex order;
     int tell; /* a descriptor, not the herald's own */
-    struct rp_pool *pool;
+    struct rp_parent *pool;
     uintptr_t thread;
 };
 
 /* Starts the thread. The herald must not move until rp_herald_end, nor the pool go. */
-int rp_herald_begin(struct rp_herald *h, struct rp_pool *pool, int tell);
+int rp_herald_begin(struct rp_herald *h, struct rp_parent *pool, int tell);
 
 /* Has it sleep until there is something for the collector. Not again before it has told. */
 void rp_herald_send(struct rp_herald *h);

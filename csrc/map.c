@@ -68,7 +68,6 @@ static int take_hold(struct rp_pool *p)
 {
     struct layout l = lay_out(p->n_workers, p->sizes.arena_bytes);
     uint8_t *base = p->segment.base;
-    int err;
     p->shared = (void *)(base + l.shared);
     rp_board_init(&p->board, base + l.board, RP_BOARD_CAPACITY);
     p->entries = (void *)(base + l.entries);
@@ -76,6 +75,24 @@ static int take_hold(struct rp_pool *p)
     rp_segment_divide(&p->segment, l.arenas, p->sizes.arena_bytes);
     p->mask_words = (p->n_workers + 63) / 64;
     rp_spin_init(&p->spin);
+    return take_arena(p, &p->arena, p->own);
+}
+
+/* The two rings of worker w. */
+static void take_rings(const struct rp_pool *p, uint32_t w, struct rp_ring *results, struct rp_ring *returns)
+{
+    struct layout l = lay_out(p->n_workers, p->sizes.arena_bytes);
+    uint8_t *base = p->segment.base;
+    rp_ring_init(results, base + l.results + w * round_up(rp_ring_bytes(RP_RING_CAPACITY, 7), RP_PAGE), RP_RING_CAPACITY, 7);
+    rp_ring_init(returns, base + l.returns + w * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE),
+                 RP_RETURNS_CAPACITY, 4);
+}
+
+static int take_all(struct rp_parent *p)
+{
+    int err = take_hold(&p->base);
+    if (err)
+        return err;
     p->results = calloc(p->n_workers, sizeof *p->results);
     p->returns = calloc(p->n_workers, sizeof *p->returns);
     p->served = calloc(p->n_workers, sizeof *p->served);
@@ -83,21 +100,14 @@ static int take_hold(struct rp_pool *p)
     p->arena_of = calloc(p->n_workers, sizeof *p->arena_of);
     if (!p->results || !p->returns || !p->served || !p->swept || !p->arena_of)
         return -ENOMEM;
-    for (uint32_t w = 0; w < p->n_workers; w++) {
-        rp_ring_init(&p->results[w], base + l.results + w * round_up(rp_ring_bytes(RP_RING_CAPACITY, 7), RP_PAGE),
-                     RP_RING_CAPACITY, 7);
-        rp_ring_init(&p->returns[w], base + l.returns + w * round_up(rp_ring_bytes(RP_RETURNS_CAPACITY, 4), RP_PAGE),
-                     RP_RETURNS_CAPACITY, 4);
-    }
-    err = take_arena(p, &p->arena, p->own);
-    if (!err && p->own == 0) {
-        err = take_arena(p, &p->overflow, RP_OVERFLOW(p->n_workers));
-        p->overflow.lends = true;
-    }
+    for (uint32_t w = 0; w < p->n_workers; w++)
+        take_rings(&p->base, w, &p->results[w], &p->returns[w]);
+    err = take_arena(&p->base, &p->overflow, RP_OVERFLOW(p->n_workers));
+    p->overflow.lends = true;
     return err;
 }
 
-static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
+static int create(struct rp_parent *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
 {
     struct layout l = lay_out(n_workers, sizes.arena_bytes);
     int err;
@@ -108,7 +118,7 @@ static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct
     p->sizes = sizes;
     err = rp_segment_create(&p->segment, l.bytes, l.arenas, fingerprint(n_workers, sizes));
     if (!err)
-        err = take_hold(p);
+        err = take_all(p);
     if (err) {
         rp_pool_destroy(p);
         return err;
@@ -119,7 +129,7 @@ static int create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct
     return 0;
 }
 
-int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
+int rp_pool_create(struct rp_parent *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes)
 {
     uint64_t bytes = RP_ARENA_MIN;
     int err;
@@ -135,7 +145,7 @@ int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struc
     return err;
 }
 
-int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes, uint32_t index)
+int rp_pool_attach(struct rp_worker *p, int fd, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes, uint32_t index)
 {
     int err;
     memset(p, 0, sizeof *p);
@@ -147,7 +157,7 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
     p->requests = rp_os_now_ns(); /* so that no number is a predecessor's */
     if (n_workers == 0 || n_workers > RP_MAX_WORKERS || index >= n_workers) {
         p->segment.fd = fd;
-        rp_pool_destroy(p);
+        rp_pool_detach(p);
         return -EINVAL;
     }
     err = rp_segment_attach(&p->segment, fd, lay_out(n_workers, sizes.arena_bytes).arenas, fingerprint(n_workers, sizes));
@@ -158,26 +168,34 @@ int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpu
         const struct rp_worker_entry *entries = (const void *)(p->segment.base + l.entries);
         uint64_t arena = rp_load_acquire(&entries[index].arena);
         p->own = (uint32_t)arena;
-        err = arena == 0 || arena >= RP_OVERFLOW(n_workers) ? -EPROTO : take_hold(p);
+        err = arena == 0 || arena >= RP_OVERFLOW(n_workers) ? -EPROTO : take_hold(&p->base);
     }
     if (err)
-        rp_pool_destroy(p);
+        rp_pool_detach(p);
     else {
+        take_rings(&p->base, index, &p->results, &p->returns);
         (void)rp_pool_block(p, 0, p->arenas, 1);
         (void)rp_pool_block(p, p->own, p->arenas + p->own * p->sizes.arena_bytes, 1);
     }
     return err;
 }
 
-void rp_pool_destroy(struct rp_pool *p)
+void rp_pool_detach(struct rp_worker *p)
 {
     if (p->watched)
         rp_os_guard_look(NULL, NULL);
     p->watched = false;
     rp_arena_destroy(&p->arena);
+    rp_segment_destroy(&p->segment);
+    p->shared = NULL;
+}
+
+void rp_pool_destroy(struct rp_parent *p)
+{
+    rp_arena_destroy(&p->arena);
     rp_arena_destroy(&p->overflow);
     /* The owner's end is the memory's, though others may hold the descriptor: another pool's zygote, for example. */
-    if (p->own == 0 && p->served && p->segment.base)
+    if (p->served && p->segment.base)
         (void)rp_segment_punch(&p->segment, 0, p->segment.bytes);
     free(p->results);
     free(p->returns);
@@ -191,36 +209,36 @@ void rp_pool_destroy(struct rp_pool *p)
     p->shared = NULL;
 }
 
-bool rp_pool_within(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+bool (rp_pool_within)(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
 {
     uint64_t at = offset - (p->arenas + arena * p->sizes.arena_bytes); /* wraps below the arena, and is refused with the rest */
     return arena < RP_ARENAS(p->n_workers) && at < p->sizes.arena_bytes && bytes <= p->sizes.arena_bytes - at;
 }
 
-uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+uint8_t *(rp_pool_block)(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
 {
     /* What is mapped is a cache: nothing that the caller can tell changes. */
     return rp_pool_within(p, arena, offset, bytes) ? rp_segment_at((struct rp_segment *)&p->segment, offset, bytes) : NULL;
 }
 
-uint8_t *rp_pool_writable(const struct rp_pool *p, uint64_t offset, uint64_t bytes)
+uint8_t *(rp_pool_writable)(const struct rp_pool *p, uint64_t offset, uint64_t bytes)
 {
     return rp_pool_block(p, rp_pool_within(p, p->own, offset, bytes) ? p->own : RP_OVERFLOW(p->n_workers), offset, bytes);
 }
 
-bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+bool (rp_pool_may_hold)(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
 {
     uint64_t at = offset - (p->arenas + arena * p->sizes.arena_bytes), half = quota_of(p, arena) / 2;
     return at < half && bytes <= half - at;
 }
 
-void rp_pool_give_arena(struct rp_pool *p, uint32_t w, uint32_t arena)
+void rp_pool_give_arena(struct rp_parent *p, uint32_t w, uint32_t arena)
 {
     p->arena_of[w] = arena;
     rp_store_release(&p->entries[w].arena, (uint64_t)arena);
 }
 
-void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes)
+void rp_pool_clear(struct rp_parent *p, uint64_t offset, uint64_t bytes)
 {
     uint64_t from = round_up(offset, RP_PAGE), to = (offset + bytes) & ~(uint64_t)(RP_PAGE - 1);
     if (from >= to)

@@ -55,6 +55,12 @@
 
 enum rp_worker_state { RP_ABSENT = 0, RP_PARKED = 1, RP_STARTED = 2, RP_RETIRED = 3 };
 
+/* Has its initializer run? */
+static inline bool rp_has_started(uint64_t state)
+{
+    return state >= RP_STARTED; /* the order of the states */
+}
+
 /* Why a worker wants a successor. SOON: it leaves after so many tasks. READY: it leaves when its successor is ready. */
 enum rp_retiring { RP_STAYING = 0, RP_SOON = 1, RP_READY = 2 };
 
@@ -149,81 +155,121 @@ struct rp_sizes { /* of the arenas, in bytes */
     uint64_t overflow_quota; /* and what it lends of the overflow */
 };
 
-struct rp_pool { /* one process's hold */
-    struct rp_segment segment;
-    struct rp_pool_shared *shared;
-    struct rp_board board;
-    struct rp_worker_entry *entries;
-    struct rp_ring *results; /* parent: one a worker; worker: its own at [index] */
-    struct rp_ring *returns;
-    struct rp_arena arena; /* this process's own */
-    uint32_t n_workers;
-    uint32_t n_cpus;
-    uint32_t mask_words;
-    uint32_t index; /* worker: which */
-    uint32_t own;   /* which arena is this process's */
-    struct rp_sizes sizes;
-    uint64_t arenas; /* offset of arena 0 */
+/* What each side has of a pool:
+ *   arena         this process's own, number `own`: 0 is the parent's
+ *   mask_words    of the masks in struct rp_pool_shared
+ *   arenas        offset of arena 0 */
+#define RP_POOL_FIELDS               \
+    struct rp_segment segment;       \
+    struct rp_pool_shared *shared;   \
+    struct rp_board board;           \
+    struct rp_worker_entry *entries; \
+    struct rp_arena arena;           \
+    uint32_t own;                    \
+    uint32_t n_workers;              \
+    uint32_t n_cpus;                 \
+    uint32_t mask_words;             \
+    struct rp_sizes sizes;           \
+    uint64_t arenas;                 \
     struct rp_spin spin;
 
-    /* worker */
+/* A process's hold, whichever side it is on. */
+struct rp_pool {
+    RP_POOL_FIELDS
+};
+
+/* The two sides are two types, so that a compiler refuses a worker that publishes a task. */
+struct rp_worker {
+    union {
+        struct rp_pool base;
+        struct {
+            RP_POOL_FIELDS
+        };
+    };
+    uint32_t index; /* its place */
+    struct rp_ring results, returns;
     bool woken;        /* it is the one that `waking` names */
     bool watched;      /* the guard has been told to look, and must be told to stop */
     rp_word unwatched; /* 1: the guard has found the worker asleep and looks no more until it is poked */
     uint64_t requests; /* the number of the last one for memory */
     uint64_t purged;   /* how many purges it has seen */
+};
 
-    /* parent: process-private, shared by its threads */
+struct rp_parent { /* shared by the threads of the parent */
+    union {
+        struct rp_pool base;
+        struct {
+            RP_POOL_FIELDS
+        };
+    };
+    struct rp_ring *results, *returns; /* one a worker */
     rp_word kick_leader, kick_service;
     _Atomic bool backlog; /* encoded tasks wait for room on the board */
-    rp_word gap_ns;      /* running mean of the time between results; relaxed: an estimate */
-    uint64_t drained_ns; /* when results were last taken */
-    rp_word *served;     /* a worker: its last request for memory that the collector has seen */
-    rp_word *swept;      /* a worker: its releases that the parent has seen */
-    uint32_t *arena_of;  /* a worker: which one it has */
+    rp_word gap_ns;       /* running mean of the time between results; relaxed: an estimate */
+    uint64_t drained_ns;  /* when results were last taken */
+    rp_word *served;      /* a worker: its last request for memory that the collector has seen */
+    rp_word *swept;       /* a worker: its releases that the parent has seen */
+    uint32_t *arena_of;   /* a worker: which one it has */
     struct rp_arena overflow;
 };
+
+/* What either side may call takes any of the three. */
+#define rp_base(p)                                                       \
+    _Generic((p),                                                        \
+        struct rp_pool *: (struct rp_pool *)(p),                         \
+        struct rp_parent *: (struct rp_pool *)(p),                       \
+        struct rp_worker *: (struct rp_pool *)(p),                       \
+        const struct rp_pool *: (const struct rp_pool *)(p),             \
+        const struct rp_parent *: (const struct rp_pool *)(p),           \
+        const struct rp_worker *: (const struct rp_pool *)(p))
 
 /* What a pool takes besides its arenas. */
 uint64_t rp_pool_fixed_bytes(uint32_t n_workers);
 
 /* A new pool, which stays where it is. The arenas' size is an upper limit; where the system will not have so large a file
  * (RLIMIT_FSIZE), halves are tried down to 1 MiB, and pool->sizes says what it became. */
-int rp_pool_create(struct rp_pool *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes);
+int rp_pool_create(struct rp_parent *p, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes);
 
 /* Worker `index` takes hold of the segment behind fd (which it then owns), and maps where small payloads lie: so one that has
  * no address space left later still learns which function to call, and says what is wrong. */
-int rp_pool_attach(struct rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes, uint32_t index);
-void rp_pool_destroy(struct rp_pool *p);
+int rp_pool_attach(struct rp_worker *p, int fd, uint32_t n_workers, uint32_t n_cpus, struct rp_sizes sizes, uint32_t index);
+void rp_pool_detach(struct rp_worker *p);
+
+/* Its end is the memory's, too, though others may hold the descriptor. */
+void rp_pool_destroy(struct rp_parent *p);
 
 /* Do the bytes [offset, offset + bytes) lie within that arena? */
 bool rp_pool_within(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
+#define rp_pool_within(p, arena, offset, bytes) rp_pool_within(rp_base(p), arena, offset, bytes)
 
 /* They, all of them, if so; else NULL. NULL also where they have no address yet and the system gives none: see `refused` in
  * segment.h. What lies in a block that this process has allocated, or within what has been given an address, has one. */
 uint8_t *rp_pool_block(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
+#define rp_pool_block(p, arena, offset, bytes) rp_pool_block(rp_base(p), arena, offset, bytes)
 
 /* The same, of this process's own arena or the overflow: where it may write. */
 uint8_t *rp_pool_writable(const struct rp_pool *p, uint64_t offset, uint64_t bytes);
+#define rp_pool_writable(p, offset, bytes) rp_pool_writable(rp_base(p), offset, bytes)
 
 /* May the receiver hold this block, and not only copy what is in it? Those within the first bytes of an arena, half as many
  * as its owner's quota, and no others: however much is held for however long, half the quota is to be had when what is not
  * held has come back. */
 bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
+#define rp_pool_may_hold(p, arena, offset, bytes) rp_pool_may_hold(rp_base(p), arena, offset, bytes)
 
 /* The worker that starts next in place w will have this arena. */
-void rp_pool_give_arena(struct rp_pool *p, uint32_t w, uint32_t arena);
+void rp_pool_give_arena(struct rp_parent *p, uint32_t w, uint32_t arena);
 
 /* Gives the whole pages of [offset, offset + bytes), of which nothing is in use here, back to the system. */
-void rp_pool_clear(struct rp_pool *p, uint64_t offset, uint64_t bytes);
+void rp_pool_clear(struct rp_parent *p, uint64_t offset, uint64_t bytes);
 
 /* Of the worker itself. */
-static inline struct rp_worker_entry *rp_pool_me(struct rp_pool *p)
+static inline struct rp_worker_entry *rp_pool_me(struct rp_worker *p)
 {
     return &p->entries[p->index];
 }
 
-static inline rp_word *rp_pool_mask_word(struct rp_pool *p, rp_word *mask, uint64_t *bit)
+static inline rp_word *rp_pool_mask_word(struct rp_worker *p, rp_word *mask, uint64_t *bit)
 {
     *bit = 1ull << (p->index % 64);
     return &mask[p->index / 64];

@@ -1,9 +1,9 @@
 #include "memory.h"
 #include "step.h"
 
-void rp_pool_take_returns(struct rp_pool *p)
+void rp_pool_take_returns(struct rp_worker *p)
 {
-    struct rp_ring *ring = &p->returns[p->index];
+    struct rp_ring *ring = &p->returns;
     const struct rp_return *r;
     uint64_t bytes;
     while ((r = rp_ring_try_peek(ring)) != NULL) {
@@ -17,7 +17,7 @@ void rp_pool_take_returns(struct rp_pool *p)
     RP_STEP("returns: committed");
 }
 
-int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset)
+int rp_pool_return_block(struct rp_parent *p, uint32_t w, uint64_t offset)
 {
     struct rp_return *r = rp_ring_try_reserve(&p->returns[w]);
     if (!r)
@@ -29,13 +29,13 @@ int rp_pool_return_block(struct rp_pool *p, uint32_t w, uint64_t offset)
     return 0;
 }
 
-int rp_pool_alloc(struct rp_pool *p, uint64_t bytes, uint64_t *offset)
+int rp_pool_alloc(struct rp_worker *p, uint64_t bytes, uint64_t *offset)
 {
     rp_pool_take_returns(p);
     return rp_arena_alloc(&p->arena, bytes, offset);
 }
 
-int rp_pool_wait_memory(struct rp_pool *p)
+int rp_pool_wait_memory(struct rp_worker *p)
 {
     int err = 0;
     RP_STEP("memory: begun");
@@ -45,7 +45,7 @@ int rp_pool_wait_memory(struct rp_pool *p)
     RP_STEP("memory: announced");
     (void)rp_bell_ring(&p->shared->service);
     RP_STEP("memory: told");
-    if (rp_ring_try_peek(&p->returns[p->index]) || rp_load_seq_cst(&rp_pool_me(p)->granted) == p->requests)
+    if (rp_ring_try_peek(&p->returns) || rp_load_seq_cst(&rp_pool_me(p)->granted) == p->requests)
         rp_bell_cancel(&rp_pool_me(p)->bell);
     else
         err = rp_bell_sleep(&rp_pool_me(p)->bell, -1);
@@ -58,13 +58,13 @@ int rp_pool_wait_memory(struct rp_pool *p)
     return 1;
 }
 
-uint64_t rp_memory_request(const struct rp_pool *p, uint32_t w)
+uint64_t rp_memory_request(const struct rp_parent *p, uint32_t w)
 {
     uint64_t request = rp_load_seq_cst(&p->entries[w].wants_memory); /* announce / publish */
     return request != rp_load_relaxed(&p->served[w]) ? request : 0;
 }
 
-uint64_t rp_pool_wants_memory(struct rp_pool *p, uint32_t w, uint64_t *loan_bytes)
+uint64_t rp_pool_wants_memory(struct rp_parent *p, uint32_t w, uint64_t *loan_bytes)
 {
     uint64_t request = rp_memory_request(p, w);
     *loan_bytes = rp_load_relaxed(&p->entries[w].loan_bytes); /* "asked" to "asks"; or of a later request: see below */
@@ -73,7 +73,7 @@ uint64_t rp_pool_wants_memory(struct rp_pool *p, uint32_t w, uint64_t *loan_byte
     return request;
 }
 
-void rp_pool_grant(struct rp_pool *p, uint32_t w, uint64_t request)
+void rp_pool_grant(struct rp_parent *p, uint32_t w, uint64_t request)
 {
     if (rp_load_seq_cst(&p->entries[w].wants_memory) != request)
         return; /* it has been given up; a later one may have had its answer, which this must not hide */
@@ -82,7 +82,7 @@ void rp_pool_grant(struct rp_pool *p, uint32_t w, uint64_t request)
     (void)rp_bell_ring(&p->entries[w].bell);
 }
 
-void rp_pool_ask_loan(struct rp_pool *p, uint64_t bytes)
+void rp_pool_ask_loan(struct rp_worker *p, uint64_t bytes)
 {
     rp_store_relaxed(&rp_pool_me(p)->loan_bytes, bytes);
     RP_STEP("loan: begun");
@@ -90,12 +90,12 @@ void rp_pool_ask_loan(struct rp_pool *p, uint64_t bytes)
     RP_STEP("loan: asked");
 }
 
-static bool loan_is_answered(struct rp_pool *p)
+static bool loan_is_answered(struct rp_worker *p)
 {
     return rp_load_seq_cst(&rp_pool_me(p)->lent) == p->requests || rp_load_seq_cst(&rp_pool_me(p)->granted) == p->requests;
 }
 
-int rp_pool_await_loan(struct rp_pool *p, uint64_t *offset)
+int rp_pool_await_loan(struct rp_worker *p, uint64_t *offset)
 {
     int err = 0;
     rp_bell_announce(&rp_pool_me(p)->bell); /* announce / publish; the parent publishes its answer */
@@ -115,21 +115,21 @@ int rp_pool_await_loan(struct rp_pool *p, uint64_t *offset)
     return err;
 }
 
-void rp_pool_give_up_loan(struct rp_pool *p)
+void rp_pool_give_up_loan(struct rp_worker *p)
 {
     rp_store_relaxed(&rp_pool_me(p)->loan_bytes, 0u);
     rp_store_seq_cst(&rp_pool_me(p)->wants_memory, 0u);
     RP_STEP("loan: over");
 }
 
-uint64_t rp_pool_loan_wanted(const struct rp_pool *p, uint32_t w, uint64_t *bytes)
+uint64_t rp_pool_loan_wanted(const struct rp_parent *p, uint32_t w, uint64_t *bytes)
 {
     uint64_t request = rp_load_seq_cst(&p->entries[w].wants_memory); /* "asked" to "asks" */
     *bytes = rp_load_relaxed(&p->entries[w].loan_bytes); /* of this request, or of a later one: then this one is given up */
     return *bytes ? request : 0;
 }
 
-int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset)
+int rp_pool_lend(struct rp_parent *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset)
 {
     int err = rp_arena_alloc(&p->overflow, bytes, offset);
     if (err)
@@ -141,21 +141,21 @@ int rp_pool_lend(struct rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes
     return 0;
 }
 
-bool rp_pool_is_past_loan(const struct rp_pool *p, uint32_t w, uint64_t request)
+bool rp_pool_is_past_loan(const struct rp_parent *p, uint32_t w, uint64_t request)
 {
     const struct rp_worker_entry *e = &p->entries[w];
     uint64_t now = rp_load_seq_cst(&e->wants_memory);
-    bool idle = rp_load_acquire(&e->current) == 0 && rp_load_acquire(&e->state) >= RP_STARTED; /* before, its initializer may fail */
+    bool idle = rp_load_acquire(&e->current) == 0 && rp_has_started(rp_load_acquire(&e->state)); /* before, its initializer may fail */
     return (now && now != request) || idle;
 }
 
-void rp_pool_end_loan(struct rp_pool *p, uint64_t offset)
+void rp_pool_end_loan(struct rp_parent *p, uint64_t offset)
 {
     uint64_t bytes;
     (void)rp_arena_free(&p->overflow, offset, &bytes);
 }
 
-void rp_pool_count_release(struct rp_pool *p)
+void rp_pool_count_release(struct rp_worker *p)
 {
     rp_word *releases = &rp_pool_me(p)->releases;
     rp_store_seq_cst(releases, rp_load_relaxed(releases) + 1); /* announce / publish */
@@ -164,7 +164,7 @@ void rp_pool_count_release(struct rp_pool *p)
     RP_STEP("release: told");
 }
 
-bool rp_pool_has_released(struct rp_pool *p, uint32_t w)
+bool rp_pool_has_released(struct rp_parent *p, uint32_t w)
 {
     uint64_t releases = rp_load_seq_cst(&p->entries[w].releases);
     bool some = releases != rp_load_relaxed(&p->swept[w]);
@@ -173,14 +173,14 @@ bool rp_pool_has_released(struct rp_pool *p, uint32_t w)
     return some;
 }
 
-void rp_pool_purge(struct rp_pool *p)
+void rp_pool_purge(struct rp_parent *p)
 {
     rp_store_seq_cst(&p->shared->purges, rp_load_relaxed(&p->shared->purges) + 1); /* announce / publish */
     for (uint32_t w = 0; w < p->n_workers; w++)
         (void)rp_bell_ring(&p->entries[w].bell);
 }
 
-bool rp_pool_has_purged(struct rp_pool *p)
+bool rp_pool_has_purged(struct rp_worker *p)
 {
     uint64_t purges = rp_load_acquire(&p->shared->purges);
     bool some = purges != p->purged;
@@ -188,19 +188,19 @@ bool rp_pool_has_purged(struct rp_pool *p)
     return some;
 }
 
-void rp_pool_note_purged(struct rp_pool *p)
+void rp_pool_note_purged(struct rp_worker *p)
 {
     rp_store_release(&rp_pool_me(p)->purged, p->purged); /* release: who sees it sees what has been let go of */
     rp_pool_count_release(p);                    /* also if it was nothing: somebody may wait for this */
 }
 
-bool rp_pool_is_to_purge(const struct rp_pool *p, uint32_t w, uint64_t *task_id)
+bool rp_pool_is_to_purge(const struct rp_parent *p, uint32_t w, uint64_t *task_id)
 {
     *task_id = rp_load_acquire(&p->entries[w].current);
     return rp_load_acquire(&p->entries[w].purged) != rp_load_relaxed(&p->shared->purges);
 }
 
-void rp_memory_recover(struct rp_pool *p, uint32_t w)
+void rp_memory_recover(struct rp_parent *p, uint32_t w)
 {
     struct rp_worker_entry *e = &p->entries[w];
     rp_store_relaxed(&e->wants_memory, 0u);

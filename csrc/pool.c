@@ -1,6 +1,6 @@
 #include "pool.h"
 
-static void toll_all(struct rp_pool *p)
+static void toll_all(struct rp_parent *p)
 {
     for (uint32_t w = 0; w < p->n_workers; w++)
         rp_bell_toll(&p->entries[w].bell);
@@ -8,13 +8,13 @@ static void toll_all(struct rp_pool *p)
     rp_bell_toll(&p->shared->service);
 }
 
-void rp_pool_stop(struct rp_pool *p)
+void rp_pool_stop(struct rp_parent *p)
 {
     rp_store_seq_cst(&p->shared->stop, 1u);
     toll_all(p);
 }
 
-uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
+uint32_t rp_pool_recover(struct rp_parent *p, uint32_t w, uint64_t task_ids[2])
 {
     struct rp_worker_entry *e = &p->entries[w];
     uint32_t n = rp_wake_recover(p, w, task_ids);
@@ -26,9 +26,9 @@ uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
     return n;
 }
 
-void rp_pool_rouse_after_death(struct rp_pool *p, uint64_t outstanding)
+void rp_pool_rouse_after_death(struct rp_parent *p, uint64_t outstanding)
 {
     rp_store_seq_cst(&p->shared->waking, 0u);
     toll_all(p);
-    rp_wake_rouse(p, outstanding);
+    rp_wake_rouse(&p->base, outstanding);
 }

@@ -38,14 +38,14 @@
 #include "recycle.h"
 #include "results.h"
 
-void rp_pool_stop(struct rp_pool *p);
+void rp_pool_stop(struct rp_parent *p);
 
 /* After the death of worker w, when its results have been read and copied: gives the ids of the tasks it may have held (it
  * held one at most; its entry and the board can each name it), and makes its place ready for a successor. What lies in its
  * arena stays: see rp_pool_give_arena and rp_pool_clear. Returns how many. */
-uint32_t rp_pool_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2]);
+uint32_t rp_pool_recover(struct rp_parent *p, uint32_t w, uint64_t task_ids[2]);
 
 /* After recoveries: wakes whoever the dead should have woken. */
-void rp_pool_rouse_after_death(struct rp_pool *p, uint64_t outstanding);
+void rp_pool_rouse_after_death(struct rp_parent *p, uint64_t outstanding);
 
 #endif

@@ -1,12 +1,12 @@
 #include "recycle.h"
 #include "step.h"
 
-uint32_t rp_pool_worker_state(const struct rp_pool *p, uint32_t w)
+uint32_t rp_pool_worker_state(const struct rp_parent *p, uint32_t w)
 {
     return (uint32_t)rp_load_acquire(&p->entries[w].state);
 }
 
-void rp_pool_join(struct rp_pool *p)
+void rp_pool_join(struct rp_worker *p)
 {
     uint64_t bit;
     rp_word *ready = rp_pool_mask_word(p, p->shared->ready, &bit);
@@ -18,7 +18,7 @@ void rp_pool_join(struct rp_pool *p)
 }
 
 /* Sleeps once, unless the word is `wanted` already or the pool has stopped. */
-static int sleep_until(struct rp_pool *p, const rp_word *word, uint64_t wanted)
+static int sleep_until(struct rp_worker *p, const rp_word *word, uint64_t wanted)
 {
     rp_bell_announce(&rp_pool_me(p)->bell); /* announce / publish */
     if (rp_load_seq_cst(word) != wanted && !rp_load_seq_cst(&p->shared->stop))
@@ -27,7 +27,7 @@ static int sleep_until(struct rp_pool *p, const rp_word *word, uint64_t wanted)
     return 0;
 }
 
-int rp_pool_await_turn(struct rp_pool *p, uint64_t ticket, int tell)
+int rp_pool_await_turn(struct rp_worker *p, uint64_t ticket, int tell)
 {
     const rp_word *turn = &rp_pool_me(p)->turn;
     int err = 0;
@@ -42,7 +42,7 @@ int rp_pool_await_turn(struct rp_pool *p, uint64_t ticket, int tell)
     return err == -EINTR ? err : rp_load_acquire(turn) == ticket;
 }
 
-void rp_pool_give_turn(struct rp_pool *p, uint32_t w, uint64_t ticket)
+void (rp_pool_give_turn)(struct rp_pool *p, uint32_t w, uint64_t ticket)
 {
     if (w >= p->n_workers)
         return;
@@ -50,7 +50,7 @@ void rp_pool_give_turn(struct rp_pool *p, uint32_t w, uint64_t ticket)
     (void)rp_bell_ring(&p->entries[w].bell);
 }
 
-void rp_pool_retire(struct rp_pool *p, uint64_t when, int tell)
+void rp_pool_retire(struct rp_worker *p, uint64_t when, int tell)
 {
     rp_store_release(&rp_pool_me(p)->retiring, when);
     RP_STEP("retire: said");
@@ -58,19 +58,19 @@ void rp_pool_retire(struct rp_pool *p, uint64_t when, int tell)
     RP_STEP("retire: told");
 }
 
-bool rp_pool_is_retiring(const struct rp_pool *p, uint32_t w)
+bool rp_pool_is_retiring(const struct rp_parent *p, uint32_t w)
 {
     return rp_load_acquire(&p->entries[w].retiring) != RP_STAYING;
 }
 
-void rp_pool_name_successor(struct rp_pool *p, uint32_t w, uint32_t successor, uint64_t ticket)
+void rp_pool_name_successor(struct rp_parent *p, uint32_t w, uint32_t successor, uint64_t ticket)
 {
     rp_store_seq_cst(&p->entries[w].successor, ticket << 16 | successor); /* announce / publish: if it has left before ... */
     if (rp_load_seq_cst(&p->entries[w].state) == RP_RETIRED)
         rp_pool_give_turn(p, successor, ticket); /* ... it has not handed over */
 }
 
-void rp_pool_leave(struct rp_pool *p)
+void rp_pool_leave(struct rp_worker *p)
 {
     uint64_t bit;
     rp_word *ready = rp_pool_mask_word(p, p->shared->ready, &bit);
@@ -85,18 +85,18 @@ void rp_pool_leave(struct rp_pool *p)
         rp_pool_give_turn(p, (uint32_t)(successor & 0xffff), successor >> 16);
     RP_STEP("leave: handed over");
     rp_wake_came_round(p);
-    rp_wake_rouse_if_work_waits(p); /* ... and what was published before may have */
+    rp_wake_rouse_if_work_waits(&p->base); /* ... and what was published before may have */
     RP_STEP("leave: roused");
     rp_wake_tell_of_unread(p); /* the process may take its time to end */
     RP_STEP("leave: left");
 }
 
-bool rp_pool_may_go(const struct rp_pool *p, uint32_t w)
+bool rp_pool_may_go(const struct rp_parent *p, uint32_t w)
 {
     return rp_load_acquire(&p->entries[w].state) == RP_RETIRED || rp_load_acquire(&p->entries[w].retiring) == RP_READY;
 }
 
-void rp_pool_dismiss(struct rp_pool *p, uint32_t w)
+void rp_pool_dismiss(struct rp_parent *p, uint32_t w)
 {
     if (rp_load_relaxed(&p->entries[w].dismissed))
         return;
@@ -104,12 +104,12 @@ void rp_pool_dismiss(struct rp_pool *p, uint32_t w)
     (void)rp_bell_ring(&p->entries[w].bell);
 }
 
-bool rp_pool_is_dismissed(const struct rp_pool *p)
+bool rp_pool_is_dismissed(const struct rp_worker *p)
 {
     return rp_load_acquire(&p->entries[p->index].dismissed);
 }
 
-int rp_pool_await_dismissal(struct rp_pool *p, int tell)
+int rp_pool_await_dismissal(struct rp_worker *p, int tell)
 {
     int err = 0;
     rp_os_tell(tell);

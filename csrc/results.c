@@ -6,12 +6,12 @@
  * So the leader sleeps by the clock, for as long as about a quarter of what is outstanding should take. */
 #define RP_NAP_MAX_NS 250000u
 
-struct rp_result *rp_pool_try_result(struct rp_pool *p)
+struct rp_result *rp_pool_try_result(struct rp_worker *p)
 {
-    return rp_ring_try_reserve(&p->results[p->index]);
+    return rp_ring_try_reserve(&p->results);
 }
 
-int rp_pool_wait_space(struct rp_pool *p)
+int rp_pool_wait_space(struct rp_worker *p)
 {
     int err = 0;
     RP_STEP("space: begun");
@@ -31,16 +31,16 @@ int rp_pool_wait_space(struct rp_pool *p)
     return err;
 }
 
-void rp_pool_commit(struct rp_pool *p, uint32_t w)
+void rp_pool_commit(struct rp_parent *p, uint32_t w)
 {
     rp_ring_commit(&p->results[w]);
     if (rp_load_seq_cst(&p->entries[w].waits_space)) /* announce / publish */
         (void)rp_bell_ring(&p->entries[w].bell);
 }
 
-void rp_pool_publish_result(struct rp_pool *p, bool last)
+void rp_pool_publish_result(struct rp_worker *p, bool last)
 {
-    struct rp_ring *ring = &p->results[p->index];
+    struct rp_ring *ring = &p->results;
     RP_STEP("publish: filled");
     rp_ring_publish(ring);
     RP_STEP("publish: published");
@@ -55,7 +55,7 @@ void rp_pool_publish_result(struct rp_pool *p, bool last)
         (void)rp_bell_ring(&p->shared->service);
 }
 
-bool rp_pool_has_results(const struct rp_pool *p)
+bool rp_pool_has_results(const struct rp_parent *p)
 {
     for (uint32_t w = 0; w < p->n_workers; w++)
         if (rp_ring_try_peek(&p->results[w]))
@@ -63,7 +63,7 @@ bool rp_pool_has_results(const struct rp_pool *p)
     return false;
 }
 
-void rp_pool_note_drained(struct rp_pool *p, uint64_t n)
+void rp_pool_note_drained(struct rp_parent *p, uint64_t n)
 {
     uint64_t now = rp_os_now_ns(), gap = (now - p->drained_ns) / n;
     p->drained_ns = now;
@@ -71,7 +71,7 @@ void rp_pool_note_drained(struct rp_pool *p, uint64_t n)
 }
 
 /* The leader's nap: 0 if it should rather be rung. */
-static uint64_t nap_ns(const struct rp_pool *p, uint64_t outstanding)
+static uint64_t nap_ns(const struct rp_parent *p, uint64_t outstanding)
 {
     uint64_t gap = rp_load_relaxed(&p->gap_ns), ns = gap * outstanding / 4;
     if (ns < RP_NAP_MIN_NS || gap > RP_NAP_MAX_NS / 2)
@@ -79,12 +79,12 @@ static uint64_t nap_ns(const struct rp_pool *p, uint64_t outstanding)
     return ns < RP_NAP_MAX_NS ? ns : RP_NAP_MAX_NS;
 }
 
-static bool leader_has_cause(const struct rp_pool *p)
+static bool leader_has_cause(const struct rp_parent *p)
 {
     return rp_load_seq_cst(&p->kick_leader) || rp_pool_has_results(p);
 }
 
-int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeout_ns)
+int rp_pool_wait_results(struct rp_parent *p, uint64_t outstanding, int64_t timeout_ns)
 {
     uint64_t start, nap, cpu = rp_os_cpu() + 1ull;
     int err = 0;
@@ -121,18 +121,18 @@ int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeou
     return err;
 }
 
-void rp_pool_begin_leading(struct rp_pool *p)
+void rp_pool_begin_leading(struct rp_parent *p)
 {
     rp_store_seq_cst(&p->kick_leader, 0u);
 }
 
-void rp_pool_kick_leader(struct rp_pool *p)
+void rp_pool_kick_leader(struct rp_parent *p)
 {
     rp_store_seq_cst(&p->kick_leader, 1u); /* announce / publish */
     (void)rp_bell_ring(&p->shared->results);
 }
 
-static bool service_has_cause(struct rp_pool *p)
+static bool service_has_cause(struct rp_parent *p)
 {
     if (rp_load_seq_cst(&p->kick_service))
         return true;
@@ -156,7 +156,7 @@ static bool service_has_cause(struct rp_pool *p)
     return false;
 }
 
-int rp_pool_wait_service(struct rp_pool *p)
+int rp_pool_wait_service(struct rp_parent *p)
 {
     int err = 0;
     RP_STEP("serve: looked");
@@ -169,18 +169,18 @@ int rp_pool_wait_service(struct rp_pool *p)
     return err;
 }
 
-void rp_pool_begin_service(struct rp_pool *p)
+void rp_pool_begin_service(struct rp_parent *p)
 {
     rp_store_seq_cst(&p->kick_service, 0u);
 }
 
-void rp_pool_kick_service(struct rp_pool *p)
+void rp_pool_kick_service(struct rp_parent *p)
 {
     rp_store_seq_cst(&p->kick_service, 1u); /* announce / publish */
     (void)rp_bell_ring(&p->shared->service);
 }
 
-void rp_pool_set_collect(struct rp_pool *p, bool on)
+void rp_pool_set_collect(struct rp_parent *p, bool on)
 {
     if (rp_load_relaxed(&p->shared->collect) == on)
         return;
@@ -189,7 +189,7 @@ void rp_pool_set_collect(struct rp_pool *p, bool on)
         rp_pool_kick_service(p);
 }
 
-void rp_results_recover(struct rp_pool *p, uint32_t w)
+void rp_results_recover(struct rp_parent *p, uint32_t w)
 {
     rp_store_relaxed(&p->entries[w].waits_space, 0u);
     rp_ring_reset(&p->results[w]);

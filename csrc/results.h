@@ -18,31 +18,31 @@
 #include "wake.h"
 
 /* A slot of the result ring, waiting for the parent to make room if need be (it may take as long as the parent likes). */
-struct rp_result *rp_pool_try_result(struct rp_pool *p);
-int rp_pool_wait_space(struct rp_pool *p);
-void rp_pool_publish_result(struct rp_pool *p, bool last); /* last: the task is answered, not a part of it */
+struct rp_result *rp_pool_try_result(struct rp_worker *p);
+int rp_pool_wait_space(struct rp_worker *p);
+void rp_pool_publish_result(struct rp_worker *p, bool last); /* last: the task is answered, not a part of it */
 
-bool rp_pool_has_results(const struct rp_pool *p);
+bool rp_pool_has_results(const struct rp_parent *p);
 
 /* Hands back the slots of worker w's ring that have been read, and wakes w if it waits for them. */
-void rp_pool_commit(struct rp_pool *p, uint32_t w);
+void rp_pool_commit(struct rp_parent *p, uint32_t w);
 
 /* Keeps the mean time between results: n were taken just now. */
-void rp_pool_note_drained(struct rp_pool *p, uint64_t n);
+void rp_pool_note_drained(struct rp_parent *p, uint64_t n);
 
 /* The leader: waits until there may be results, or it was kicked since rp_pool_begin_leading (0); -EINTR; -ETIMEDOUT.
  * A kick is how another thread of the parent says that the leader's wish has come true; the leader begins anew (which
  * forgets kicks) before it looks at what it waits for. */
-int rp_pool_wait_results(struct rp_pool *p, uint64_t outstanding, int64_t timeout_ns);
-void rp_pool_begin_leading(struct rp_pool *p);
-void rp_pool_kick_leader(struct rp_pool *p);
+int rp_pool_wait_results(struct rp_parent *p, uint64_t outstanding, int64_t timeout_ns);
+void rp_pool_begin_leading(struct rp_parent *p);
+void rp_pool_kick_leader(struct rp_parent *p);
 
 /* The collector: waits until there is something for it. It begins anew before it looks through its duties. */
-int rp_pool_wait_service(struct rp_pool *p);
-void rp_pool_begin_service(struct rp_pool *p);
-void rp_pool_kick_service(struct rp_pool *p);
-void rp_pool_set_collect(struct rp_pool *p, bool on);
+int rp_pool_wait_service(struct rp_parent *p);
+void rp_pool_begin_service(struct rp_parent *p);
+void rp_pool_kick_service(struct rp_parent *p);
+void rp_pool_set_collect(struct rp_parent *p, bool on);
 
-void rp_results_recover(struct rp_pool *p, uint32_t w);
+void rp_results_recover(struct rp_parent *p, uint32_t w);
 
 #endif

@@ -14,12 +14,12 @@ static uint32_t awake(const struct rp_pool *p)
     return n;
 }
 
-bool rp_pool_crowded(const struct rp_pool *p)
+bool (rp_pool_crowded)(const struct rp_pool *p)
 {
     return awake(p) + 1 > p->n_cpus; /* the parent is the one more */
 }
 
-bool rp_wake_worker_on(const struct rp_pool *p, uint64_t cpu)
+bool rp_wake_worker_on(const struct rp_parent *p, uint64_t cpu)
 {
     for (uint32_t i = 0; i < p->mask_words; i++) {
         uint64_t up = rp_load_relaxed(&p->shared->ready[i]) & ~rp_load_relaxed(&p->shared->sleepers[i]);
@@ -32,9 +32,9 @@ bool rp_wake_worker_on(const struct rp_pool *p, uint64_t cpu)
     return false;
 }
 
-bool rp_pool_apart(const struct rp_pool *p)
+bool rp_pool_apart(const struct rp_parent *p)
 {
-    uint32_t up = awake(p); /* if none is, one will be */
+    uint32_t up = awake(&p->base); /* if none is, one will be */
     return (up ? up : 1) + 1 <= p->n_cpus && !rp_wake_worker_on(p, rp_os_cpu() + 1ull);
 }
 
@@ -90,7 +90,7 @@ void rp_wake_rouse_if_work_waits(struct rp_pool *p)
         rouse_one(p);
 }
 
-void rp_wake_came_round(struct rp_pool *p)
+void rp_wake_came_round(struct rp_worker *p)
 {
     if (!p->woken)
         return;
@@ -98,17 +98,17 @@ void rp_wake_came_round(struct rp_pool *p)
     RP_STEP("round: up");
     rp_store_seq_cst(&p->shared->waking, 0u); /* "my wake is over", before the look at the board */
     RP_STEP("round: over");
-    rp_wake_rouse_if_work_waits(p);
+    rp_wake_rouse_if_work_waits(&p->base);
 }
 
-uint64_t rp_pool_publish(struct rp_pool *p, uint64_t outstanding)
+uint64_t rp_pool_publish(struct rp_parent *p, uint64_t outstanding)
 {
     uint64_t pos = rp_board_publish(&p->board);
-    rp_wake_rouse(p, outstanding);
+    rp_wake_rouse(&p->base, outstanding);
     return pos;
 }
 
-struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
+struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos)
 {
     struct rp_slot *slot = rp_board_try_claim(&p->board, p->index, pos);
     if (slot)
@@ -116,7 +116,7 @@ struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos)
     return slot;
 }
 
-void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
+void rp_pool_take(struct rp_worker *p, uint64_t task_id, uint64_t pos)
 {
     uint64_t refill;
     RP_STEP("take: copied");
@@ -130,12 +130,12 @@ void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos)
         (void)rp_bell_ring(&p->shared->service);
 }
 
-uint64_t rp_pool_current(const struct rp_pool *p, uint32_t w)
+uint64_t rp_pool_current(const struct rp_parent *p, uint32_t w)
 {
     return rp_load_acquire(&p->entries[w].current);
 }
 
-uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos)
+uint32_t rp_pool_holder(const struct rp_parent *p, uint64_t task_id, uint64_t pos)
 {
     uint32_t w = rp_board_owner(&p->board, pos);
     if (w < p->n_workers)
@@ -147,7 +147,7 @@ uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos)
     return w;
 }
 
-void rp_pool_set_backlog(struct rp_pool *p, bool backlog)
+void rp_pool_set_backlog(struct rp_parent *p, bool backlog)
 {
     uint64_t pos = rp_load_relaxed(&p->board.write_pos), half = p->board.capacity / 2;
     if (!backlog && !rp_load_relaxed(&p->backlog))
@@ -156,13 +156,13 @@ void rp_pool_set_backlog(struct rp_pool *p, bool backlog)
     rp_store_seq_cst(&p->shared->refill_pos, backlog ? (pos > half ? pos - half : 0) : RP_NEVER);
 }
 
-void rp_wake_tell_of_unread(struct rp_pool *p)
+void rp_wake_tell_of_unread(struct rp_worker *p)
 {
-    if (rp_ring_unread(&p->results[p->index]) > 0)
+    if (rp_ring_unread(&p->results) > 0)
         (void)rp_bell_ring(&p->shared->service); /* announce / publish: it has cleared its ready or set its sleepers bit */
 }
 
-static void note_peak(struct rp_pool *p)
+static void note_peak(struct rp_worker *p)
 {
     rp_store_relaxed(&rp_pool_me(p)->peak_rss, rp_os_peak_rss()); /* relaxed: the parent reads it when this process is dead */
 }
@@ -172,7 +172,7 @@ static void note_peak(struct rp_pool *p)
  * the note is RP_LOOK_NS old at most. */
 static int64_t look(void *arg)
 {
-    struct rp_pool *p = arg;
+    struct rp_worker *p = arg;
     uint64_t bit;
     rp_word *sleepers = rp_pool_mask_word(p, p->shared->sleepers, &bit);
     note_peak(p);
@@ -182,19 +182,19 @@ static int64_t look(void *arg)
     return rp_load_seq_cst(sleepers) & bit ? -1 : RP_LOOK_NS;
 }
 
-void rp_pool_watch(struct rp_pool *p)
+void rp_pool_watch(struct rp_worker *p)
 {
     note_peak(p); /* not left to the thread: the first task may be the last */
     p->watched = true;
     rp_os_guard_look(look, p);
 }
 
-uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w)
+uint64_t rp_pool_peak_rss(const struct rp_parent *p, uint32_t w)
 {
     return rp_load_relaxed(&p->entries[w].peak_rss);
 }
 
-int rp_pool_wait_task(struct rp_pool *p)
+int rp_pool_wait_task(struct rp_worker *p)
 {
     uint64_t bit, budget = p->spin.budget_ns, start = rp_os_now_ns();
     uint64_t cpu = rp_os_cpu() + 1ull;
@@ -243,7 +243,7 @@ int rp_pool_wait_task(struct rp_pool *p)
     return err == -EINTR ? err : 1;
 }
 
-uint32_t rp_wake_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2])
+uint32_t rp_wake_recover(struct rp_parent *p, uint32_t w, uint64_t task_ids[2])
 {
     struct rp_worker_entry *e = &p->entries[w];
     uint64_t bit = 1ull << (w % 64);

@@ -31,54 +31,55 @@
 
 /* Are more processes of the pool awake than there are processors for them? Then nobody should spin for long. */
 bool rp_pool_crowded(const struct rp_pool *p);
+#define rp_pool_crowded(p) rp_pool_crowded(rp_base(p))
 
 /* Has the guard of this process (rp_os_guard) note the peak of its memory in the worker's entry, for the parent to read
  * when the worker is dead: at once, and about once a second but while the worker sleeps for want of tasks. Until
- * rp_pool_destroy. */
-void rp_pool_watch(struct rp_pool *p);
+ * rp_pool_detach. */
+void rp_pool_watch(struct rp_worker *p);
 
 /* The first task, claimed; or NULL. Its body is then copied out, and rp_pool_take called. */
-struct rp_slot *rp_pool_try_claim(struct rp_pool *p, uint64_t *pos);
+struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos);
 
 /* Notes the task as this worker's current one, then gives the slot back: at no instant is it nobody's. */
-void rp_pool_take(struct rp_pool *p, uint64_t task_id, uint64_t pos);
+void rp_pool_take(struct rp_worker *p, uint64_t task_id, uint64_t pos);
 
 /* Waits until a task may be there (1) or the pool stops (0). -EINTR. */
-int rp_pool_wait_task(struct rp_pool *p);
+int rp_pool_wait_task(struct rp_worker *p);
 
 /* Publishes the reserved slot, then wakes a worker if one is needed. outstanding: tasks on the board or with workers,
  * this one included, whose results have not been taken. Returns the task's position. */
-uint64_t rp_pool_publish(struct rp_pool *p, uint64_t outstanding);
+uint64_t rp_pool_publish(struct rp_parent *p, uint64_t outstanding);
 
 /* Will a worker that takes a task run beside this thread, and not instead of it? As far as one can tell. */
-bool rp_pool_apart(const struct rp_pool *p);
+bool rp_pool_apart(const struct rp_parent *p);
 
 /* Encoded tasks wait for room (or no longer do): the workers will ring when half the board has been claimed. */
-void rp_pool_set_backlog(struct rp_pool *p, bool backlog);
+void rp_pool_set_backlog(struct rp_parent *p, bool backlog);
 
 /* The task that worker w says it has in hand, or 0. Until its result has been taken in, with the loan if it has one, that
  * task is pending: a worker that names another has written wildly. */
-uint64_t rp_pool_current(const struct rp_pool *p, uint32_t w);
+uint64_t rp_pool_current(const struct rp_parent *p, uint32_t w);
 
 /* The worker that has the task, published at `pos`, in its hands; n_workers if none has: it has been answered, or it died
  * with its worker. Only for a task that has been claimed. */
-uint32_t rp_pool_holder(const struct rp_pool *p, uint64_t task_id, uint64_t pos);
+uint32_t rp_pool_holder(const struct rp_parent *p, uint64_t task_id, uint64_t pos);
 
-uint64_t rp_pool_peak_rss(const struct rp_pool *p, uint32_t w); /* as far as it has been noted; 0: not at all */
+uint64_t rp_pool_peak_rss(const struct rp_parent *p, uint32_t w); /* as far as it has been noted; 0: not at all */
 
 /* For the protocols above. Is an awake worker, which the leader may be waiting for, on this processor? */
-bool rp_wake_worker_on(const struct rp_pool *p, uint64_t cpu);
+bool rp_wake_worker_on(const struct rp_parent *p, uint64_t cpu);
 
 /* The woken worker is up: it has a task, or has found none. */
-void rp_wake_came_round(struct rp_pool *p);
+void rp_wake_came_round(struct rp_worker *p);
 
 void rp_wake_rouse(struct rp_pool *p, uint64_t outstanding);
 void rp_wake_rouse_if_work_waits(struct rp_pool *p);
 
 /* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
-void rp_wake_tell_of_unread(struct rp_pool *p);
+void rp_wake_tell_of_unread(struct rp_worker *p);
 
 /* The ids of the tasks that a dead worker may have held go to task_ids; returns how many. */
-uint32_t rp_wake_recover(struct rp_pool *p, uint32_t w, uint64_t task_ids[2]);
+uint32_t rp_wake_recover(struct rp_parent *p, uint32_t w, uint64_t task_ids[2]);
 
 #endif

@@ -1,4 +1,5 @@
-# Mirrors csrc/herald.h and what it includes. Atomic fields are left out: Cython touches none.
+# Mirrors csrc/herald.h and what it includes. Atomic fields are left out: Cython touches none. What takes a hold of either side
+# is declared with `const void *`: it is a macro (rp_base in map.h), by which the C compiler checks the type.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -200,6 +201,7 @@ cdef extern from "map.h" nogil:
     enum: RP_PARKED
     enum: RP_STARTED
     enum: RP_RETIRED
+    bint rp_has_started(uint64_t state)
     enum: RP_SOON
     enum: RP_READY
     struct rp_result:
@@ -215,131 +217,143 @@ cdef extern from "map.h" nogil:
         uint64_t worker_quota
         uint64_t overflow_quota
     struct rp_pool:
+        rp_arena arena
+    struct rp_worker:
+        rp_pool base
         rp_segment segment
         rp_board board
-        rp_ring *results
         rp_arena arena
-        uint32_t index
         uint32_t own
-        uint32_t *arena_of
-        rp_arena overflow
+        uint32_t n_workers
+        uint32_t n_cpus
+        rp_sizes sizes
+        uint32_t index
+    struct rp_parent:
+        rp_pool base
+        rp_segment segment
+        rp_board board
+        rp_arena arena
         uint64_t arenas
         uint32_t n_workers
         uint32_t n_cpus
         rp_sizes sizes
+        rp_ring *results
+        uint32_t *arena_of
+        rp_arena overflow
     enum: RP_CHUNK_ITEMS
     uint32_t RP_ARENAS(uint32_t n_workers)
     uint32_t RP_OVERFLOW(uint32_t n_workers)
     uint64_t rp_pool_fixed_bytes(uint32_t n_workers)
-    int rp_pool_create(rp_pool *p, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes)
-    int rp_pool_attach(rp_pool *p, int fd, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes, uint32_t index)
-    void rp_pool_destroy(rp_pool *p)
-    bint rp_pool_within(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
-    uint8_t *rp_pool_block(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
-    uint8_t *rp_pool_writable(const rp_pool *p, uint64_t offset, uint64_t bytes)
-    bint rp_pool_may_hold(const rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes)
-    void rp_pool_give_arena(rp_pool *p, uint32_t w, uint32_t arena)
-    void rp_pool_clear(rp_pool *p, uint64_t offset, uint64_t bytes)
+    int rp_pool_create(rp_parent *p, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes)
+    int rp_pool_attach(rp_worker *p, int fd, uint32_t n_workers, uint32_t n_cpus, rp_sizes sizes, uint32_t index)
+    void rp_pool_detach(rp_worker *p)
+    void rp_pool_destroy(rp_parent *p)
+    bint rp_pool_within(const void *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+    uint8_t *rp_pool_block(const void *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+    uint8_t *rp_pool_writable(const void *p, uint64_t offset, uint64_t bytes)
+    bint rp_pool_may_hold(const void *p, uint32_t arena, uint64_t offset, uint64_t bytes)
+    void rp_pool_give_arena(rp_parent *p, uint32_t w, uint32_t arena)
+    void rp_pool_clear(rp_parent *p, uint64_t offset, uint64_t bytes)
 
 
 cdef extern from "wake.h" nogil:
-    bint rp_pool_crowded(const rp_pool *p)
-    void rp_pool_watch(rp_pool *p)
-    rp_slot *rp_pool_try_claim(rp_pool *p, uint64_t *pos)
-    void rp_pool_take(rp_pool *p, uint64_t task_id, uint64_t pos)
-    int rp_pool_wait_task(rp_pool *p)
-    bint rp_pool_apart(const rp_pool *p)
-    uint64_t rp_pool_publish(rp_pool *p, uint64_t outstanding)
-    void rp_pool_set_backlog(rp_pool *p, bint backlog)
-    uint64_t rp_pool_current(const rp_pool *p, uint32_t w)
-    uint32_t rp_pool_holder(const rp_pool *p, uint64_t task_id, uint64_t pos)
-    uint64_t rp_pool_peak_rss(const rp_pool *p, uint32_t w)
+    bint rp_pool_crowded(const void *p)
+    void rp_pool_watch(rp_worker *p)
+    rp_slot *rp_pool_try_claim(rp_worker *p, uint64_t *pos)
+    void rp_pool_take(rp_worker *p, uint64_t task_id, uint64_t pos)
+    int rp_pool_wait_task(rp_worker *p)
+    bint rp_pool_apart(const rp_parent *p)
+    uint64_t rp_pool_publish(rp_parent *p, uint64_t outstanding)
+    void rp_pool_set_backlog(rp_parent *p, bint backlog)
+    uint64_t rp_pool_current(const rp_parent *p, uint32_t w)
+    uint32_t rp_pool_holder(const rp_parent *p, uint64_t task_id, uint64_t pos)
+    uint64_t rp_pool_peak_rss(const rp_parent *p, uint32_t w)
 
 
 cdef extern from "results.h" nogil:
-    rp_result *rp_pool_try_result(rp_pool *p)
-    int rp_pool_wait_space(rp_pool *p)
-    void rp_pool_publish_result(rp_pool *p, bint last)
-    bint rp_pool_has_results(const rp_pool *p)
-    void rp_pool_commit(rp_pool *p, uint32_t w)
-    void rp_pool_note_drained(rp_pool *p, uint64_t n)
-    int rp_pool_wait_results(rp_pool *p, uint64_t outstanding, int64_t timeout_ns)
-    void rp_pool_begin_leading(rp_pool *p)
-    void rp_pool_kick_leader(rp_pool *p)
-    int rp_pool_wait_service(rp_pool *p)
-    void rp_pool_begin_service(rp_pool *p)
-    void rp_pool_kick_service(rp_pool *p)
-    void rp_pool_set_collect(rp_pool *p, bint on)
+    rp_result *rp_pool_try_result(rp_worker *p)
+    int rp_pool_wait_space(rp_worker *p)
+    void rp_pool_publish_result(rp_worker *p, bint last)
+    bint rp_pool_has_results(const rp_parent *p)
+    void rp_pool_commit(rp_parent *p, uint32_t w)
+    void rp_pool_note_drained(rp_parent *p, uint64_t n)
+    int rp_pool_wait_results(rp_parent *p, uint64_t outstanding, int64_t timeout_ns)
+    void rp_pool_begin_leading(rp_parent *p)
+    void rp_pool_kick_leader(rp_parent *p)
+    int rp_pool_wait_service(rp_parent *p)
+    void rp_pool_begin_service(rp_parent *p)
+    void rp_pool_kick_service(rp_parent *p)
+    void rp_pool_set_collect(rp_parent *p, bint on)
 
 
 cdef extern from "memory.h" nogil:
-    int rp_pool_alloc(rp_pool *p, uint64_t bytes, uint64_t *offset)
-    void rp_pool_take_returns(rp_pool *p)
-    int rp_pool_wait_memory(rp_pool *p)
-    void rp_pool_ask_loan(rp_pool *p, uint64_t bytes)
-    int rp_pool_await_loan(rp_pool *p, uint64_t *offset)
-    void rp_pool_give_up_loan(rp_pool *p)
-    void rp_pool_count_release(rp_pool *p)
-    bint rp_pool_has_purged(rp_pool *p)
-    void rp_pool_note_purged(rp_pool *p)
-    int rp_pool_return_block(rp_pool *p, uint32_t w, uint64_t offset)
-    bint rp_pool_has_released(rp_pool *p, uint32_t w)
-    void rp_pool_purge(rp_pool *p)
-    bint rp_pool_is_to_purge(const rp_pool *p, uint32_t w, uint64_t *task_id)
-    uint64_t rp_pool_wants_memory(rp_pool *p, uint32_t w, uint64_t *loan_bytes)
-    void rp_pool_grant(rp_pool *p, uint32_t w, uint64_t request)
-    uint64_t rp_pool_loan_wanted(const rp_pool *p, uint32_t w, uint64_t *bytes)
-    int rp_pool_lend(rp_pool *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset)
-    bint rp_pool_is_past_loan(const rp_pool *p, uint32_t w, uint64_t request)
-    void rp_pool_end_loan(rp_pool *p, uint64_t offset)
+    int rp_pool_alloc(rp_worker *p, uint64_t bytes, uint64_t *offset)
+    void rp_pool_take_returns(rp_worker *p)
+    int rp_pool_wait_memory(rp_worker *p)
+    void rp_pool_ask_loan(rp_worker *p, uint64_t bytes)
+    int rp_pool_await_loan(rp_worker *p, uint64_t *offset)
+    void rp_pool_give_up_loan(rp_worker *p)
+    void rp_pool_count_release(rp_worker *p)
+    bint rp_pool_has_purged(rp_worker *p)
+    void rp_pool_note_purged(rp_worker *p)
+    int rp_pool_return_block(rp_parent *p, uint32_t w, uint64_t offset)
+    bint rp_pool_has_released(rp_parent *p, uint32_t w)
+    void rp_pool_purge(rp_parent *p)
+    bint rp_pool_is_to_purge(const rp_parent *p, uint32_t w, uint64_t *task_id)
+    uint64_t rp_pool_wants_memory(rp_parent *p, uint32_t w, uint64_t *loan_bytes)
+    void rp_pool_grant(rp_parent *p, uint32_t w, uint64_t request)
+    uint64_t rp_pool_loan_wanted(const rp_parent *p, uint32_t w, uint64_t *bytes)
+    int rp_pool_lend(rp_parent *p, uint32_t w, uint64_t request, uint64_t bytes, uint64_t *offset)
+    bint rp_pool_is_past_loan(const rp_parent *p, uint32_t w, uint64_t request)
+    void rp_pool_end_loan(rp_parent *p, uint64_t offset)
 
 
 cdef extern from "chunk.h" nogil:
     uint64_t rp_pool_tray_used(const rp_tray *tray)
-    void rp_pool_begin_chunk(rp_pool *p, uint64_t task_id, uint32_t n)
-    bint rp_pool_claim_item(rp_pool *p, uint32_t *item)
-    rp_tray *rp_pool_take_tray(rp_pool *p, uint64_t offset, uint64_t bytes, uint32_t first)
+    void rp_pool_begin_chunk(rp_worker *p, uint64_t task_id, uint32_t n)
+    bint rp_pool_claim_item(rp_worker *p, uint32_t *item)
+    rp_tray *rp_pool_take_tray(rp_worker *p, uint64_t offset, uint64_t bytes, uint32_t first)
     void rp_pool_fill_tray(rp_tray *tray, uint64_t used)
-    bint rp_pool_chunk(const rp_pool *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end)
-    bint rp_pool_cut_chunk(rp_pool *p, uint64_t task_id, uint64_t pos, uint32_t *from_, uint32_t *end)
-    uint64_t rp_pool_chunk_of(const rp_pool *p, uint32_t w)
-    uint64_t rp_pool_lost_tray(const rp_pool *p, uint32_t w, uint64_t task_id)
+    bint rp_pool_chunk(const rp_parent *p, uint32_t w, uint64_t task_id, uint32_t *next, uint32_t *end)
+    bint rp_pool_cut_chunk(rp_parent *p, uint64_t task_id, uint64_t pos, uint32_t *from_, uint32_t *end)
+    uint64_t rp_pool_chunk_of(const rp_parent *p, uint32_t w)
+    uint64_t rp_pool_lost_tray(const rp_parent *p, uint32_t w, uint64_t task_id)
 
 
 cdef extern from "ending.h" nogil:
-    void rp_pool_start_clock(rp_pool *p)
-    void rp_pool_stop_clock(rp_pool *p)
-    bint rp_pool_take_interrupt(rp_pool *p, uint64_t task_id, uint64_t *why)
-    bint rp_pool_is_condemned(const rp_pool *p, uint64_t task_id)
-    uint64_t rp_pool_timed_task(const rp_pool *p, uint32_t w, uint64_t *started_ns)
-    bint rp_pool_interrupt(rp_pool *p, uint32_t w, uint64_t task_id, uint64_t why)
-    void rp_pool_condemn(rp_pool *p, uint32_t w, uint64_t task_id)
+    void rp_pool_start_clock(rp_worker *p)
+    void rp_pool_stop_clock(rp_worker *p)
+    bint rp_pool_take_interrupt(rp_worker *p, uint64_t task_id, uint64_t *why)
+    bint rp_pool_is_condemned(const rp_worker *p, uint64_t task_id)
+    uint64_t rp_pool_timed_task(const rp_parent *p, uint32_t w, uint64_t *started_ns)
+    bint rp_pool_interrupt(rp_parent *p, uint32_t w, uint64_t task_id, uint64_t why)
+    void rp_pool_condemn(rp_parent *p, uint32_t w, uint64_t task_id)
 
 
 cdef extern from "recycle.h" nogil:
-    int rp_pool_await_turn(rp_pool *p, uint64_t ticket, int tell)
-    void rp_pool_join(rp_pool *p)
-    void rp_pool_retire(rp_pool *p, uint64_t when, int tell)
-    bint rp_pool_is_dismissed(const rp_pool *p)
-    int rp_pool_await_dismissal(rp_pool *p, int tell)
-    void rp_pool_leave(rp_pool *p)
-    uint32_t rp_pool_worker_state(const rp_pool *p, uint32_t w)
-    bint rp_pool_is_retiring(const rp_pool *p, uint32_t w)
-    bint rp_pool_may_go(const rp_pool *p, uint32_t w)
-    void rp_pool_give_turn(rp_pool *p, uint32_t w, uint64_t ticket)
-    void rp_pool_name_successor(rp_pool *p, uint32_t w, uint32_t successor, uint64_t ticket)
-    void rp_pool_dismiss(rp_pool *p, uint32_t w)
+    int rp_pool_await_turn(rp_worker *p, uint64_t ticket, int tell)
+    void rp_pool_join(rp_worker *p)
+    void rp_pool_retire(rp_worker *p, uint64_t when, int tell)
+    bint rp_pool_is_dismissed(const rp_worker *p)
+    int rp_pool_await_dismissal(rp_worker *p, int tell)
+    void rp_pool_leave(rp_worker *p)
+    uint32_t rp_pool_worker_state(const rp_parent *p, uint32_t w)
+    bint rp_pool_is_retiring(const rp_parent *p, uint32_t w)
+    bint rp_pool_may_go(const rp_parent *p, uint32_t w)
+    void rp_pool_give_turn(const void *p, uint32_t w, uint64_t ticket)
+    void rp_pool_name_successor(rp_parent *p, uint32_t w, uint32_t successor, uint64_t ticket)
+    void rp_pool_dismiss(rp_parent *p, uint32_t w)
 
 
 cdef extern from "pool.h" nogil:
-    void rp_pool_stop(rp_pool *p)
-    uint32_t rp_pool_recover(rp_pool *p, uint32_t w, uint64_t *task_ids)
-    void rp_pool_rouse_after_death(rp_pool *p, uint64_t outstanding)
+    void rp_pool_stop(rp_parent *p)
+    uint32_t rp_pool_recover(rp_parent *p, uint32_t w, uint64_t *task_ids)
+    void rp_pool_rouse_after_death(rp_parent *p, uint64_t outstanding)
 
 
 cdef extern from "herald.h" nogil:
     struct rp_herald:
         pass
-    int rp_herald_begin(rp_herald *h, rp_pool *pool, int tell)
+    int rp_herald_begin(rp_herald *h, rp_parent *pool, int tell)
     void rp_herald_send(rp_herald *h)
     void rp_herald_end(rp_herald *h)

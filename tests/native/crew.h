@@ -74,7 +74,7 @@ static pthread_mutex_t mapping = PTHREAD_MUTEX_INITIALIZER;
 
 /* Attaches like a process, then moves to the parent's mapping: ThreadSanitizer knows bytes by their address, and would
  * not see two threads meet in the same memory mapped twice. */
-static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, uint32_t index)
+static inline void attach_here(struct rp_worker *p, const struct rp_parent *parent, uint32_t index)
 {
     uint8_t *own, *theirs = parent->segment.base;
     int n = open_fds(), fd = dup(parent->segment.fd);
@@ -85,19 +85,17 @@ static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, 
     p->board.shared = (void *)(theirs + ((uint8_t *)p->board.shared - own));
     p->board.slots = (void *)(theirs + ((uint8_t *)p->board.slots - own));
     p->entries = (void *)(theirs + ((uint8_t *)p->entries - own));
-    for (uint32_t w = 0; w < p->n_workers; w++) {
-        p->results[w].shared = (void *)(theirs + ((uint8_t *)p->results[w].shared - own));
-        p->results[w].slots = theirs + (p->results[w].slots - own);
-        p->returns[w].shared = (void *)(theirs + ((uint8_t *)p->returns[w].shared - own));
-        p->returns[w].slots = theirs + (p->returns[w].slots - own);
-    }
+    p->results.shared = (void *)(theirs + ((uint8_t *)p->results.shared - own));
+    p->results.slots = theirs + (p->results.slots - own);
+    p->returns.shared = (void *)(theirs + ((uint8_t *)p->returns.shared - own));
+    p->returns.slots = theirs + (p->returns.slots - own);
     rp_os_unmap(own, p->segment.fixed);
     p->segment.base = theirs;
     /* With a window of each arena as a whole, no other is ever needed. */
     CHECK_EQ(pthread_mutex_lock(&mapping), 0);
     for (uint32_t arena = 0; arena < RP_ARENAS(parent->n_workers); arena++)
         CHECK(rp_pool_block(parent, arena, parent->arenas + arena * parent->sizes.arena_bytes, parent->sizes.arena_bytes));
-    ((struct rp_pool *)parent)->segment.mapped = 0; /* so none is ever unmapped before the end */
+    ((struct rp_parent *)parent)->segment.mapped = 0; /* so none is ever unmapped before the end */
     CHECK_EQ(pthread_mutex_unlock(&mapping), 0);
     rp_segment_unmap(&p->segment, 0, p->segment.bytes, 0);
     free(p->segment.windows);
@@ -107,12 +105,12 @@ static inline void attach_here(struct rp_pool *p, const struct rp_pool *parent, 
     p->segment.shifts = parent->segment.shifts;
 }
 
-static inline void detach_here(struct rp_pool *p)
+static inline void detach_here(struct rp_worker *p)
 {
     p->segment.base = NULL;
     p->segment.windows = NULL;
     p->segment.capacity = p->segment.used = 0;
-    rp_pool_destroy(p);
+    rp_pool_detach(p);
 }
 
 /* ---- what a worker does ---- */
@@ -130,7 +128,7 @@ static inline void copy_slot(struct rp_slot *to, const struct rp_slot *from)
     memcpy(&to->task_id, &from->task_id, sizeof *to - offsetof(struct rp_slot, task_id));
 }
 
-static inline struct rp_slot *claim_and_copy(struct rp_pool *p, struct rp_slot *task, uint64_t *pos)
+static inline struct rp_slot *claim_and_copy(struct rp_worker *p, struct rp_slot *task, uint64_t *pos)
 {
     struct rp_slot *slot = rp_pool_try_claim(p, pos);
     if (slot)
@@ -138,7 +136,7 @@ static inline struct rp_slot *claim_and_copy(struct rp_pool *p, struct rp_slot *
     return slot;
 }
 
-static inline void check_argument(const struct rp_pool *p, const struct rp_slot *task)
+static inline void check_argument(const struct rp_worker *p, const struct rp_slot *task)
 {
     CHECK_EQ(task->bytes, argument_bytes(task->task_id));
     CHECK((task->offset == 0) == (task->bytes <= RP_SLOT_INLINE));
@@ -147,7 +145,7 @@ static inline void check_argument(const struct rp_pool *p, const struct rp_slot 
 }
 
 /* Fills a reserved slot of the result ring, all but publishing it. */
-static inline void prepare_result(struct rp_pool *p, uint64_t id)
+static inline void prepare_result(struct rp_worker *p, uint64_t id)
 {
     struct rp_result *result;
     uint64_t n = result_bytes(id), offset = 0;
@@ -168,7 +166,7 @@ static inline void prepare_result(struct rp_pool *p, uint64_t id)
         fill(result->inline_bytes, n, id, 4);
 }
 
-static inline void run_task(struct rp_pool *p, const struct rp_slot *task)
+static inline void run_task(struct rp_worker *p, const struct rp_slot *task)
 {
     check_argument(p, task);
     prepare_result(p, task->task_id);
@@ -176,7 +174,7 @@ static inline void run_task(struct rp_pool *p, const struct rp_slot *task)
 }
 
 /* A worker's life. Returns true if it left by itself, false if the pool has stopped. */
-static inline bool run_worker(struct rp_pool *p, struct habits habits, uint64_t seed)
+static inline bool run_worker(struct rp_worker *p, struct habits habits, uint64_t seed)
 {
     struct rng r = rng_from(seed);
     rp_pool_join(p);
@@ -218,7 +216,7 @@ struct task {
 };
 
 struct books {
-    struct rp_pool pool;
+    struct rp_parent pool;
     struct rng rng;
     struct task *tasks; /* by id */
     uint64_t n_tasks;

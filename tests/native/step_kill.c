@@ -22,12 +22,12 @@ static struct books books;
 static uint64_t stride, seed;
 static pid_t live;
 
-static pid_t start(uint32_t w, void (*run)(struct rp_pool *))
+static pid_t start(uint32_t w, void (*run)(struct rp_worker *))
 {
     pid_t parent = getpid(), pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        struct rp_pool p;
+        struct rp_worker p;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             _exit(1);
@@ -39,7 +39,7 @@ static pid_t start(uint32_t w, void (*run)(struct rp_pool *))
     return pid;
 }
 
-static void run_live(struct rp_pool *p)
+static void run_live(struct rp_worker *p)
 {
     CHECK(!run_worker(p, (struct habits){0}, 1));
 }
@@ -49,7 +49,7 @@ static void stop_here(void)
     CHECK_EQ(raise(SIGSTOP), 0);
 }
 
-static void begin_steps(struct rp_pool *p)
+static void begin_steps(struct rp_worker *p)
 {
     rp_pool_join(p);
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
@@ -67,7 +67,7 @@ static void prepare_task(void)
     post(&books, 2);
 }
 
-static void run_one_task(struct rp_pool *p)
+static void run_one_task(struct rp_worker *p)
 {
     struct rp_slot task;
     uint64_t pos;
@@ -84,7 +84,7 @@ static void prepare_nothing(void)
 {
 }
 
-static void lie_down(struct rp_pool *p)
+static void lie_down(struct rp_worker *p)
 {
     begin_steps(p);
     (void)rp_pool_wait_task(p);
@@ -97,7 +97,7 @@ static void prepare_leaving(void)
     post(&books, 1);
 }
 
-static void leave(struct rp_pool *p)
+static void leave(struct rp_worker *p)
 {
     begin_steps(p);
     rp_pool_leave(p);
@@ -141,7 +141,7 @@ static void await_live_sleeps(void)
 }
 
 /* One life of n instructions. False if it was over before. */
-static bool die_after(uint64_t n, void (*prepare)(void), void (*run)(struct rp_pool *))
+static bool die_after(uint64_t n, void (*prepare)(void), void (*run)(struct rp_worker *))
 {
     int status;
     bool going = true;
@@ -171,7 +171,7 @@ static bool die_after(uint64_t n, void (*prepare)(void), void (*run)(struct rp_p
     return going;
 }
 
-static void die_on_the_way(const char *name, void (*prepare)(void), void (*run)(struct rp_pool *))
+static void die_on_the_way(const char *name, void (*prepare)(void), void (*run)(struct rp_worker *))
 {
     uint64_t n = seed % stride, ends = 0, lost = books.count[LOST], done = books.count[DONE];
     while (ends < 4) { /* ways differ a little in length */

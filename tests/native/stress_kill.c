@@ -26,7 +26,7 @@ static void hire(uint32_t w)
     pids[w] = fork();
     CHECK(pids[w] >= 0);
     if (pids[w] == 0) {
-        struct rp_pool p;
+        struct rp_worker p;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             _exit(1);

@@ -24,7 +24,7 @@ static void take(int fd)
 
 static void every_kick_is_told_whether_it_comes_before_or_after_the_herald_sleeps(void)
 {
-    struct rp_pool p;
+    struct rp_parent p;
     struct rp_herald h;
     int fd = eventfd(0, EFD_CLOEXEC);
     CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES), 0);
@@ -48,7 +48,7 @@ static void it_ends_idle_asleep_and_on_its_way(void)
 {
     int fd = eventfd(0, EFD_CLOEXEC);
     for (int round = 0; round < ROUNDS / 10; round++) {
-        struct rp_pool p;
+        struct rp_parent p;
         struct rp_herald h;
         CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES), 0);
         CHECK_EQ(rp_herald_begin(&h, &p, fd), 0);

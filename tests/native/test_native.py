@@ -88,3 +88,11 @@ def test_thread_sanitizer_is_not_silent_about_a_race():
     code, output = run(binary("bad_race", "tsan"))
     assert "WARNING: ThreadSanitizer: data race" in output
     assert code not in (0, 1)
+
+
+@pytest.mark.parametrize("mistake", range(6))
+def test_the_compiler_refuses_the_wrong_side_of_a_pool(mistake):
+    command = [*compiler(), *FLAGS, *WARNINGS, "-fsyntax-only", f"-DMISTAKE={mistake}", f"-I{CSRC}"]
+    done = subprocess.run([*command, str(NATIVE / "bad_side.c")], capture_output=True, text=True)
+    assert (done.returncode == 0) == (mistake == 0), done.stderr
+    assert mistake == 0 or "incompatible" in done.stderr or "_Generic" in done.stderr

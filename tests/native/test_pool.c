@@ -13,7 +13,7 @@ static uint64_t seed;
 
 static void a_pool_of_an_impossible_size_is_refused(void)
 {
-    struct rp_pool p;
+    struct rp_parent p;
     int n = open_fds();
     CHECK_EQ(rp_pool_create(&p, 0, 2, SIZES(ARENA_BYTES)), -EINVAL);
     CHECK_EQ(rp_pool_create(&p, RP_MAX_WORKERS + 1, 2, SIZES(ARENA_BYTES)), -EINVAL);
@@ -24,7 +24,7 @@ static void arena_bytes_are_rounded_down_to_a_power_of_two(void)
 {
     const uint64_t asked[] = {0, 1u << 20, (1u << 21) - 1, (1u << 21) + 1}, got[] = {1u << 20, 1u << 20, 1u << 20, 1u << 21};
     for (int i = 0; i < 4; i++) {
-        struct rp_pool p;
+        struct rp_parent p;
         CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(asked[i])), 0);
         CHECK_EQ(p.sizes.arena_bytes, got[i]);
         rp_pool_destroy(&p);
@@ -33,7 +33,7 @@ static void arena_bytes_are_rounded_down_to_a_power_of_two(void)
 
 static void a_largest_pool_finds_a_size_that_the_system_grants(void)
 {
-    struct rp_pool p;
+    struct rp_parent p;
     CHECK_EQ(rp_pool_create(&p, RP_MAX_WORKERS, 2, SIZES(UINT64_MAX)), 0);
     CHECK(p.sizes.arena_bytes >= 1u << 20 && (p.sizes.arena_bytes & (p.sizes.arena_bytes - 1)) == 0);
     rp_pool_destroy(&p);
@@ -42,7 +42,7 @@ static void a_largest_pool_finds_a_size_that_the_system_grants(void)
 static void a_limit_of_file_size_makes_the_arenas_smaller(void)
 {
     struct rlimit old, low;
-    struct rp_pool p;
+    struct rp_parent p;
     int n = open_fds();
     CHECK_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, SIG_IGN);
@@ -58,9 +58,9 @@ static void a_limit_of_file_size_makes_the_arenas_smaller(void)
     CHECK_EQ(open_fds(), n);
 }
 
-static void check_attach_refused(struct rp_pool *parent, uint32_t n, uint64_t arena_bytes, uint32_t index, int err)
+static void check_attach_refused(const struct rp_parent *parent, uint32_t n, uint64_t arena_bytes, uint32_t index, int err)
 {
-    struct rp_pool p;
+    struct rp_worker p;
     int before = open_fds(), fd = dup(parent->segment.fd);
     CHECK_EQ(rp_pool_attach(&p, fd, n, 2, SIZES(arena_bytes), index), err);
     CHECK(!fd_is_open(fd));
@@ -69,7 +69,7 @@ static void check_attach_refused(struct rp_pool *parent, uint32_t n, uint64_t ar
 
 static void a_worker_with_other_sizes_is_refused(void)
 {
-    struct rp_pool p;
+    struct rp_parent p;
     CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
     check_attach_refused(&p, 3, ARENA_BYTES, 0, -EPROTO);
     check_attach_refused(&p, 2, 2 * ARENA_BYTES, 0, -EPROTO);
@@ -81,7 +81,8 @@ static void a_worker_with_other_sizes_is_refused(void)
 
 static void two_mappings_of_a_pool_agree_on_every_part(void)
 {
-    struct rp_pool p, w;
+    struct rp_parent p;
+    struct rp_worker w;
     uint64_t offset, pos;
     CHECK_EQ(rp_pool_create(&p, 3, 2, SIZES(ARENA_BYTES)), 0);
     CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 3, 2, SIZES(ARENA_BYTES), 2), 0);
@@ -102,13 +103,13 @@ static void two_mappings_of_a_pool_agree_on_every_part(void)
     CHECK_EQ(rp_pool_alloc(&w, ARENA_BYTES, &offset), 0); /* the block came back: the arena is whole again */
     rp_pool_leave(&w);
     CHECK_EQ(rp_pool_worker_state(&p, 2), RP_RETIRED);
-    rp_pool_destroy(&w);
+    rp_pool_detach(&w);
     rp_pool_destroy(&p);
 }
 
 static void a_block_outside_its_arena_has_no_address(void)
 {
-    struct rp_pool p;
+    struct rp_parent p;
     CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
     for (uint32_t arena = 0; arena < RP_ARENAS(2); arena++) {
         uint64_t start = p.arenas + arena * ARENA_BYTES, end = start + ARENA_BYTES;
@@ -130,7 +131,8 @@ static void a_block_outside_its_arena_has_no_address(void)
 
 static void a_worker_has_the_arena_that_its_place_was_given(void)
 {
-    struct rp_pool p, w;
+    struct rp_parent p;
+    struct rp_worker w;
     uint64_t offset, end;
     uint8_t *block;
     CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
@@ -142,7 +144,7 @@ static void a_worker_has_the_arena_that_its_place_was_given(void)
     block = rp_pool_block(&p, 4, offset, 8 * RP_PAGE);
     CHECK(block != NULL);
     memset(block, 7, 8 * RP_PAGE);
-    rp_pool_destroy(&w);
+    rp_pool_detach(&w);
     CHECK_EQ(block[0], 7); /* a worker's end is not the memory's */
     end = offset + 3 * RP_PAGE;
     rp_pool_clear(&p, offset + 1, end - offset); /* whole pages only */
@@ -153,14 +155,15 @@ static void a_worker_has_the_arena_that_its_place_was_given(void)
         rp_pool_give_arena(&p, 0, arena);
         CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, SIZES(ARENA_BYTES), 0), arena == 0 || arena >= RP_OVERFLOW(2) ? -EPROTO : 0);
         if (arena && arena < RP_OVERFLOW(2))
-            rp_pool_destroy(&w);
+            rp_pool_detach(&w);
     }
     rp_pool_destroy(&p);
 }
 
 static void releases_are_seen_once_each(void)
 {
-    struct rp_pool p, w;
+    struct rp_parent p;
+    struct rp_worker w;
     uint64_t ids[2];
     CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
     CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 2, 2, SIZES(ARENA_BYTES), 1), 0);
@@ -175,7 +178,7 @@ static void releases_are_seen_once_each(void)
     CHECK(rp_pool_has_released(&p, 1));
     CHECK(!rp_pool_has_released(&p, 1));
     rp_pool_count_release(&w);
-    rp_pool_destroy(&w);
+    rp_pool_detach(&w);
     CHECK_EQ(rp_pool_recover(&p, 1, ids), 0); /* the next one counts from the start */
     CHECK(!rp_pool_has_released(&p, 1));
     rp_pool_destroy(&p);
@@ -183,7 +186,7 @@ static void releases_are_seen_once_each(void)
 
 static void *grants_what_is_asked(void *pool)
 {
-    struct rp_pool *p = pool;
+    struct rp_parent *p = pool;
     uint64_t request, bytes;
     while ((request = rp_pool_wants_memory(p, 0, &bytes)) == 0) {
         rp_pool_begin_service(p);
@@ -197,7 +200,8 @@ static void *grants_what_is_asked(void *pool)
 
 static void a_loan_is_asked_for_lent_and_ended(void)
 {
-    struct rp_pool p, w;
+    struct rp_parent p;
+    struct rp_worker w;
     uint64_t a = 0, b = 0, c = 0, bytes, request, ids[2];
     CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(ARENA_BYTES)), 0);
     CHECK_EQ(rp_pool_attach(&w, dup(p.segment.fd), 1, 2, SIZES(ARENA_BYTES), 0), 0);
@@ -265,7 +269,7 @@ static void a_loan_is_asked_for_lent_and_ended(void)
     rp_pool_ask_loan(&w, 4000);
     request = rp_pool_loan_wanted(&p, 0, &bytes);
     CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), 0);
-    rp_pool_destroy(&w);
+    rp_pool_detach(&w);
     CHECK_EQ(rp_pool_recover(&p, 0, ids), 1);
     CHECK_EQ(ids[0], 77);
     CHECK_EQ(rp_pool_loan_wanted(&p, 0, &bytes), 0);
@@ -275,7 +279,8 @@ static void a_loan_is_asked_for_lent_and_ended(void)
 
 static void a_worker_that_waits_for_memory_is_told_that_there_is_no_more(void)
 {
-    struct rp_pool p, w;
+    struct rp_parent p;
+    struct rp_worker w;
     pthread_t thread;
     uint64_t a, b, c;
     CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(ARENA_BYTES)), 0);
@@ -292,7 +297,7 @@ static void a_worker_that_waits_for_memory_is_told_that_there_is_no_more(void)
             ;
         CHECK_EQ(pthread_join(thread, NULL), 0);
     }
-    rp_pool_destroy(&w);
+    rp_pool_detach(&w);
     rp_pool_destroy(&p);
 }
 
@@ -317,7 +322,7 @@ static struct crew {
     pthread_cond_t news;  /* a worker has left, or all tasks are settled */
     bool over;
     struct hand {
-        struct rp_pool pool;
+        struct rp_worker pool;
         pthread_t thread;
         uint32_t index;
         uint64_t seed;
@@ -465,7 +470,7 @@ static void lead(void)
 static void check_hands_are_empty(void)
 {
     for (uint32_t w = 0; w < crew.books.pool.n_workers; w++) {
-        struct rp_pool *p = &crew.hands[w].pool;
+        struct rp_worker *p = &crew.hands[w].pool;
         uint64_t offset, bytes;
         do {
             return_kept(&crew.books, w);
@@ -594,7 +599,8 @@ static void workers_leave_and_others_take_their_places(void)
 /* ---- by hand ---- */
 
 /* One worker, played by this thread; the collector, the leader and other workers are what is looked at. */
-static struct rp_pool parent, worker;
+static struct rp_parent parent;
+static struct rp_worker worker;
 
 static void open_by_hand(uint32_t n_workers)
 {
@@ -1117,7 +1123,8 @@ static void await_word(rp_word *word, bool set)
 /* The looks are told apart by zeroing what each of them writes. */
 static void the_guard_looks_at_a_worker_but_while_it_sleeps(void)
 {
-    struct rp_pool p, w;
+    struct rp_parent p;
+    struct rp_worker w;
     rp_word *peak;
     pthread_t thread;
     CHECK_EQ(rp_pool_create(&p, 1, 2, SIZES(ARENA_BYTES)), 0);
@@ -1141,7 +1148,7 @@ static void the_guard_looks_at_a_worker_but_while_it_sleeps(void)
     end_thread(thread);
     await_word(&w.unwatched, false);
     await_word(peak, true);
-    rp_pool_destroy(&w); /* the guard must not look where nothing is */
+    rp_pool_detach(&w); /* the guard must not look where nothing is */
     rp_os_guard_poke();
     rp_os_nap(20000000);
     rp_pool_destroy(&p);

@@ -12,7 +12,7 @@
 
 static uint64_t seed;
 static struct books books;
-static struct rp_pool dead, live;
+static struct rp_worker dead, live;
 static pthread_t live_thread;
 static _Atomic int live_id;
 
@@ -59,7 +59,7 @@ static void settle_all(void)
     }
 }
 
-static void do_task(struct rp_pool *p)
+static void do_task(struct rp_worker *p)
 {
     struct rp_slot task;
     uint64_t pos;
@@ -83,7 +83,7 @@ static uint64_t find_corpse(void)
 /* A successor takes the place, works, and the books are closed: whatever was lost is one of `n_lost`. */
 static void close_scene(bool alive, uint64_t n_lost)
 {
-    struct rp_pool successor;
+    struct rp_worker successor;
     if (alive)
         settle_all();
     attach_here(&successor, &books.pool, DEAD);
@@ -210,7 +210,7 @@ static void dead_after_the_result_was_published_and_before_the_note_was_cleared(
     CHECK(claim_and_copy(&dead, &task, &pos) != NULL);
     rp_pool_take(&dead, task.task_id, pos);
     prepare_result(&dead, task.task_id);
-    rp_ring_publish(&dead.results[DEAD]);
+    rp_ring_publish(&dead.results);
     CHECK_EQ(rp_load_relaxed(&books.pool.entries[DEAD].current), 1);
     CHECK_EQ(find_corpse(), 0);
     CHECK_EQ(books.tasks[1].fate, DONE);
@@ -543,7 +543,7 @@ static void recovery_clears_every_word_of_an_entry(void)
     };
     static struct rp_worker_entry expected; /* 0xAA where it stays, and where no field is; else 0 */
     struct rp_worker_entry *e;
-    struct rp_pool p;
+    struct rp_parent p;
     uint64_t ids[2], word, was;
     CHECK_EQ(rp_pool_create(&p, 2, 2, SIZES(ARENA_BYTES)), 0);
     e = &p.entries[1];

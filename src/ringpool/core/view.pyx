@@ -15,10 +15,10 @@
 ctypedef PyObject *View_p
 
 
-cdef object no_address(const rp_pool *pool, uint64_t n):
+cdef object no_address(const rp_segment *segment, uint64_t n):
     """For n bytes of shared memory that this process could not map."""
-    why = f"{os.strerror(-pool.segment.refused)}, as it is when the address space is limited (see RLIMIT_AS)"
-    if pool.segment.refused == -EBADF:
+    why = f"{os.strerror(-segment.refused)}, as it is when the address space is limited (see RLIMIT_AS)"
+    if segment.refused == -EBADF:
         why = "this process has closed the descriptor of its pool's memory"
     return MemoryError(f"ringpool: {n} bytes of shared memory cannot be mapped: {why}")
 

@@ -275,7 +275,7 @@ cdef class Chunks:
                 if r.offset:
                     at = (<Payload>value).block.at()
                     if at == NULL:
-                        raise no_address(&self.segment.pool, r.bytes)
+                        raise no_address(&self.segment.pool.segment, r.bytes)
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent the results of other items")
@@ -358,7 +358,7 @@ cdef class Chunks:
         cdef Chunk rest
         cdef rp_tray tray
         if at == NULL and offset and rp_pool_within(&self.segment.pool, arena, offset, sizeof(rp_tray)):
-            raise no_address(&self.segment.pool, sizeof(rp_tray))
+            raise no_address(&self.segment.pool.segment, sizeof(rp_tray))
         if at != NULL:
             memcpy(&tray, at, sizeof(rp_tray))
             used = rp_pool_tray_used(<const rp_tray *>at)
@@ -366,7 +366,7 @@ cdef class Chunks:
                     and rp_pool_within(&self.segment.pool, arena, offset, used)):
                 at = rp_pool_block(&self.segment.pool, arena, offset, used)
                 if at == NULL:
-                    raise no_address(&self.segment.pool, used)
+                    raise no_address(&self.segment.pool.segment, used)
                 results = PyBytes_FromStringAndSize(<char *>at, used)
                 at = <const uint8_t *>PyBytes_AS_STRING(results)
                 offset = sizeof(rp_tray)

@@ -226,7 +226,7 @@ cdef class Client:
         while parcel.spread(&self.segment.pool.arena):
             if last:
                 if self.segment.pool.segment.refused:
-                    raise no_address(&self.segment.pool, parcel.bytes)
+                    raise no_address(&self.segment.pool.segment, parcel.bytes)
                 raise MemoryError(
                     f"the shared object takes {parcel.bytes} bytes, and of the {self.segment.pool.arena.quota} bytes of shared "
                     "memory that this pool has for arguments not so many are left (see shared_memory_limit)")
@@ -238,7 +238,7 @@ cdef class Client:
                 PyErr_CheckSignals()
             self.arguments.reclaim(NOBODY)
             self.gate.check()  # user code may have run
-        parcel.fill(&self.segment.pool)
+        parcel.fill(&self.segment.pool.base)
         shared.nbytes = parcel.bytes
         shared.parcel = parcel
         self.arguments.add_share(shared)
@@ -383,7 +383,7 @@ cdef class Client:
         Args:
             sleep: Waits for something to do, in a thread that must not sleep here; see Herald.
         """
-        cdef rp_pool *pool = &self.segment.pool
+        cdef rp_parent *pool = &self.segment.pool
         while True:
             rp_pool_begin_service(pool)
             self.service.run_once()

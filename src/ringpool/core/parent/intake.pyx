@@ -71,7 +71,7 @@ cdef class Intake:
         loan.bytes = 0
         if self.loans.count:
             loan = self.loans.take(w, r.offset)
-        if kind == KIND_START_ERROR and rp_pool_worker_state(&self.segment.pool, w) >= RP_STARTED:
+        if kind == KIND_START_ERROR and rp_has_started(rp_pool_worker_state(&self.segment.pool, w)):
             kind = KIND_MASK  # it comes too late to be one
         if found == NULL and kind != KIND_START_ERROR:
             self.strays += 1

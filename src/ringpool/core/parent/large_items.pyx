@@ -70,11 +70,11 @@ cdef class LargeItems:
 
     cdef bint store(self, Parcel parcel, tuple args, bint whole) noexcept:
         """Puts an item into the arena, if there is room now."""
-        cdef rp_pool *pool = &self.segment.pool
+        cdef rp_parent *pool = &self.segment.pool
         cdef Sharing sharing
         cdef Py_ssize_t n = parcel.bytes
         if args is None:
-            if not parcel.store(pool, whole):
+            if not parcel.store(&pool.base, whole):
                 return False
         else:
             sharing.client = <PyObject *>self.client
@@ -93,7 +93,7 @@ cdef class LargeItems:
 
     cdef bint store_waiting(self, Parcel parcel) noexcept:
         """Puts one that waits into the arena, if there is room now: it is sent at once. Creates no object."""
-        if not parcel.store(&self.segment.pool, True):
+        if not parcel.store(&self.segment.pool.base, True):
             return False
         parcel.pickle = None
         self.waiting -= 1

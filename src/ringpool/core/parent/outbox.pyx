@@ -185,7 +185,7 @@ cdef class Outbox:
                 if slot == NULL:
                     break
                 if parcel.spread(&self.segment.pool.arena) == 0:
-                    parcel.fill(&self.segment.pool)
+                    parcel.fill(&self.segment.pool.base)
                     future.block = parcel.block
                     future.value = parcel
                     self.send_now(client, slot, future, entry, parcel.head_bytes(), NULL)
@@ -296,7 +296,7 @@ cdef class Outbox:
                     self.queue.popleft()
                     # To make the exception may run user code, which may settle the future: fail() looks again.
                     if self.segment.pool.segment.refused:
-                        self.settlement.fail(future, no_address(&self.segment.pool, n))
+                        self.settlement.fail(future, no_address(&self.segment.pool.segment, n))
                         continue
                     self.settlement.fail(future, MemoryError(
                         f"the arguments take {n} bytes, and of the {self.segment.pool.arena.quota} bytes of shared memory that this "

@@ -83,7 +83,7 @@ cdef class Payload:
                 raise RuntimeError(
                     "the result lies in memory of the process that submitted the task, not of its forked child")
             if self.block.at() == NULL:
-                raise no_address(&self.memory.segment.pool, self.n)
+                raise no_address(&self.memory.segment.pool.segment, self.n)
             n = self.n if self.views is None else self.joined_bytes()
             copy = PyBytes_FromStringAndSize(NULL, n)
             if self.block is not None:  # making room for the copy may have run user code, and that this
@@ -236,7 +236,7 @@ cdef class ResultMemory:
             block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
             p = (<Block>block).at()
             if p == NULL:
-                raise no_address(&self.segment.pool, r.bytes)
+                raise no_address(&self.segment.pool.segment, r.bytes)
             if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == RP_SPREAD:
                 payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
             payload.block = block
@@ -298,7 +298,7 @@ cdef class ResultMemory:
                 view.block = self.new_block(w, entries[k].offset, entries[k].size)
                 view.at = view.block.at()
                 if view.at == NULL:
-                    raise no_address(&self.segment.pool, entries[k].size)
+                    raise no_address(&self.segment.pool.segment, entries[k].size)
             views.append(view)
         return views
 

@@ -13,7 +13,7 @@ cdef class Segment:
     3. No function here runs user code.
     """
 
-    cdef rp_pool pool             # until create(), zeros and what it is to be made with
+    cdef rp_parent pool           # until create(), zeros and what it is to be made with
     cdef bint open
     cdef bint created             # it has been there
     cdef bint retired             # the pool is done; the mapping stays for its users

@@ -62,7 +62,7 @@ cdef class Waiters:
         self.first = NULL
 
     cdef int sleep(self, Waiter *waiter, uint64_t outstanding, int64_t ns) noexcept:
-        cdef rp_pool *pool = &self.segment.pool
+        cdef rp_parent *pool = &self.segment.pool
         cdef bint lead = waiter.word == LEAD
         cdef int err
         with nogil:

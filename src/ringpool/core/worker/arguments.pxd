@@ -10,7 +10,7 @@
 @cython.final
 cdef class Arguments:
     cdef WorkerHold hold
-    cdef rp_pool *pool
+    cdef rp_worker *pool
     cdef uint64_t lies_at     # where the arguments of the task that runs begin in their arena, or 0: they are in its slot
     cdef uint32_t items_seen  # that had views. No task has so small a number
     cdef bint decoding        # shared objects may be among what is decoded

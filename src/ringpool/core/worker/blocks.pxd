@@ -10,7 +10,7 @@
 
 @cython.final
 cdef class ResultBlocks:
-    cdef rp_pool *pool
+    cdef rp_worker *pool
     cdef WorkerHold hold  # keeps the pool
     cdef uint64_t spare   # a tray's block while that is empty: it is freed before the worker waits for memory. 0: none
     # raw:

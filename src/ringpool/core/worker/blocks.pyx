@@ -105,7 +105,7 @@ cdef class ResultBlocks:
     cdef object no_room(self, uint64_t n):
         """The error of a result of n bytes for which no block was found."""
         if self.could_fit(n) and self.pool.segment.refused:
-            return no_address(self.pool, n)
+            return no_address(&self.pool.segment, n)
         if not self.could_fit(n):
             text = f"more than the {self.most()} bytes of shared memory that this pool has for a result"
         else:

@@ -11,7 +11,7 @@
 @cython.final
 cdef class Call:
     cdef WorkerHold hold  # keeps the pool
-    cdef rp_pool *pool
+    cdef rp_worker *pool
     cdef Arguments arguments
     cdef uint64_t task_id  # the task that an exception may be raised in now, or 0
     cdef bint timed        # its clock runs, or has been stopped while it waited for memory

@@ -23,7 +23,7 @@ cdef struct Record:  # of an item
 @cython.final
 cdef class ChunkRunner:
     cdef WorkerHold hold   # keeps the pool
-    cdef rp_pool *pool
+    cdef rp_worker *pool
     cdef Arguments arguments
     cdef Callables callables
     cdef Call call

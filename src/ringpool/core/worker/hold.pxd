@@ -9,7 +9,7 @@
 
 @cython.final
 cdef class WorkerHold:
-    cdef rp_pool pool
+    cdef rp_worker pool
     cdef int pid          # of the process that is attached
     cdef bint forked      # this is a child that a task has forked
     cdef uint64_t answering  # what ArgumentViews are of that the parent has no answer to yet; 0: nothing. See Arguments.begin()

@@ -28,7 +28,7 @@ cdef class WorkerHold:
     def __dealloc__(self):
         # A process that a task forked has no such mapping, and something else may stand in its place.
         if self.pid == getpid():
-            rp_pool_destroy(&self.pool)
+            rp_pool_detach(&self.pool)
 
     cdef void leave(self) noexcept nogil:
         """In a child that a task has forked."""
@@ -49,6 +49,6 @@ cdef class WorkerHold:
         cdef unsigned char *at = rp_pool_block(&self.pool, 0, offset, n)
         if at == NULL:
             if rp_pool_within(&self.pool, 0, offset, n):
-                raise no_address(&self.pool, n)
+                raise no_address(&self.pool.segment, n)
             raise RuntimeError("a task names memory that is not its parent's")
         return at

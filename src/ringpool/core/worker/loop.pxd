@@ -12,7 +12,7 @@
 @cython.final
 cdef class Worker:
     cdef WorkerHold hold
-    cdef rp_pool *pool
+    cdef rp_worker *pool
     cdef Arguments arguments
     cdef Callables callables
     cdef Call call

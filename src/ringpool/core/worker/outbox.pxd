@@ -10,7 +10,7 @@
 @cython.final
 cdef class ResultOutbox:
     cdef WorkerHold hold  # keeps the pool
-    cdef rp_pool *pool
+    cdef rp_worker *pool
     cdef ResultBlocks blocks
     # raw:
     cdef void commit(self, rp_result *slot, uint64_t task_id, const rp_result *answer, bint last) noexcept nogil

@@ -53,7 +53,7 @@ cdef class ResultOutbox:
             offset = self.blocks.spread(parcel)
             if offset:
                 RP_STEP(b"worker: block")
-                parcel.fill(self.pool)
+                parcel.fill(&self.pool.base)
                 RP_STEP(b"worker: block filled")
                 return answer_in_block(answer, KIND_VALUE_PICKLE, offset, parcel.head_bytes())
             if not self.blocks.could_fit(parcel.bytes):

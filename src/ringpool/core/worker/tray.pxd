@@ -13,7 +13,7 @@
 @cython.final
 cdef class Tray:
     cdef WorkerHold hold     # keeps the pool
-    cdef rp_pool *pool
+    cdef rp_worker *pool
     cdef ResultBlocks blocks
     cdef ResultOutbox outbox
     cdef uint64_t task_id    # the chunk's,

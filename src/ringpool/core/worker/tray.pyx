@@ -150,7 +150,7 @@ cdef class Tray:
             found = self.blocks.spread(parcel)
             if found:
                 RP_STEP(b"worker: block of item")
-                parcel.fill(self.pool)
+                parcel.fill(&self.pool.base)
                 answer_in_block(answer, KIND_VALUE_PICKLE, found, parcel.head_bytes())
                 return None
         return parcel.join()
