@@ -78,10 +78,15 @@ static void rouse_one(struct rp_pool *p)
     }
 }
 
-void rp_wake_rouse(struct rp_pool *p, uint64_t outstanding)
+static inline void rouse(struct rp_pool *p, uint64_t outstanding)
 {
     if (anybody_sleeps(p) && outstanding > awake(p))
         rouse_one(p);
+}
+
+void rp_wake_rouse(struct rp_pool *p, uint64_t outstanding)
+{
+    rouse(p, outstanding);
 }
 
 void rp_wake_rouse_if_work_waits(struct rp_pool *p)
@@ -104,7 +109,7 @@ void rp_wake_came_round(struct rp_worker *p)
 uint64_t rp_pool_publish(struct rp_parent *p, uint64_t outstanding)
 {
     uint64_t pos = rp_board_publish(&p->board);
-    rp_wake_rouse(&p->base, outstanding);
+    rouse(&p->base, outstanding);
     return pos;
 }
 
