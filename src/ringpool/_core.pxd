@@ -36,6 +36,14 @@ cimport cython
 from ringpool.pool cimport *
 
 include "core/runtime.pxd"
+include "core/codec/stream.pxd"
+include "core/codec/recurrence.pxd"
+include "core/codec/arrays.pxd"
+include "core/codec/compact.pxd"
+include "core/codec/buffers.pxd"
+include "core/codec/parcel.pxd"
+include "core/codec/pickles.pxd"
+include "core/view.pxd"
 include "core/worker/hold.pxd"
 include "core/worker/arguments.pxd"
 include "core/worker/callables.pxd"

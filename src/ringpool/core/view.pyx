@@ -1,19 +1,4 @@
-# view.pyx - memory of a block that objects of this process use in place.
-#
-# A view is what pickle gets for a buffer that was sent apart from it. An array is then made around the view, and keeps it;
-# when the last such object dies, the block goes home. Whose it is, and how it goes there, the two kinds of views know:
-# ResultView (client.pyx) and ArgumentView (arguments.pyx).
-#
-# The mapping is not inherited by a fork, but views must be, with what they hold at that moment. So the forking process copies
-# them before, which the child inherits, and lets it inherit these pages of the mapping too, to keep the addresses free. The
-# child puts the copies in their place.
-#
-# Between the two, handlers of others may run and let other threads run, which may fork in their turn, or come by new views.
-# So the last of those that are about to fork makes the copies for all, and buffers that arrive meanwhile are copied; where
-# that cannot be, the child sees the memory itself.
-
-ctypedef PyObject *View_p
-
+# view.pyx - memory of a block that objects of this process use in place: see view.pxd.
 
 cdef object no_address(const rp_segment *segment, uint64_t n):
     """For n bytes of shared memory that this process could not map."""
@@ -23,26 +8,16 @@ cdef object no_address(const rp_segment *segment, uint64_t n):
     return MemoryError(f"ringpool: {n} bytes of shared memory cannot be mapped: {why}")
 
 
+# Guarded by the GIL. Without one, by a mutex of the module's, which a fork takes first.
 cdef View_p _views = NULL     # those that objects use: borrowed
 cdef void *_copies = NULL     # of them, during a fork
 cdef uint64_t _copied = 0     # how long that is
 cdef uint32_t _forks = 0      # threads between _before_fork and _after_fork_in_parent
 
 
-cdef inline uint64_t whole_pages(uint64_t n) noexcept:
-    return (n + 4095) & ~<uint64_t>4095
-
-
 @cython.no_gc_clear
 cdef class View:
     """Memory of a block, from the start of a page."""
-
-    cdef View_p prev, next
-    cdef unsigned char *at
-    cdef Py_ssize_t size
-    cdef bint readonly
-    cdef bint used        # by objects: it is listed
-    cdef uint64_t copy_at # where in _copies, plus 1; 0: it is not there
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.at, self.size, self.readonly, flags)
@@ -74,6 +49,14 @@ cdef class View:
 
     def __dealloc__(self):
         self.unlist()
+
+
+cdef bint has_views() noexcept:
+    return _views != NULL
+
+
+cdef bint is_forking() noexcept:
+    return _forks != 0
 
 
 cdef void drop_copies() noexcept:

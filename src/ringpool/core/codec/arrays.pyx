@@ -1,13 +1,9 @@
-# arrays.pyx - the compact form of NumPy's arrays and numbers.
-
-cdef enum:
-    MAX_ARRAY = 65536 # bytes of an array in it: a larger one is better used where it lies
-    MAX_DIMENSIONS = 32
-
+# arrays.pyx - the compact form of NumPy's arrays and numbers: see arrays.pxd.
 
 cdef bytes NUMBERS = b"dlfiB?qbhHILQeFDgG"  # the types that have no reference to anything else, as NumPy's characters
 
-# NumPy's, once it is known that the program uses it.
+# NumPy's, once it is known that the program uses it. Written once, _ndarray last: what finds it finds the others. Without a GIL,
+# that is to be a release, and each look an acquire.
 cdef type _ndarray = None
 cdef tuple _dtypes = None       # of NUMBERS
 cdef tuple _number_types = None
@@ -42,21 +38,34 @@ cdef Py_ssize_t place(tuple among, PyObject *o) noexcept:
     return -1
 
 
-cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *seen) noexcept:
-    """put_part() for an array. One whose type only equals one of ours may differ in what pickle knows of."""
+cdef object numpy_array_type():
+    return _ndarray
+
+
+cdef inline bint is_array(object o) noexcept:
+    return <PyObject *>Py_TYPE(o) == <PyObject *>_ndarray
+
+
+cdef inline Py_ssize_t number_code(object o) noexcept:
+    return -1 if _ndarray is None else place(_number_types, <PyObject *>Py_TYPE(o))
+
+
+cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *seen, Stream *out) noexcept:
+    """One whose type only equals one of ours may differ in what pickle knows of."""
     cdef Py_buffer view
-    cdef Py_ssize_t used, n = -1
+    cdef Py_ssize_t used, n = NO_FORM
     dtype = o.dtype
     cdef Py_ssize_t code = place(_dtypes, <PyObject *>dtype)
     if code < 0 or not see(seen, <PyObject *>o):
-        return -1
+        return NO_FORM
     try:
         PyObject_GetBuffer(o, &view, PyBUF_STRIDES)
     except Exception:  # no memory
-        return -1
+        return NO_FORM
     used = 3 + 8 * view.ndim
-    if view.ndim <= MAX_DIMENSIONS and view.len <= MAX_ARRAY and used + view.len <= room:
-        if PyBuffer_IsContiguous(&view, b"C"):
+    if view.ndim <= MAX_DIMENSIONS and view.len <= MAX_ARRAY and PyBuffer_IsContiguous(&view, b"C"):
+        n = NO_ROOM
+        if used + view.len <= room:
             n = used + view.len
             if p != NULL:
                 p[0] = TAG_ARRAY
@@ -64,21 +73,22 @@ cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *see
                 p[2] = <unsigned char>view.ndim
                 if view.ndim:
                     memcpy(p + 3, view.shape, 8 * view.ndim)
-                move(p + used, view.buf, view.len)
+                move(out, p + used, view.buf, view.len)
     PyBuffer_Release(&view)
     return n
 
 
 cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize_t code, Seen *seen) noexcept:
-    """put_part() for a number of NumPy's."""
     cdef Py_buffer view
-    cdef Py_ssize_t n = -1
+    cdef Py_ssize_t n
     try:
         PyObject_GetBuffer(o, &view, PyBUF_SIMPLE)
     except Exception:
-        return -1
-    if 2 + view.len <= room and tally(seen, o, 2 + view.len):
-        n = 2 + view.len
+        return NO_FORM
+    n = 2 + view.len if tally(seen, o, 2 + view.len) else NO_FORM
+    if n > room:
+        n = NO_ROOM
+    elif n >= 0:
         if p != NULL:
             p[0] = TAG_NUMBER
             p[1] = <unsigned char>code
@@ -87,8 +97,7 @@ cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize
     return n
 
 
-cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag):
-    """Reads an array or a number of NumPy's."""
+cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream *source):
     cdef const unsigned char *p = at[0]
     cdef Py_buffer view
     cdef Py_ssize_t used = 2, size = 1, n, k
@@ -121,7 +130,7 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag):
     n = view.len
     fits = n <= left - used
     if fits:
-        fetch(view.buf, p + used, n)
+        fetch(source, view.buf, p + used, n)
     PyBuffer_Release(&view)
     if not fits:
         raise ValueError("a compact array is cut off")

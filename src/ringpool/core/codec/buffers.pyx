@@ -1,12 +1,9 @@
-# buffers.pyx - memory, as picklers and memoryviews are to see it.
+# buffers.pyx - memory, as picklers and memoryviews are to see it: see buffers.pxd.
 
-@cython.final
 @cython.no_gc
 cdef class Received:
     """Memory as it will be at its receiver, which owns it: writable, though here it may not be. Only for picklers, which
     read it: from a PickleBuffer of read-only memory they would have the receiver make read-only memory."""
-
-    cdef Py_buffer memory
 
     def __cinit__(self, memory):
         PyObject_GetBuffer(memory, &self.memory, PyBUF_ANY_CONTIGUOUS)
@@ -18,17 +15,9 @@ cdef class Received:
         PyBuffer_Release(&self.memory)
 
 
-@cython.final
 @cython.no_gc
 cdef class Formatted:
     """Memory as elements of any format, in any shape, of which cast() makes only some."""
-
-    cdef Py_buffer memory
-    cdef bytes format
-    cdef Py_ssize_t itemsize
-    cdef int ndim
-    cdef Py_ssize_t shape[PyBUF_MAX_NDIM]
-    cdef Py_ssize_t strides[PyBUF_MAX_NDIM]
 
     def __cinit__(self, memory, str format, Py_ssize_t itemsize, tuple shape):
         cdef Py_ssize_t size = itemsize, n

@@ -1,28 +1,8 @@
-# parcel.pyx - pickles with the large buffers that they leave out.
+# parcel.pyx - pickles with the large buffers that they leave out: see parcel.pxd.
 
-cdef enum:
-    MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
-    LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
-
-
-@cython.final
 @cython.no_gc_clear
 cdef class Parcel:
     """A pickle and the large buffers that it leaves out, which are copied once, into blocks."""
-
-    cdef bytes pickle
-    cdef Py_buffer *buffers  # room for MAX_BUFFERS, or NULL. It stays where it is: a Py_buffer may point into itself
-    cdef uint32_t count
-    cdef uint64_t bytes    # of all of it, as write() lays it out
-    cdef uint64_t block    # the one that leads to the others, when it is spread; else 0
-    cdef uint64_t block_bytes
-    cdef uint64_t before   # bytes of it before that: of a shared object
-    cdef Client client     # whose shared objects may be in it; None if none may
-    cdef list shared       # those that are, and what else it refers to: these must live as long. Or None
-    cdef uint64_t *at      # the blocks of the buffers; 0 once freed
-    cdef uint32_t blocks   # how many there were
-    cdef uint32_t holder   # who still holds some of them
-    cdef PyObject *next    # of those whose tasks are answered, and that are held
 
     def __call__(self, buffer):
         """What a pickler's buffer_callback is to do: takes the buffer, or leaves it to the pickle."""
@@ -146,15 +126,6 @@ cdef class Parcel:
         self.write(<unsigned char *>PyBytes_AS_STRING(data))
         return data
 
-    def reduce(self, Shared shared):
-        """What a pickler is to make of a shared object."""
-        if shared.client is not self.client:
-            raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
-        if self.shared is None:
-            self.shared = []
-        self.shared.append(shared)
-        return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)
-
     cdef void clear(self) noexcept:
         while self.count:
             self.count -= 1
@@ -165,13 +136,6 @@ cdef class Parcel:
     def __dealloc__(self):
         self.clear()
         PyMem_RawFree(self.at)
-
-
-cdef struct Entry:  # of a buffer that was spread
-    uint64_t size
-    uint64_t offset
-    bint readonly
-    rp_word *holder  # where it is said who holds it
 
 
 cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99:
@@ -221,8 +185,8 @@ cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
 cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly):
     if readonly:
         copy = PyBytes_FromStringAndSize(NULL, n)
-        fetch(PyBytes_AS_STRING(copy), p, n)
+        fetch(NULL, PyBytes_AS_STRING(copy), p, n)
     else:
         copy = PyByteArray_FromStringAndSize(NULL, n)
-        fetch(PyByteArray_AS_STRING(copy), p, n)
+        fetch(NULL, PyByteArray_AS_STRING(copy), p, n)
     return copy

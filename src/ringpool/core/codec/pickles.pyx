@@ -1,16 +1,21 @@
-# pickles.pyx - values that have no compact form.
+# pickles.pyx - values that have no compact form: see pickles.pxd.
 
-cdef object encode(object o, int *kind, Parcel parcel=None):
+cdef object encode(object o, int *kind, Parcel parcel=None, Py_ssize_t size=UNMEASURED):
     """The compact form, or what pack() makes of what has none; *kind says which: KIND_ARGS, KIND_VALUE, or those with
-    _PICKLE."""
+    _PICKLE. `size` is what compact_size() or put_or_measure() has said, if it has been asked."""
     cdef Sharing sharing
-    sharing.client = <PyObject *>parcel.client if parcel is not None else NULL
+    cdef Sharing *its = NULL
+    cdef Py_ssize_t n = size
     sharing.shared = NULL
-    cdef Py_ssize_t n = compact_size(o, &sharing)
+    if parcel is not None and parcel.client is not None:
+        sharing.client = <PyObject *>parcel.client
+        its = &sharing
+    if size == UNMEASURED:
+        n = compact_size(o, its)
     if n >= 0:
         data = PyBytes_FromStringAndSize(NULL, n)
         prepare(PyBytes_AS_STRING(data), n)
-        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o, &sharing, True) == n:  # to make room may have changed o
+        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o, its, True) == n:  # to make room may have changed o
             kind[0] = KIND_VALUE
             if sharing.shared != NULL:
                 parcel.shared = [<object>sharing.shared]
@@ -35,7 +40,8 @@ cdef bytes joined(object data):
     return (<Parcel>data).join() if type(data) is Parcel else data
 
 
-# The module, when it has been needed; and its reducers, which stay the same dict.
+# The module, when it has been needed; its reducers, which stay the same dict; and whether that of arrays is among them. Each is
+# written once, or again with the same.
 cdef object _pickling = None
 cdef dict _reducers = None
 cdef bint _reduces_arrays = False
@@ -57,8 +63,8 @@ cdef dict own_reducers():
     global _reduces_arrays
     if _pickling is None:
         pickling()
-    if _ndarray is not None and not _reduces_arrays:
-        _reducers[_ndarray] = _pickling.reduce_array
+    if not _reduces_arrays and numpy_array_type() is not None:
+        _reducers[numpy_array_type()] = _pickling.reduce_array
         _reduces_arrays = True
     return _reducers
 
@@ -81,9 +87,10 @@ cdef bytes dumps(object o, Parcel parcel=None):
     cdef object buffer = BytesIO()
     cdef object pickler = Pickler(buffer, 5, buffer_callback=parcel)
     # One dict, which the C pickler looks up fastest; made each time, since any part may change.
-    pickler.dispatch_table = {**own_reducers(), **copyreg.dispatch_table, **ForkingPickler._extra_reducers}
+    cdef dict table = {**own_reducers(), **copyreg.dispatch_table, **ForkingPickler._extra_reducers}
     if parcel is not None and parcel.client is not None:
-        pickler.dispatch_table[Shared] = parcel.reduce
+        table.update(parcel.client.reducers(parcel))
+    pickler.dispatch_table = table
     try:
         pickler.dump(o)
         return buffer.getvalue()
@@ -105,16 +112,16 @@ cdef bytes dumps(object o, Parcel parcel=None):
 cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
     """Pickles o, and by value what cannot be imported. What a scope is: see session.py. If there is none, the parcel, or
     that this is a worker, says which it should be."""
-    cdef Client client = parcel.client if parcel is not None else None
+    cdef Sender client = parcel.client if parcel is not None else None
     if scope is None and not functions.main_is_importable():
         if client is not None:
-            scope = client.functions.scope()
+            scope = client.scope()
         elif _here is not None:
             from ringpool import session
 
             scope = session.ResultScope()
     own_reducers()
-    data = pickling().dumps_by_value(o, {} if client is None else {Shared: parcel.reduce}, parcel, scope)
+    data = pickling().dumps_by_value(o, {} if client is None else client.reducers(parcel), parcel, scope)
     if client is not None and scope is not None and scope.handles:
         if parcel.shared is None:
             parcel.shared = []

@@ -1,34 +1,17 @@
-# recurrence.pyx - what has been met in a value: what must be one object at the receiver, and what stands there too often.
+# recurrence.pyx - what an encoder has met in a value: see recurrence.pxd.
 
-cdef enum:
-    MAX_MUTABLE = 16  # lists, dicts, bytearrays and arrays in it: each is compared with those before it
-    LEAST_NOTED = 16  # bytes of a form. A pickle takes two to five for what recurs, so at most eight times as many do here
-    MAX_AGAIN = 1024  # bytes of a form that stand for what stands before: with fewer, it is done sooner than a pickle
-    NOTES_BITS = 10
-    NOTES = 1024      # places for what is noted. A value with more than half as many of that is a pickle
+cdef Tally _tally        # of the value that is being put. Guarded by the GIL
 
 
-cdef struct Sharing:  # of shared objects, while arguments are encoded
-    PyObject *client  # whose there may be among them
-    PyObject *shared  # the one that is, or NULL
-
-cdef struct Note:
-    uint64_t value
-    PyObject *object
-
-cdef struct Tally:       # of strings, tuples and so on that may recur in a value
-    uint64_t value       # the number of the value. An entry with another number is of an earlier one, and free
-    uint32_t noted
-    Py_ssize_t again     # bytes so far that stand for what stands before; in a tuple that does, some count more than once
-    Note notes[NOTES]    # hashed by the address of the object
-
-cdef Tally _tally        # of the value that is being put: no two are at a time
-
-cdef struct Seen:        # of a value, while it is put
-    uint32_t n
-    PyObject *each[MAX_MUTABLE]  # lists, dicts, bytearrays and arrays
-    Tally *tally         # or NULL: nothing that recurs is looked for
-    Sharing sharing
+cdef inline void begin_seen(Seen *seen, bint tallied) noexcept:
+    """A value begins."""
+    seen.n = 0
+    seen.tally = NULL
+    if tallied:
+        seen.tally = &_tally
+        _tally.value += 1
+        _tally.noted = 0
+        _tally.again = 0
 
 
 cdef inline bint tally(Seen *seen, object o, Py_ssize_t n) noexcept:

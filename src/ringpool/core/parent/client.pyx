@@ -30,7 +30,7 @@ def _refuse_in_child():
 
 @cython.final
 @cython.no_gc_clear  # an object that is cleared with it may still call it
-cdef class Client:
+cdef class Client(Sender):
     """One pool, seen from the process that made it.
 
     Args:
@@ -246,6 +246,24 @@ cdef class Client:
         parcel.client = None  # no cycle
         parcel.clear()
         return shared
+
+    # ---- what the codec asks for, while it encodes what goes to workers ----
+
+    cdef bint address_of(self, object o, uint64_t *where) noexcept:
+        if type(o) is not Shared or (<Shared>o).client is not self:
+            return False
+        where[0] = (<Shared>o).id
+        where[1] = (<Shared>o).parcel.block
+        where[2] = (<Shared>o).parcel.block_bytes
+        return True
+
+    cdef dict reducers(self, Parcel parcel):
+        return {Shared: partial(reduce_shared, parcel)}
+
+    cdef object scope(self):
+        return self.functions.scope()
+
+    # ---- waiting ----
 
     cdef void drain(self) noexcept:
         self.service.drain()

@@ -124,11 +124,8 @@ cdef class Outbox:
         cdef Sharing sharing
         sharing.client = <PyObject *>client
         sharing.shared = NULL
-        _outgoing.head = <rp_stream_head *>p
-        _outgoing.begin = p + STREAM_HEAD
-        if put(p + STREAM_HEAD, n, args, &sharing, True) != n:  # for want of memory
+        if put_stream(<rp_stream_head *>p, p + STREAM_HEAD, n, args, &sharing) != n:  # out of memory
             memset(p + STREAM_HEAD, 0xff, n)  # which is no value: the task fails
-        _outgoing.begin = NULL
         rp_store_release(&(<rp_stream_head *>p).written, n)
 
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:

@@ -306,7 +306,7 @@ cdef class ResultMemory:
         """What a pickle's buffers are to be: the views, or copies, where they cannot stay."""
         cdef Block block
         cdef list buffers = []
-        cdef bint can_stay = _forks == 0 and self.can_stay(arena)
+        cdef bint can_stay = not is_forking() and self.can_stay(arena)
         for view in views:
             block = (<ResultView>view).block
             if (<View>view).used or (can_stay and rp_pool_may_hold(&self.segment.pool, arena, block.offset, block.n)):

@@ -38,3 +38,13 @@ cdef class Shared:
     def __dealloc__(self):
         if self.client is not None:
             self.client.arguments.end_share(self)
+
+
+def reduce_shared(Parcel parcel, Shared shared):
+    """What a pickler is to make of a shared object."""
+    if shared.client is not parcel.client:
+        raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
+    if parcel.shared is None:
+        parcel.shared = []
+    parcel.shared.append(shared)
+    return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)

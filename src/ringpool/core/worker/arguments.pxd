@@ -14,6 +14,7 @@ cdef class Arguments:
     cdef uint64_t lies_at     # where the arguments of the task that runs begin in their arena, or 0: they are in its slot
     cdef uint32_t items_seen  # that had views. No task has so small a number
     cdef bint decoding        # shared objects may be among what is decoded
+    cdef Stream stream        # that the arguments being decoded are; its head is NULL if they are none
     cdef dict shares          # number of a shared object -> (its lease, it)
     # raw:
     cdef void begin(self, uint64_t task_id) noexcept nogil

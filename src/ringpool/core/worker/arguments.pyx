@@ -59,7 +59,7 @@ cdef class Arguments:
     cdef void unmap_idle(self) noexcept:
         """Between tasks: of what others have sent, only views are in use, and what they keep. Of what this worker has
         sent, nothing that a loan holds: each has ended with its result."""
-        self.hold.trim(_views == NULL and not self.shares)
+        self.hold.trim(not has_views() and not self.shares)
 
     cdef const uint8_t *payload(self, rp_slot *task) except NULL:
         cdef const uint8_t *at = task.inline_bytes
@@ -72,12 +72,12 @@ cdef class Arguments:
         elif task.bytes > RP_SLOT_INLINE:
             raise RuntimeError("a task names memory that is not its parent's")
         if task.kind & KIND_STREAM:
-            _incoming.head = <rp_stream_head *>at
-            _incoming.seen = 0
-            _incoming.end = at + task.bytes
+            self.stream.head = <rp_stream_head *>at
+            self.stream.seen = 0
+            self.stream.end = at + task.bytes
             at += STREAM_HEAD
-            _incoming.begin = at
-            arrive(at, FORETOLD)
+            self.stream.begin = at
+            arrive(&self.stream, at, FORETOLD)
         return at
 
     cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
@@ -93,7 +93,7 @@ cdef class Arguments:
 
     cdef void end_decoding(self) noexcept:
         self.decoding = False
-        _incoming.begin = _incoming.end = NULL
+        self.stream.head = NULL
 
     cdef object loads(self, const uint8_t *p, Py_ssize_t n):
         """loads_at() of arguments, whose buffers may lie in blocks of their own."""
@@ -110,7 +110,7 @@ cdef class Arguments:
             self.items_seen += 1
             self.hold.answering = self.items_seen
         # The head, with the pickle, stays as long as any of the buffers does.
-        can_stay = _forks == 0 and rp_pool_may_hold(self.pool, 0, self.lies_at, n)
+        can_stay = not is_forking() and rp_pool_may_hold(self.pool, 0, self.lies_at, n)
         count = read_head(<unsigned char *>p, n, entries, &pickle_at)
         for k in range(count):
             at = self.hold.of_parent(entries[k].offset, entries[k].size)

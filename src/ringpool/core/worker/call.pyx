@@ -42,19 +42,24 @@ cdef class Call:
     cdef object run(self, object fn, int kind, const uint8_t *p, Py_ssize_t n):
         """Calls fn with arguments that n bytes hold, or what is named there."""
         cdef PyObject *few[FEW]
-        cdef const uint8_t *at = p + 2
+        cdef Decoder d
         cdef uint32_t k = 0, count = FEW + 1  # read once: more than that would not find room
         self.arguments.begin_decoding()
+        begin_decoding(&d, p, n)
+        d.shared = shared_at
+        if self.arguments.stream.head != NULL:
+            d.source = &self.arguments.stream
         if kind == KIND_ARGS and n >= 2 and look8(p) == TAG_TUPLE:
             count = look8(p + 1)
         if count <= FEW:
+            d.at = p + 2
             try:
                 while k < count:
-                    arg = get_importing(&at, p + n, 1)
+                    arg = get_importing(&d, 1)
                     Py_INCREF(arg)
                     few[k] = <PyObject *>arg
                     k += 1
-                if at != p + n:
+                if d.at != d.end:
                     raise ValueError("bytes are left over behind the arguments of a task")
                 arg = None
                 self.arguments.end_decoding()
@@ -66,7 +71,7 @@ cdef class Call:
                     k -= 1
                     Py_DECREF(<object>few[k])
         try:
-            args = get_whole_importing(p, n) if kind == KIND_ARGS else self.arguments.loads(p, n)
+            args = get_last_importing(&d) if kind == KIND_ARGS else self.arguments.loads(p, n)
         finally:
             self.arguments.end_decoding()
         kwargs = {}

@@ -1,0 +1,60 @@
+# compact.pxd - how arguments and results become bytes without pickle.
+#
+# None, bool, int, float, str, bytes and bytearray, NumPy's numbers and its arrays of numbers, and tuples, lists and dicts of
+# these have a compact form that needs no pickle and no Python code: it is written straight into a slot or a block, and read
+# where it lies. Everything else is a pickle: see pickles.pxd. So is a value in which one list, dict or bytearray occurs twice:
+# the receiver is to see that it is one. And so is one in which a string or a tuple recurs so often that the compact form, which
+# has no memo, would be much longer for it. The bytes and the tags: see csrc/wire.h.
+#
+# Guarantees: to encode runs no Python code, creates no object and drops none, so put() may stand between the reservation of a
+# slot and its publication. A reader looks once at each tag and length, checks it against the end, and looks at characters when
+# it has copied them: the bytes may be a wild worker's, who writes them while they are read. It takes whatever bytes for a value
+# or raises ValueError. Does not guarantee that a value that was measured has its size still when it is put: another thread may
+# have changed it, once the GIL was given up.
+#
+# All that an encoder or a decoder knows is in the Encoder or Decoder of its call, so user code that runs in between may use
+# another. User code may run in what is `open` here.
+
+ctypedef object (*find_shared)(uint64_t id, uint64_t offset, uint64_t n)
+
+cdef class Sender:
+    # quiet:
+    cdef bint address_of(self, object o, uint64_t *where) noexcept
+    # open:
+    cdef dict reducers(self, Parcel parcel)
+    cdef object scope(self)
+
+cdef struct Sharing:      # of shared objects, while arguments are encoded
+    PyObject *client      # the Sender whose there may be among them
+    PyObject *shared      # out: the one that is, or NULL
+
+cdef struct Encoder:
+    Seen seen
+    Sharing *sharing      # or NULL: there can be no shared objects
+    Stream *out           # that the value is, or NULL
+
+cdef struct Decoder:
+    const unsigned char *at    # what is read next
+    const unsigned char *end
+    Stream *source        # that the value is, or NULL
+    find_shared shared    # or NULL: there can be no shared objects
+
+cdef inline void begin_decoding(Decoder *d, const unsigned char *p, Py_ssize_t n) noexcept nogil:
+    d.at = p
+    d.end = p + n
+    d.source = NULL
+    d.shared = NULL
+
+# quiet:
+cdef Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*, bint measured=*) noexcept
+cdef Py_ssize_t put_stream(rp_stream_head *head, unsigned char *p, Py_ssize_t n, object o, Sharing *sharing) noexcept
+cdef Py_ssize_t put_or_measure(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*) noexcept
+cdef Py_ssize_t compact_size(object o, Sharing *sharing=*) noexcept
+# open, but they run no user code while no garbage is collected, unless the Decoder finds shared objects. Raise NumPyIsNeeded:
+cdef object get(Decoder *d, int depth)
+cdef object get_last(Decoder *d)
+cdef object get_whole(const unsigned char *p, Py_ssize_t n)
+# open:
+cdef object get_importing(Decoder *d, int depth)
+cdef object get_last_importing(Decoder *d)
+cdef object get_whole_importing(const unsigned char *p, Py_ssize_t n)

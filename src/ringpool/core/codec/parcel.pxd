@@ -1,0 +1,49 @@
+# parcel.pxd - pickles with the large buffers that they leave out.
+#
+# A Parcel is what a pickler hands large buffers to. Its buffers are copied once, into blocks of an arena or behind the pickle, in
+# one piece: see csrc/wire.h. Guarantees that the buffers stay as they are and where they are until clear(), and that a reader
+# checks what a sender claims before it looks there. Does not free its blocks: their owner does, when `holder` and the words in
+# the blocks say that none is held (see client.pyx). Its state is its owner's, and guarded by the GIL.
+# User code may run when a buffer is taken or released: in __call__(), clear() and the end of a Parcel.
+
+cdef enum:
+    MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
+    LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
+
+cdef struct Entry:   # of a buffer that was spread
+    uint64_t size
+    uint64_t offset
+    bint readonly
+    rp_word *holder  # where it is said who holds it
+
+@cython.final
+cdef class Parcel:
+    cdef bytes pickle
+    cdef Py_buffer *buffers  # room for MAX_BUFFERS, or NULL. It stays where it is: a Py_buffer may point into itself
+    cdef uint32_t count
+    cdef uint64_t bytes    # of all of it, as write() lays it out
+    cdef uint64_t block    # the one that leads to the others, when it is spread; else 0
+    cdef uint64_t block_bytes
+    cdef uint64_t before   # bytes of it before that: of a shared object
+    cdef Sender client     # whose shared objects may be in it; None if none may
+    cdef list shared       # those that are, and what else it refers to: these must live as long. Or None
+    cdef uint64_t *at      # the blocks of the buffers; 0 once freed
+    cdef uint32_t blocks   # how many there were
+    cdef uint32_t holder   # who still holds some of them
+    cdef PyObject *next    # of those whose tasks are answered, and that are held
+    # quiet:
+    cdef void write(self, unsigned char *p) noexcept
+    cdef uint64_t head_bytes(self) noexcept
+    cdef int spread(self, rp_arena *arena) noexcept
+    cdef bint store(self, rp_pool *pool, bint joined) noexcept
+    cdef uint64_t within(self, uint64_t offset) noexcept
+    cdef void fill(self, rp_pool *pool) noexcept
+    # open:
+    cdef void clear(self) noexcept
+    cdef int hold(self, bytes data) except -1
+    cdef bytes join(self)
+
+# open, but runs no user code while no garbage is collected:
+cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99
+cdef tuple take_apart(const unsigned char *p, Py_ssize_t n)
+cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly)
