@@ -3,7 +3,8 @@
 CI tells pytest what it has installed: `--expect spin,chromium,pandas`. Then a test that would skip for the lack of one
 of these fails instead, so that no part of the suite is left out without notice.
 
-    python tests/support/optional.py    prints what of all this is here, in one line, as --expect takes it
+    python tests/support/optional.py    prints what of all this is here, in one line, as --expect takes it; and on its
+                                        standard error what is not
 """
 
 from __future__ import annotations
@@ -99,4 +100,7 @@ def module(name: str) -> ModuleType:
 
 if __name__ == "__main__":
     sys.path = [entry for entry in sys.path if not entry.endswith("tests/support")]
-    print(",".join(name for name in sorted(PARTS, key=str.lower) if is_here(name)))
+    here = {name for name in PARTS if is_here(name)}
+    print(",".join(sorted(here, key=str.lower)))
+    if missing := sorted(PARTS - here, key=str.lower):
+        print(f"not here, so that tests skip: {', '.join(missing)}", file=sys.stderr)
