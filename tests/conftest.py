@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _take_signals_as_from_a_terminal()
+    os.environ.pop("PYTEST_ADDOPTS", None)  # meant for this run, and not for one that a test starts
     try:
         optional.expect(config.getoption("--expect"))
     except ValueError as error:
@@ -50,6 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # pytest suspends its capture while it configures: this is the standard error of the run, not of a test.
     config.stash[_STDERR] = os.dup(2)
     config.add_cleanup(lambda: os.close(config.stash[_STDERR]))
+
+
+def pytest_report_header() -> str:
+    return f"optional parts that are not here: {', '.join(optional.missing()) or 'none'}"
 
 
 def _take_signals_as_from_a_terminal() -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 import pytest
-from compiling import NATIVE, binary, without_aslr
+from compiling import CSRC, FLAGS, NATIVE, WARNINGS, binary, compiler, without_aslr
 
 # What a sanitizer finds must fail the test, at once and with a report.
 ENVIRONMENT = {

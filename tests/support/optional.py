@@ -1,10 +1,8 @@
 """Optional parts of the suite: programs, modules and CPython's own tests. A test that needs one that is missing skips.
 
-CI tells pytest what it has installed: `--expect spin,chromium,pandas`. Then a test that would skip for the lack of one
-of these fails instead, so that no part of the suite is left out without notice.
-
-    python tests/support/optional.py    prints what of all this is here, in one line, as --expect takes it; and on its
-                                        standard error what is not
+CI tells pytest what there must be: `--expect spin,chromium,pandas`. A test that would skip for the lack of one of these
+fails instead, so that no part of the suite is left out without notice. `here` stands for all that is installed: what
+then fails to be imported, say, is an error too.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import shutil
-import sys
 from types import ModuleType
 from typing import NoReturn
 
@@ -34,13 +31,15 @@ _expected: frozenset[str] = frozenset()
 
 
 def expect(names: str) -> None:
-    """Makes the lack of these parts, separated by commas, an error.
+    """Makes the lack of these parts, separated by commas, an error. `here` is each that is installed.
 
     Raises:
         ValueError: A name is not that of a part.
     """
     global _expected
     _expected = frozenset(filter(None, names.split(",")))
+    if "here" in _expected:
+        _expected = _expected - {"here"} | {name for name in PARTS if is_here(name)}
     if unknown := _expected - PARTS:
         raise ValueError(f"no optional parts of the tests: {', '.join(sorted(unknown))}")
 
@@ -64,6 +63,11 @@ def is_here(name: str) -> bool:
         except ImportError:
             return False
     return importlib.util.find_spec(name) is not None
+
+
+def missing() -> list[str]:
+    """The parts that are not here."""
+    return sorted((name for name in PARTS if not is_here(name)), key=str.lower)
 
 
 def lack(name: str, reason: str = "") -> NoReturn:
@@ -96,11 +100,3 @@ def module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         lack(part, str(error))
-
-
-if __name__ == "__main__":
-    sys.path = [entry for entry in sys.path if not entry.endswith("tests/support")]
-    here = {name for name in PARTS if is_here(name)}
-    print(",".join(sorted(here, key=str.lower)))
-    if missing := sorted(PARTS - here, key=str.lower):
-        print(f"not here, so that tests skip: {', '.join(missing)}", file=sys.stderr)
