@@ -13,7 +13,8 @@ the object that workers were last sent, and a task carries what has changed sinc
 
 So a value is pickled once a change, not once a task, and each worker decodes it once. A binding by a worker's
 initializer or by an earlier task stays until the parent changes the same name. The table in
-docs/architecture/functions.md has all cases. What a worker does with a group is in `replay`; how a change is noticed, in `contents`.
+docs/architecture/functions.md has all cases. What a worker does with a group is in `replay`; how a change is noticed,
+in `contents`.
 """
 
 from __future__ import annotations
