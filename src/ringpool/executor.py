@@ -218,7 +218,7 @@ class ProcessPoolExecutor(_StandIn):
     def __reduce__(self) -> Any:
         raise TypeError(
             f"cannot pickle {type(self).__name__!r} object: a pool belongs to the process that made it; "
-            "a task that needs a pool makes one in its worker"
+            "a task that needs one makes one in the worker"
         )
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
