@@ -1,7 +1,58 @@
 # argument_memory.pyx - blocks of the parent's arena that workers hold, after the task that they were sent with.
+#
+# A shared object is encoded once, for all tasks.
+#
+# What Client.share() gives stands for an object among the arguments of tasks. It lies in blocks of the parent's arena, as a
+# parcel that is spread, behind a struct rp_share_table.
+#
+# A task that has the handle among its arguments carries its number and its place, and the task's future keeps the handle. A
+# worker decodes it at the first of these tasks and keeps it until it finds it dying: `purges` tells it to look. The blocks are
+# free when the handle is gone and nobody holds them.
+
+ctypedef PyObject *Shared_p
 
 cdef uint64_t LET_GO_NS = 100000  # between two looks whether workers have let go of shared objects; arbitrary
 cdef uint64_t LET_GO_MAX_NS = 30000000000  # what they have not by then is kept by a __del__ that does not end; arbitrary
+
+cdef inline uint64_t words_before(uint32_t n_workers) noexcept:
+    return rp_share_table_bytes(n_workers)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Shared:
+    """Stands for an object in the arguments of tasks of one pool: what `ProcessPoolExecutor.share` gives."""
+
+    cdef ArgumentMemory arguments
+    cdef Shared_p prev, next
+    cdef Parcel parcel
+    cdef uint64_t id
+    cdef readonly uint64_t nbytes
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("ProcessPoolExecutor.share() makes these")
+
+    def __reduce__(self):
+        raise TypeError(
+            "a shared object is for tasks of the pool that it was shared by: it can be one of their arguments, or within one")
+
+    def __repr__(self):
+        return f"<ringpool.Shared, {self.nbytes} bytes>"
+
+    def __dealloc__(self):
+        if self.arguments is not None:
+            self.arguments.end_share(self)
+
+
+def reduce_shared(ArgumentMemory arguments, Parcel parcel, Shared shared):
+    """What a pickler is to make of a shared object."""
+    if shared.arguments is not arguments:
+        raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
+    if parcel.shared is None:
+        parcel.shared = []
+    parcel.shared.append(shared)
+    return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)
 
 
 @cython.final
@@ -132,6 +183,7 @@ cdef class ArgumentMemory:
         if self.shares != NULL:
             (<Shared>self.shares).prev = <Shared_p>shared
         self.shares = <Shared_p>shared
+        shared.arguments = self
 
     cdef void end_share(self, Shared shared) noexcept:
         """The last handle is gone, and no task has it among its arguments."""

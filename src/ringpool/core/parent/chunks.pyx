@@ -154,7 +154,7 @@ cdef class Chunks:
     # ---- an item of submit_many ----
 
     cdef bint item_begun(self, FutureBase item) noexcept:
-        cdef Chunk chunk = item.item_of.chunks.find(item.task_id)
+        cdef Chunk chunk = (<Batch>item.item_of).chunks.find(item.task_id)
         cdef uint32_t next, end
         cdef uint32_t w
         if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.segment.open:

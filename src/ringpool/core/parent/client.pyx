@@ -30,7 +30,7 @@ def _refuse_in_child():
 
 @cython.final
 @cython.no_gc_clear  # an object that is cleared with it may still call it
-cdef class Client(Sender):
+cdef class Client(Pool):
     """One pool, seen from the process that made it.
 
     Args:
@@ -63,7 +63,6 @@ cdef class Client(Sender):
     cdef Service service
     cdef Recovery recovery
     cdef object __weakref__
-    cdef public bint cancel_running  # whether cancel() ends what runs
     cdef readonly bint stopped
     cdef rp_futex ended              # 1: the last of its threads is done
 
@@ -242,7 +241,6 @@ cdef class Client(Sender):
         shared.nbytes = parcel.bytes
         shared.parcel = parcel
         self.arguments.add_share(shared)
-        shared.client = self
         parcel.client = None  # no cycle
         parcel.clear()
         return shared
@@ -250,7 +248,7 @@ cdef class Client(Sender):
     # ---- what the codec asks for, while it encodes what goes to workers ----
 
     cdef bint address_of(self, object o, uint64_t *where) noexcept:
-        if type(o) is not Shared or (<Shared>o).client is not self:
+        if type(o) is not Shared or (<Shared>o).arguments is not self.arguments:
             return False
         where[0] = (<Shared>o).id
         where[1] = (<Shared>o).parcel.block
@@ -258,15 +256,27 @@ cdef class Client(Sender):
         return True
 
     cdef dict reducers(self, Parcel parcel):
-        return {Shared: partial(reduce_shared, parcel)}
+        return {Shared: partial(reduce_shared, self.arguments, parcel)}
 
     cdef object scope(self):
         return self.functions.scope()
 
     # ---- waiting ----
 
+    cdef bint is_here(self) noexcept:
+        return self.segment.open
+
     cdef void drain(self) noexcept:
         self.service.drain()
+
+    cdef void watch(self) noexcept:
+        self.notifier.watch()
+
+    cdef bint has_begun(self, FutureBase future) noexcept:
+        if future.item_of is not None:
+            return self.chunks.item_begun(future)
+        return (future.pos != POS_QUEUED and self.segment.open
+                and rp_board_claimed(&self.segment.pool.board, future.pos))
 
     cdef wait_for(self, FutureBase future, timeout):
         """Waits until the future is done or the time is up, reading the rings meanwhile. One waiting thread at a time

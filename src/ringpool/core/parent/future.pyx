@@ -92,8 +92,18 @@ cdef class Ending:
         return error
 
 
+cdef class StoredResult:
+    """A result that lies where its worker has put it, until it is decoded: see result_memory.pyx."""
+
+    cdef bytes bytes(self):
+        """Its bytes, copied out."""
+
+    cdef value(self, int form):
+        """What it stands for."""
+
+
 cdef payload_bytes(source):
-    return (<Payload>source).bytes() if isinstance(source, Payload) else source
+    return (<StoredResult>source).bytes() if isinstance(source, StoredResult) else source
 
 
 cdef loads(bytes data):
@@ -112,6 +122,38 @@ cdef cancelled_error():
     return CancelledError()
 
 
+cdef class Pool(Sender):
+    """What a future asks the pool for that its task is pending in. Client is the one that there is."""
+
+    cdef public bint cancel_running  # whether cancel() ends what runs
+
+    cdef bint is_here(self) noexcept:
+        """Whether this process made it: not so in a forked child."""
+        return False
+
+    cdef void drain(self) noexcept:
+        """Takes in the results that have arrived. May run user code."""
+
+    cdef wait_for(self, FutureBase future, timeout):
+        """Waits until the future is done, or the time is up. May run user code."""
+
+    cdef bint has_begun(self, FutureBase future) noexcept:
+        """Whether a worker has claimed the pending task."""
+        return False
+
+    cdef bint try_cancel(self, FutureBase future) noexcept:
+        """Takes the pending task back if no worker has claimed it, and settles the future as cancelled; drop_call() follows.
+        Runs no Python code."""
+        return False
+
+    cdef bint end_task(self, FutureBase future, int why) except -1:
+        """Begins to end the pending task, which runs. Whether it is pending. May run user code."""
+        return False
+
+    cdef void watch(self) noexcept:
+        """The pending future has a watcher from now on, which the collector tells."""
+
+
 cdef class FutureBase:
     """What ringpool.Future adds to concurrent.futures.Future, which it stands before in the order of methods.
 
@@ -127,7 +169,7 @@ cdef class FutureBase:
        result() know it at once.
     """
 
-    cdef Client client
+    cdef Pool client
     cdef object value
     cdef object fn            # while pending: what the task calls, for messages
     cdef FunctionEntry entry  # while pending: keeps the function's block
@@ -145,7 +187,7 @@ cdef class FutureBase:
     cdef uint32_t deaths      # workers that died while they ran it
     cdef Options options      # while pending; None for the defaults
     cdef Ending ending        # while pending; None unless it is to end though it runs
-    cdef Batch item_of        # while pending, of an item of submit_many: task_id says which, and it is no task itself
+    cdef object item_of       # while pending, of an item of submit_many: its Batch. task_id says which, and it is no task itself
     cdef bint watched
     cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
     cdef bint told            # _state may show the end
@@ -198,7 +240,7 @@ cdef class FutureBase:
                 value = source()
                 form = FORM_ERROR
             else:
-                value = (<Payload>source).value(form) if isinstance(source, Payload) else loads(source)
+                value = (<StoredResult>source).value(form) if isinstance(source, StoredResult) else loads(source)
                 form = FORM_RESULT
         except KeyboardInterrupt:  # the user's, most likely: the future stays as it is
             raise
@@ -215,19 +257,19 @@ cdef class FutureBase:
         if not self.watched:
             self.watched = True
             if self.state == PENDING and self.client is not None:
-                self.client.notifier.watch()
+                self.client.watch()
 
     @cython.final
     cdef sync(self):
         """Takes in what has arrived, so that the state tells the truth."""
-        cdef Client client = self.client
+        cdef Pool client = self.client
         if self.state == PENDING and client is not None:
             client.drain()
 
     @cython.final
     cdef check_here(self):
         """Raises in a forked child: a future that was pending at the fork stays so there for ever."""
-        if self.state == PENDING and self.client is not None and not self.client.segment.open:
+        if self.state == PENDING and self.client is not None and not self.client.is_here():
             raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
 
     def _tell(self):
@@ -361,10 +403,7 @@ cdef class FutureBase:
 
     @cython.final
     cdef bint claimed(self):
-        if self.item_of is not None:
-            return self.client.chunks.item_begun(self)
-        return (self.client is not None and self.pos != POS_QUEUED and self.client.segment.open
-                and rp_board_claimed(&self.client.segment.pool.board, self.pos))
+        return self.client is not None and self.client.has_begun(self)
 
     def __reduce__(self):
         raise TypeError(
@@ -409,7 +448,7 @@ cdef class FutureBase:
 
     @cython.final
     cdef cancel_running(self, running):
-        cdef Client client = self.client
+        cdef Pool client = self.client
         if client is None:
             return False
         if not (client.cancel_running if running is None else running):
@@ -465,7 +504,7 @@ cdef class FutureBase:
 
     @cython.final
     cdef await_done(self, timeout):
-        cdef Client client = self.client
+        cdef Pool client = self.client
         if is_done(self.state):
             return
         if client is not None:

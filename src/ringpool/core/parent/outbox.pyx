@@ -40,7 +40,7 @@ cdef class Outbox:
         self.account = account
         self.queue = deque()
 
-    cdef FutureBase submit(self, Client client, fn, tuple args, dict kwargs, Options options):
+    cdef FutureBase submit(self, Pool client, fn, tuple args, dict kwargs, Options options):
         """Encodes a call and puts it on the board, or in the queue if there is no room. See Client.submit."""
         cdef FutureBase future
         cdef FunctionEntry entry
@@ -83,7 +83,7 @@ cdef class Outbox:
                     return self.send_now(client, slot, future, entry, n, <PyObject *>args)
         return self.submit_pickled(client, future, entry, args, kwargs)
 
-    cdef FutureBase send_now(self, Client client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n, PyObject *args):
+    cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n, PyObject *args):
         """Publishes a task, n bytes that are in the slot or in the future's block, or will be: the compact form of `args`."""
         slot.kind = future.kind
         slot.offset = future.block
@@ -119,7 +119,7 @@ cdef class Outbox:
             return -1
         return n
 
-    cdef void write_stream(self, Client client, unsigned char *p, Py_ssize_t n, object args) noexcept:
+    cdef void write_stream(self, Pool client, unsigned char *p, Py_ssize_t n, object args) noexcept:
         """Writes n bytes, the compact form of arguments, that a worker may be reading. Creates no object."""
         cdef Sharing sharing
         sharing.client = <PyObject *>client
@@ -143,7 +143,7 @@ cdef class Outbox:
         self.tasks.outstanding += 1
         future.pos = rp_pool_publish(&self.segment.pool, self.tasks.outstanding)
 
-    cdef FutureBase submit_pickled(self, Client client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
+    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
         """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
         to be sent again."""
         cdef Parcel parcel = Parcel()

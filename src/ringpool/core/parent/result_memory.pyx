@@ -62,7 +62,7 @@ cdef class ResultView(View):
 
 @cython.final
 @cython.no_gc_clear
-cdef class Payload:
+cdef class Payload(StoredResult):
     """A result that still lies in its worker's arena, or a copy of it."""
 
     cdef ResultMemory memory
