@@ -1,8 +1,8 @@
 # batch.pyx - what one call of map or submit_many calls, and what comes of it.
 #
-# Its items are encoded one after the other, and go to the workers in *chunks*: one task each, of so many items as take a worker
-# about two milliseconds by what those before them took. Only a few chunks are under way at a time, so the size follows the
-# items. When nothing is left to send, a worker without work gets half of what lies before a busy one.
+# Its items are encoded one after the other, and go to the workers in *chunks*: one task each, which takes a worker about two
+# milliseconds, judged by the items before. Only a few chunks are under way at a time, so the size follows the items. When
+# nothing is left to send, a worker without work gets half of what lies before a busy one.
 #
 # The results of a batch are read through an iterator (map: see results.pyx), or each through a future of its own
 # (submit_many).
@@ -24,6 +24,9 @@
 # open:  encode_function(), add(), yield_to_threads(), record(), and what makes a chunk, unless the caller holds the garbage
 #        collector; detach_reader() and cancel(), which drop results
 # quiet: the others
+
+cdef extern from "assert.h":
+    void c_assert "assert"(bint holds) nogil  # nothing, but in the debug build
 
 cdef uint64_t YIELD_NS = 5000000  # 5 ms: as often as the interpreter itself has threads take turns
 
@@ -77,9 +80,9 @@ cdef class Batch:
         self.account = client.account
         self.options = options
         self.fn = fn
-        self.pages = ItemPages()
-        self.pacing = Pacing(client.staff.n_workers, chunksize)
-        self.chunks = ChunkList(client.notifier)
+        self.pages = ItemPages.__new__(ItemPages)
+        self.pacing = new_pacing(client.staff.n_workers, <uint32_t>chunksize)
+        self.chunks = new_chunk_list(client.notifier)
 
     cdef encode_function(self):
         """To be called before the first item.
@@ -280,9 +283,10 @@ cdef class Batch:
     cdef bint has_chunk(self) noexcept:
         """Whether there is one to send: with a chunksize, a whole one while more items are being read, unless a task waits for
         memory that these have."""
-        return self.pacing.is_enough(
-            self.unsent,
-            self.reading and not self.client.notifier.is_closing() and not (self.client.outbox.waiting_for_memory and self.holds_unsent()))
+        cdef bint more = self.reading and not self.client.notifier.is_closing()
+        if more and self.client.outbox.waiting_for_memory and self.holds_unsent():
+            more = False
+        return self.pacing.is_enough(self.unsent, more)
 
     cdef bint may_send(self) noexcept:
         """Is there a chunk to send, and are too few of them under way?"""
@@ -327,6 +331,7 @@ cdef class Batch:
             self.account.remove_unsent(self)
         self.pacing.chunk_cut(cut.n)
         self.chunks.append(chunk)
+        c_assert(self.check())
         return chunk
 
     cdef void chunk_added(self) noexcept:
@@ -350,6 +355,16 @@ cdef class Batch:
             self.settle_futures(chunk)
         elif not self.chunks.chunk_done(chunk):
             self.cut_short = True
+        c_assert(self.check())
+
+    cdef bint check(self) noexcept:
+        """For the debug build: what the parts have is what is true of the items as a whole. Creates no object."""
+        return (
+            self.pages.check(self.unsent)
+            and (self.unsent == 0 or self.unsent == self.encoded - self.sent)
+            and self.finished <= self.encoded
+            and (self.large is None or self.large.check(self.sent))
+            and self.chunks.check())
 
     cdef void settle_futures(self, Chunk chunk) noexcept:
         """Settles the futures of its items."""
@@ -477,14 +492,3 @@ cdef class Batch:
                 if chunk.state == PENDING and client.cancel_running:
                     client.endings.begin(chunk, WHY_CANCELLED, -1)
         client.notifier.stop_if_drained()
-
-
-cdef uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0:
-    """The first word of a record, of whose tray n bytes are left."""
-    cdef uint64_t head
-    if n < RP_RECORD_HEAD:
-        raise RuntimeError("a worker sent fewer results than it said")
-    head = rp_record_at(p)
-    if rp_record_bytes(head) > <uint64_t>(n - RP_RECORD_HEAD):
-        raise RuntimeError("a worker sent a result that is cut off")
-    return head

@@ -1,6 +1,6 @@
 # chunk_account.pyx - which batches have items left to send, and how many chunks are under way, in one pool.
 #
-# The one thing that a Batch and the Client share: a Batch writes down here what it does, the Client asks.
+# The one thing that batches and the pool share: a Batch writes down here what it does, other parts ask.
 #
 # Guarantees: a batch is in the list exactly while some of its items are encoded and not sent; `n_chunks` is the sum of the
 # batches' chunks under way. It is changed by C code alone, with the GIL held, so no thread sees one without the other.

@@ -1,4 +1,4 @@
-# chunk_list.pyx - the chunks of a batch, for whoever reads their results.
+# chunk_list.pyx - the chunks of a batch, for the reader of the results.
 #
 # The chunks are linked in the order of their items. In a map, that is the order of the results, and a chunk leaves when it is
 # read. If results are read as they come, or by futures, or not at all, a chunk leaves when it is done; in the first case it
@@ -18,17 +18,28 @@ cdef class ChunkList:
 
     cdef Notifier notifier
     cdef Chunk first, last
-    cdef object completed  # chunks that are done and not read, if they are read as they come; else None
-    cdef FutureBase news   # done when one is added to them; None if no thread waits for that
-    cdef bint unread       # the results will not be read
-
-    def __cinit__(self, Notifier notifier):
-        self.notifier = notifier
+    cdef object completed    # chunks that are done and not read, if they are read as they come; else None
+    cdef FutureBase awaited  # settled when another is done; None if no thread waits for that
+    cdef bint unread         # the results will not be read
 
     cdef int read_unordered(self) except -1:
         """The results are read as they come."""
         self.completed = deque()
         return 0
+
+    cdef bint check(self) noexcept:
+        """For the debug build: the first chunks are in the order of their items, of which none is in two."""
+        cdef Chunk chunk = self.first
+        cdef int k
+        if (self.first is None) != (self.last is None) or (self.last is not None and self.last.after is not None):
+            return False
+        for k in range(64):  # enough to see a fault at the front, where chunks leave
+            if chunk is None or chunk.after is None:
+                return chunk is self.last
+            if chunk.after.index < chunk.index + chunk.n:
+                return False
+            chunk = chunk.after
+        return True
 
     cdef bint is_unordered(self) noexcept:
         return self.completed is not None
@@ -87,13 +98,13 @@ cdef class ChunkList:
         """Takes out the first of those that are done and not read, if results are read as they come; None if there is none."""
         return self.completed.popleft() if self.completed else None
 
-    cdef bint announce(self, FutureBase news) noexcept:
+    cdef bint announce(self, FutureBase awaited) noexcept:
         """The reader will wait for this future, which is settled when a chunk is done.
 
         Returns:
             False if one has been done since it looked.
         """
-        self.news = news
+        self.awaited = awaited
         return not self.completed
 
     cdef bint chunk_done(self, Chunk chunk) noexcept:
@@ -115,11 +126,11 @@ cdef class ChunkList:
 
     cdef void wake_reader(self) noexcept:
         """If it waits for a chunk that is done, it looks again."""
-        cdef FutureBase news = self.news
-        if news is not None:
-            self.news = None
-            news.settle(FORM_RESULT, None)
-            self.notifier.notify(news, False)
+        cdef FutureBase awaited = self.awaited
+        if awaited is not None:
+            self.awaited = None
+            awaited.settle(FORM_RESULT, None)
+            self.notifier.notify(awaited, False)
 
     cdef void detach_reader(self) noexcept:
         """The results will not be read: only chunks that are pending stay, until they are done."""
@@ -134,3 +145,9 @@ cdef class ChunkList:
             if chunk.state == PENDING:
                 self.append(chunk)
             chunk = after
+
+
+cdef ChunkList new_chunk_list(Notifier notifier):
+    cdef ChunkList chunks = ChunkList.__new__(ChunkList)
+    chunks.notifier = notifier
+    return chunks

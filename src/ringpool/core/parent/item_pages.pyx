@@ -122,6 +122,12 @@ cdef class ItemPages:
         if self.left == 0:
             self.page = None
 
+    cdef bint check(self, uint64_t unsent) noexcept:
+        """For the debug build: `unsent` items are here. (Those of sealed pages are not counted: that would make an object, and
+        so use up an allocation that a test has fail.)"""
+        cdef uint64_t n = <uint64_t>self.left + self.filled
+        return n < unsent if self.sealed else n == unsent
+
     cdef void clear(self) noexcept:
         """None of the items is wanted."""
         self.sealed.clear()

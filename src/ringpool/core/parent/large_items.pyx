@@ -13,7 +13,7 @@
 
 cdef enum:
     LEAST_APART = LARGE_BUFFER  # bytes of an item that lies apart. For a smaller one, a page costs less than a block
-    DRAIN_BYTES = 1048576       # of these items, between two looks for results. It takes 100 us or more to copy so many
+    DRAIN_BYTES = 1048576       # of these items, between two looks for results: to copy them takes 100 us or more
 
 cdef bytes _no_block = bytes(sizeof(rp_apart))
 
@@ -100,8 +100,22 @@ cdef class LargeItems:
         return True
 
     cdef void chunk_sent(self, uint64_t bytes) noexcept:
-        """Items have been sent of which so many bytes were in the arena."""
+        """Items have been sent, with this number of bytes in the arena."""
         self.ahead_bytes -= bytes
+
+    cdef bint check(self, uint64_t sent) noexcept:
+        """For the debug build: the sums are what the parcels say. `sent` is the number of items sent."""
+        cdef uint64_t n = 0, ahead = 0, waiting = 0
+        cdef PyObject *index = NULL
+        cdef PyObject *parcel = NULL
+        cdef Py_ssize_t at = 0
+        while PyDict_Next(self.parcels, &at, &index, &parcel):
+            n += (<Parcel>parcel).bytes
+            if (<Parcel>parcel).block == 0:
+                waiting += 1
+            elif <uint64_t><object>index >= sent:
+                ahead += (<Parcel>parcel).bytes
+        return self.bytes == n and self.waiting == waiting and self.ahead_bytes == ahead
 
     cdef bint is_empty(self) noexcept:
         return PyDict_Size(self.parcels) == 0
@@ -112,7 +126,7 @@ cdef class LargeItems:
                 and <uint64_t>PyDict_Size(self.parcels) >= 2 * <uint64_t>self.client.staff.n_workers)
 
     cdef bint wants_drain(self) noexcept:
-        """Have so many come that results should be looked for?"""
+        """Has enough come since the last look for results that another is due?"""
         return self.fresh_bytes >= DRAIN_BYTES
 
     cdef void drained(self) noexcept:

@@ -1,7 +1,7 @@
 # pacing.pyx - how many items the next chunk of a batch has, and how many of its chunks are under way.
 #
-# For: chunks of so many items as take a worker some two milliseconds. Less, and the parent, which is woken for each, costs the
-# workers their processors; more, and the last chunks end far apart.
+# For: chunks that take a worker some two milliseconds. Shorter ones cost the workers their processors, for the parent is woken
+# for each; longer ones let the last chunks end far apart.
 #
 # Guarantees: a chunk has one item at least and RP_CHUNK_ITEMS at most; without a chunksize of the user's, at most GROWTH times
 # as many as the largest of late, so that one quick item does not send all others to one worker.
@@ -11,34 +11,25 @@
 
 cdef enum:
     AHEAD = 3             # chunks a worker that are under way
-    GROWTH = 16           # a chunk has at most so many times the items of the largest of late
+    GROWTH = 16           # a chunk has at most this many times the items of the largest of late
 
-cdef double LOADS = 8  # a chunk is to take so many times what its function takes to load
+cdef double LOADS = 8  # a chunk is to take this many times as long as its function takes to load
 cdef double CHUNK_NS = 2e6  # what a chunk is meant to take. Each costs the parent some 30 us if it sleeps meanwhile
 
 
 @cython.final
 cdef class Pacing:
-    """How a batch is cut into chunks.
+    """How a batch is cut into chunks."""
 
-    Args:
-        n_workers: Those that take tasks at a time.
-        chunksize: Items a chunk; 0: as many as take about two milliseconds.
-    """
-
-    cdef uint64_t n_workers
-    cdef uint32_t chunksize
+    cdef uint64_t n_workers  # that take tasks at a time
+    cdef uint32_t chunksize  # items a chunk; 0: as many as take about two milliseconds
     cdef uint32_t largest    # items of a chunk of late: halved with each
     cdef double item_ns      # running mean of what an item takes; 0: not known
     cdef double load_ns      # what the function took to load in a worker, for one chunk
     cdef uint64_t under_way  # chunks that have been added and are not done
 
-    def __cinit__(self, uint32_t n_workers, uint32_t chunksize):
-        self.n_workers = n_workers
-        self.chunksize = chunksize
-
     cdef uint64_t next_size(self, uint64_t unsent) noexcept nogil:
-        """How many items the next chunk should have, of so many."""
+        """How many items the next chunk should have, if there are `unsent`."""
         cdef uint64_t n
         if self.chunksize:
             return self.chunksize
@@ -49,7 +40,7 @@ cdef class Pacing:
         return min(n, unsent // (2 * self.n_workers) + 1)
 
     cdef bint is_enough(self, uint64_t unsent, bint more) noexcept nogil:
-        """Do so many items make a chunk? With a chunksize, while more are to come, only a whole one."""
+        """Do the items make a chunk? With a chunksize, while more are to come, only a whole one."""
         return unsent >= (self.chunksize if more and self.chunksize else 1)
 
     cdef void chunk_cut(self, uint32_t n) noexcept nogil:
@@ -80,3 +71,10 @@ cdef class Pacing:
         if self.chunksize > 1 and n % self.chunksize:
             n += self.chunksize - n % self.chunksize
         return n
+
+
+cdef Pacing new_pacing(uint32_t n_workers, uint32_t chunksize):
+    cdef Pacing pacing = Pacing.__new__(Pacing)
+    pacing.n_workers = n_workers
+    pacing.chunksize = chunksize
+    return pacing

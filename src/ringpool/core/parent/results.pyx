@@ -208,7 +208,7 @@ cdef class Results:
     cdef Chunk next_chunk(self):
         cdef Batch batch = self.batch
         cdef Chunk chunk
-        cdef FutureBase news
+        cdef FutureBase awaited
         if batch.account.n_chunks:
             batch.client.drain()
         if not batch.chunks.is_unordered():
@@ -223,10 +223,10 @@ cdef class Results:
                 return chunk
             if batch.is_idle():
                 return self.nothing_left()
-            news = FutureBase()
-            news.client = batch.client
-            if batch.chunks.announce(news):
-                self.wait(news)
+            awaited = FutureBase()
+            awaited.client = batch.client
+            if batch.chunks.announce(awaited):
+                self.wait(awaited)
 
     cdef Chunk nothing_left(self):
         cdef uint64_t unsent = self.batch.unsent
