@@ -117,9 +117,9 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
         if client is not None:
             scope = client.scope()
         elif _here is not None:
-            from ringpool import session
+            from ringpool import replay
 
-            scope = session.ResultScope()
+            scope = replay.ResultScope()
     own_reducers()
     data = pickling().dumps_by_value(o, {} if client is None else client.reducers(parcel), parcel, scope)
     if client is not None and scope is not None and scope.handles:
