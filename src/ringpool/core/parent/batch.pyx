@@ -37,13 +37,21 @@ cdef class Batch:
     """What one call of map or submit_many calls, and what came of it.
 
     Args:
-        client: The pool's.
+        client: The pool, for futures and for the codec.
+        segment, gate, staff, functions, notifier, arguments, settlement, account: Its parts.
         options: None for the defaults.
         fn: What to call.
         chunksize: Items a chunk; 0: as many as take about two milliseconds.
     """
 
-    cdef Client client
+    cdef Pool client           # given to futures and to the codec; not called here
+    cdef Segment segment
+    cdef Gate gate
+    cdef Staff staff
+    cdef FunctionTable functions
+    cdef Notifier notifier
+    cdef ArgumentMemory arguments
+    cdef Settlement settlement
     cdef ChunkAccount account  # the pool's
     cdef object fn
     cdef FunctionEntry entry
@@ -72,17 +80,26 @@ cdef class Batch:
     def __cinit__(self):
         self.function = b""
 
-    def __init__(self, Client client, Options options, fn, uint64_t chunksize):
+    def __init__(self, Pool client, Segment segment, Gate gate, Staff staff, FunctionTable functions, Notifier notifier,
+                 ArgumentMemory arguments, Settlement settlement, ChunkAccount account, Options options, fn,
+                 uint64_t chunksize):
         chunksize = min(chunksize, <uint64_t>RP_CHUNK_ITEMS)
         if options is not None and options.timeout_ns:
             chunksize = 1
         self.client = client
-        self.account = client.account
+        self.segment = segment
+        self.gate = gate
+        self.staff = staff
+        self.functions = functions
+        self.notifier = notifier
+        self.arguments = arguments
+        self.settlement = settlement
+        self.account = account
         self.options = options
         self.fn = fn
         self.pages = ItemPages.__new__(ItemPages)
-        self.pacing = new_pacing(client.staff.n_workers, <uint32_t>chunksize)
-        self.chunks = new_chunk_list(client.notifier)
+        self.pacing = new_pacing(staff.n_workers, <uint32_t>chunksize)
+        self.chunks = new_chunk_list(notifier)
 
     cdef encode_function(self):
         """To be called before the first item.
@@ -92,7 +109,7 @@ cdef class Batch:
         """
         cdef Parcel parcel
         try:
-            self.entry = self.client.functions.entry_of(self.fn)
+            self.entry = self.functions.entry_of(self.fn)
             if self.entry is None:
                 parcel = Parcel()
                 parcel.client = self.client
@@ -108,7 +125,7 @@ cdef class Batch:
 
     cdef int begin_futures(self) except -1:
         """Each item has a future, which add_future() brings, and more items are being read until end_items()."""
-        self.futures = ItemFutures(self.client.settlement, self.client.notifier)
+        self.futures = ItemFutures(self.settlement, self.notifier)
         self.reading = True
         return 0
 
@@ -127,19 +144,16 @@ cdef class Batch:
         """No more are."""
         self.reading = False
 
-    cdef add(self, tuple args):
-        """Encodes one item and now and then sends what there is: the workers must not wait for all of them."""
-        if self.client.gate.refusal is not None:
-            self.client.gate.check()
-        self.encode(args)
-        if self.encoded % 512 == 0 or (self.large is not None and self.large.wants_drain()):
-            if self.large is not None:
-                self.large.drained()
-            self.yield_to_threads()
-            self.client.drain()
-            self.client.chunks.send_chunks(self)
-        elif self.pacing.has_idle() and self.has_chunk():  # of items that come slowly each goes at once
-            self.client.chunks.send_chunks(self)
+    cdef bint wants_drain(self) noexcept:
+        """Have so many items come that results should be looked for? If so, the caller does."""
+        if self.large is not None and self.large.wants_drain():
+            self.large.drained()
+            return True
+        return self.encoded % 512 == 0
+
+    cdef bint feeds_idle(self) noexcept:
+        """Is there a chunk to send, and a worker that has none? Of items that come slowly each goes at once."""
+        return self.pacing.has_idle() and self.has_chunk()
 
     cdef int yield_to_threads(self) except -1:
         """Lets signal handlers run, and now and then other threads: an iterator in C would let neither."""
@@ -183,7 +197,7 @@ cdef class Batch:
             self.errors[self.encoded] = error
             kind = ITEM_UNSENT
             data = b""
-        self.client.gate.check()  # user code has run
+        self.gate.check()  # user code has run
         pages.add(kind, data)
         self.count_in()
 
@@ -193,14 +207,13 @@ cdef class Batch:
         Returns:
             What its record holds. Of one that lies apart, Chunk.encode() fills that in.
         """
-        cdef Client client = self.client
         cdef Parcel parcel = Parcel()
         cdef Sharing sharing
         cdef Py_ssize_t n
         cdef bint compact
         data = None
-        parcel.client = client
-        sharing.client = <PyObject *>client
+        parcel.client = self.client
+        sharing.client = <PyObject *>self.client
         sharing.shared = NULL
         n = compact_size(args, &sharing)
         compact = n >= LEAST_APART
@@ -216,12 +229,12 @@ cdef class Batch:
                     return data
                 parcel.pickle = data
                 parcel.bytes = len(data)
-        if parcel.bytes + len(self.function) + 4096 > client.segment.pool.arena.quota:
+        if parcel.bytes + len(self.function) + 4096 > self.segment.pool.arena.quota:
             raise MemoryError(
-                f"the arguments take {parcel.bytes} bytes, more than the {client.segment.pool.arena.quota} bytes of "
+                f"the arguments take {parcel.bytes} bytes, more than the {self.segment.pool.arena.quota} bytes of "
                 "shared memory that this pool has for arguments (see shared_memory_limit)")
         if self.large is None:
-            self.large = LargeItems(client)
+            self.large = LargeItems(self.client, self.segment, self.gate, self.staff, self.arguments)
         # The function may write to what is spread. One that is run anew is to find what was sent.
         self.large.add(
             self.encoded, parcel, args if compact else None, self.options is not None and self.options.retries > 0)
@@ -283,8 +296,8 @@ cdef class Batch:
     cdef bint has_chunk(self) noexcept:
         """Whether there is one to send: with a chunksize, a whole one while more items are being read, unless a task waits for
         memory that these have."""
-        cdef bint more = self.reading and not self.client.notifier.is_closing()
-        if more and self.client.outbox.waiting_for_memory and self.holds_unsent():
+        cdef bint more = self.reading and not self.notifier.is_closing()
+        if more and self.notifier.needs & NEED_MEMORY and self.holds_unsent():
             more = False
         return self.pacing.is_enough(self.unsent, more)
 
@@ -349,7 +362,7 @@ cdef class Batch:
             for i in range(chunk.index, chunk.index + chunk.n):
                 self.release(i)
             if chunk.state != FINISHED:
-                self.client.arguments.tell_of_room()
+                self.arguments.tell_of_room()
         if self.futures is not None:
             self.chunks.remove(chunk)
             self.settle_futures(chunk)
@@ -431,24 +444,9 @@ cdef class Batch:
             return None
         raise RuntimeError("a worker sent a result of an unknown kind")
 
-    cdef uint64_t count_done(self):
-        """The items that are done, also those of chunks that are not."""
-        cdef Client client = self.client
-        cdef uint64_t n = self.finished, task_id
-        cdef uint32_t w, next = 0, end = 0
-        cdef PyObject *found
-        cdef Chunk chunk
-        if not client.segment.open:
-            return n
-        for w in range(client.segment.pool.n_workers):
-            task_id = rp_pool_chunk_of(&client.segment.pool, w)
-            found = client.tasks.find(task_id) if task_id else NULL
-            if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch is not self:
-                continue
-            chunk = <Chunk>found
-            if rp_pool_chunk(&client.segment.pool, w, task_id, &next, &end) and next > chunk.base + 1:
-                n += min(next - 1 - chunk.base, chunk.n)  # all that have been begun but one
-        self.counted = max(self.counted, n)
+    cdef uint64_t count_done(self, uint64_t begun) noexcept:
+        """The items that are done: those of chunks that are, and so many of others. Never less than was said before."""
+        self.counted = max(self.counted, self.finished + begun)
         return self.counted
 
     # ---- the end ----
@@ -470,7 +468,7 @@ cdef class Batch:
         if self.has_large():
             for i in range(self.sent, self.encoded + 1):  # with one that is being added
                 self.release(i)
-            self.client.arguments.tell_of_room()
+            self.arguments.tell_of_room()
         self.pages.clear()
         self.chunks.wake_reader()
         if self.futures is not None:
@@ -479,16 +477,3 @@ cdef class Batch:
     cdef void detach_reader(self) noexcept:
         """The results will not be read; the items are run all the same."""
         self.chunks.detach_reader()
-
-    cdef void cancel(self) noexcept:
-        """Cancels what no worker has begun: no result will be read from now on."""
-        cdef Client client = self.client
-        cdef Chunk chunk
-        self.cancel_unsent()
-        while not self.chunks.is_empty():
-            chunk = self.chunks.pop()
-            if chunk.state == PENDING:
-                client.chunks.cancel_unstarted(chunk)
-                if chunk.state == PENDING and client.cancel_running:
-                    client.endings.begin(chunk, WHY_CANCELLED, -1)
-        client.notifier.stop_if_drained()

@@ -72,6 +72,24 @@ cdef class Chunks:
     cdef void started(self, Chunk chunk) noexcept:
         chunk.batch.chunk_added()
 
+    cdef uint64_t count_done(self, Batch batch):
+        """The items of a batch that are done, also those of chunks that are not."""
+        cdef uint64_t begun = 0, task_id
+        cdef uint32_t w, next = 0, end = 0
+        cdef PyObject *found
+        cdef Chunk chunk
+        if not self.segment.open:
+            return batch.count_done(0)
+        for w in range(self.segment.pool.n_workers):
+            task_id = rp_pool_chunk_of(&self.segment.pool, w)
+            found = self.tasks.find(task_id) if task_id else NULL
+            if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch is not batch:
+                continue
+            chunk = <Chunk>found
+            if rp_pool_chunk(&self.segment.pool, w, task_id, &next, &end) and next > chunk.base + 1:
+                begun += min(next - 1 - chunk.base, chunk.n)  # all that have been begun but one
+        return batch.count_done(begun)
+
     cdef Chunk steal_tail(self, Chunk chunk, uint32_t k):
         """Takes the items from the k-th on, as far as none has been begun, away from the worker that has the chunk.
 
@@ -150,6 +168,19 @@ cdef class Chunks:
                 return
             self.send_rest(rest)
             self.outbox.flush()
+
+    cdef void cancel(self, Batch batch, bint running) noexcept:
+        """Cancels the items of a batch that no worker has begun, and if `running`, ends those that run: no result will be
+        read from now on."""
+        cdef Chunk chunk
+        batch.cancel_unsent()
+        while not batch.chunks.is_empty():
+            chunk = batch.chunks.pop()
+            if chunk.state == PENDING:
+                self.cancel_unstarted(chunk)
+                if chunk.state == PENDING and running:
+                    self.endings.begin(chunk, WHY_CANCELLED, -1)
+        self.notifier.stop_if_drained()
 
     # ---- an item of submit_many ----
 

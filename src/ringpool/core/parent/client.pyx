@@ -170,7 +170,7 @@ cdef class Client(Pool):
         Raises:
             BrokenProcessPool, RuntimeError: The pool takes no more tasks.
         """
-        cdef Batch batch = Batch(self, options, fn, chunksize)
+        cdef Batch batch = self.new_batch(options, fn, chunksize)
         cdef FutureBase future
         cdef list futures = []
         self.gate.check()
@@ -188,13 +188,41 @@ cdef class Client(Pool):
                         batch.yield_to_threads()
                     continue
                 batch.add_future(future)
-                batch.add(args)
+                self.add_item(batch, args)
             batch.end_items()
             self.chunks.send_chunks(batch)
         except BaseException:
-            batch.cancel()
+            self.cancel_batch(batch)
             raise
         return futures
+
+    # ---- what the iterator of a map asks for ----
+
+    cdef Batch new_batch(self, Options options, fn, uint64_t chunksize):
+        return Batch(self, self.segment, self.gate, self.staff, self.functions, self.notifier, self.arguments,
+                     self.settlement, self.account, options, fn, chunksize)
+
+    cdef add_item(self, Batch batch, tuple args):
+        """Encodes an item and now and then sends what there is: the workers must not wait for all of them."""
+        self.gate.check()
+        batch.encode(args)
+        if batch.wants_drain():
+            batch.yield_to_threads()
+            self.service.drain()
+            self.chunks.send_chunks(batch)
+        elif batch.feeds_idle():
+            self.chunks.send_chunks(batch)
+
+    cdef send_chunks(self, Batch batch):
+        self.chunks.send_chunks(batch)
+
+    cdef uint64_t count_done(self, Batch batch):
+        return self.chunks.count_done(batch)
+
+    cdef void cancel_batch(self, Batch batch) noexcept:
+        self.chunks.cancel(batch, self.cancel_running)
+
+    # ---- shared objects ----
 
     def share(self, obj):
         """Encodes an object for all tasks.

@@ -23,7 +23,9 @@ cdef bytes _no_block = bytes(sizeof(rp_apart))
 cdef class LargeItems:
     """The large items of one batch that are not done, and their memory."""
 
-    cdef Client client
+    cdef Pool client
+    cdef Gate gate
+    cdef Staff staff
     cdef Segment segment
     cdef ArgumentMemory arguments
     cdef dict parcels          # index -> Parcel
@@ -32,10 +34,12 @@ cdef class LargeItems:
     cdef uint64_t fresh_bytes  # of those that have been added since results were last looked for
     cdef uint64_t waiting      # how many have no room in the arena yet
 
-    def __cinit__(self, Client client):
+    def __cinit__(self, Pool client, Segment segment, Gate gate, Staff staff, ArgumentMemory arguments):
         self.client = client
-        self.segment = client.segment
-        self.arguments = client.arguments
+        self.segment = segment
+        self.gate = gate
+        self.staff = staff
+        self.arguments = arguments
         self.parcels = {}
 
     cdef int add(self, uint64_t index, Parcel parcel, tuple args, bint whole) except -1:
@@ -50,7 +54,7 @@ cdef class LargeItems:
         self.fresh_bytes += parcel.bytes
         self.waiting += 1
         while self.has_room(parcel):
-            self.client.gate.check()  # user code may have run
+            self.gate.check()  # user code may have run
             if self.store(parcel, args, whole):
                 break
             if not self.arguments.reclaim_if_released():
@@ -123,7 +127,7 @@ cdef class LargeItems:
     cdef bint is_full(self) noexcept:
         """Do they take an eighth of the memory for arguments? But each worker is to have one ahead."""
         return (self.bytes > self.segment.pool.arena.quota // 8
-                and <uint64_t>PyDict_Size(self.parcels) >= 2 * <uint64_t>self.client.staff.n_workers)
+                and <uint64_t>PyDict_Size(self.parcels) >= 2 * <uint64_t>self.staff.n_workers)
 
     cdef bint wants_drain(self) noexcept:
         """Has enough come since the last look for results that another is due?"""

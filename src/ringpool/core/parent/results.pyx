@@ -32,6 +32,7 @@ cdef class Results:
         meter: Is shown how many items are done, or None.
     """
 
+    cdef Client client
     cdef Batch batch
     cdef object owner, items
     cdef int64_t buffersize
@@ -52,7 +53,8 @@ cdef class Results:
 
     def __init__(self, Client client, owner, Options options, fn, items, uint64_t chunksize, int64_t buffersize,
                  bint ordered, deadline, meter):
-        cdef Batch batch = Batch(client, options, fn, chunksize)
+        cdef Batch batch = client.new_batch(options, fn, chunksize)
+        self.client = client
         if not ordered:
             batch.chunks.read_unordered()
         self.batch = batch
@@ -93,15 +95,15 @@ cdef class Results:
             except StopIteration:
                 self.items = None
                 break
-            batch.add(<tuple>args)
+            self.client.add_item(batch, <tuple>args)
             args = None  # zip() uses a tuple again to which there is no other reference
             if self.meter is not None:
                 now = rp_os_now_ns()
                 if batch.encoded % 512 == 0 or now - self.shown_ns > 10000000:
                     self.shown_ns = now
-                    self.meter.show(batch.count_done())
+                    self.meter.show(self.client.count_done(batch))
         batch.end_items()
-        batch.client.chunks.send_chunks(batch)
+        self.client.send_chunks(batch)
 
     def __iter__(self):
         return self
@@ -169,7 +171,7 @@ cdef class Results:
             raise self.failure
         while self.left == 0:
             if self.meter is not None:
-                self.meter.show(batch.count_done())
+                self.meter.show(self.client.count_done(batch))
             if self.items is not None:
                 if self.owner() is None:
                     self.items = None
@@ -210,7 +212,7 @@ cdef class Results:
         cdef Chunk chunk
         cdef FutureBase awaited
         if batch.account.n_chunks:
-            batch.client.drain()
+            self.client.drain()
         if not batch.chunks.is_unordered():
             chunk = batch.chunks.first
             if chunk is None:
@@ -224,14 +226,14 @@ cdef class Results:
             if batch.is_idle():
                 return self.nothing_left()
             awaited = FutureBase()
-            awaited.client = batch.client
+            awaited.client = self.client
             if batch.chunks.announce(awaited):
                 self.wait(awaited)
 
     cdef Chunk nothing_left(self):
         cdef uint64_t unsent = self.batch.unsent
         if unsent:  # out of memory
-            self.batch.client.chunks.send_chunks(self.batch)
+            self.client.send_chunks(self.batch)
             if self.batch.unsent == unsent:
                 raise MemoryError("no memory to send more items")
             return self.next_chunk()
@@ -240,7 +242,6 @@ cdef class Results:
         return None
 
     cdef wait(self, FutureBase future):
-        cdef Client client = future.client
         if is_done(future.state):
             return
         future.check_here()
@@ -249,10 +250,10 @@ cdef class Results:
             if self.deadline is not None:
                 left = self.deadline - monotonic()
             if self.meter is None or (left is not None and left <= self.meter.every_s):
-                client.wait_for(future, left)
+                self.client.wait_for(future, left)
                 break
-            client.wait_for(future, self.meter.every_s)
-            self.meter.show(self.batch.count_done())
+            self.client.wait_for(future, self.meter.every_s)
+            self.meter.show(self.client.count_done(self.batch))
         if not is_done(future.state):
             raise TimeoutError()
 
@@ -274,7 +275,7 @@ cdef class Results:
         self.alone = None
         self.left = 0
         if batch is not None:
-            batch.cancel()
+            self.client.cancel_batch(batch)
         if self.meter is not None:
             meter = self.meter
             self.meter = None
@@ -286,7 +287,7 @@ cdef class Results:
     def __dealloc__(self):
         if self.batch is not None:
             if self.begun:
-                self.batch.cancel()
+                self.client.cancel_batch(self.batch)
             else:  # as in the stdlib: map may be called for its effects only
                 self.batch.detach_reader()
         if self.meter is not None:
