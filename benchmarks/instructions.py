@@ -40,7 +40,7 @@ PARTS = {
     "result": r"__pyx_pw_8ringpool_5_core_10FutureBase_\d+result",
 }
 # Called once before the tasks of each run; there callgrind writes down what it has counted, and begins anew.
-DUMP = "__pyx_pw_8ringpool_5_core_6Client_*give_turn"
+DUMP = "__pyx_pw_8ringpool_5_core_7Segment_*give_turn"
 
 
 def nop() -> None:
