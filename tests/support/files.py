@@ -8,8 +8,8 @@ import time
 from limits import LONG_S
 
 
-def await_file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Returns the path when the file is there. A task that runs until its test says so, on a machine of any speed.
+def await_file(path: str | os.PathLike[str]) -> None:
+    """Returns when the file is there. A task that runs until its test says so, on a machine of any speed.
 
     Raises:
         TimeoutError: It is not there after LONG_S.
@@ -19,4 +19,3 @@ def await_file(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the file {path} never came to be")
         time.sleep(0.002)
-    return path

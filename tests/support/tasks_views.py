@@ -168,6 +168,6 @@ def make_growing(path: str, n: int) -> list[bytearray]:
     return [data]
 
 
-def make_or_wait(n: int | str) -> bytes | str:
+def make_or_wait(n: int | str) -> bytes | None:
     """Where it is given a path, waits until something is there. Else it is done before results are due to be sent."""
     return bytes(n) if isinstance(n, int) else await_file(n)
