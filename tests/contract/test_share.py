@@ -416,7 +416,7 @@ def test_nothing_is_left_of_what_a_worker_kept_when_the_pool_has_ended():
     assert gone == ["inner", "client"]
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("seed", range(3))
 def test_at_random(seed):
     """Objects are shared, used and let go by several threads, while workers die."""

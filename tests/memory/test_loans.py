@@ -251,6 +251,7 @@ def test_a_worker_that_is_killed_while_it_waits_for_a_loan_leaves_it_to_others(t
         no_blocks(executor)
 
 
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("seed", range(3))
 def test_at_random(seed):
     """Results of all sizes and forms, kept, dropped and cancelled, while workers are killed."""

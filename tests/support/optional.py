@@ -50,19 +50,18 @@ def program(name: str) -> str | None:
 
 
 def is_here(name: str) -> bool:
-    """Whether a part is here. Imports no module of it but those of CPython's own tests."""
+    """Whether a part is here. Imports nothing of it."""
     if name in PROGRAMS:
         return program(name) is not None
     if name == CPYTHON_TESTS:
-        try:
-            importlib.import_module("test.support")
-            return any(
-                importlib.util.find_spec(f"test.{each}") is not None
-                for each in ("test_concurrent_futures", "test_concurrent_futures.test_process_pool")
-            )
-        except ImportError:
-            return False
-    return importlib.util.find_spec(name) is not None
+        return _is_installed("test") and _is_installed("test.support") and _is_installed("test.test_concurrent_futures")
+    return _is_installed(name)
+
+
+def _is_installed(module: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    # Without an origin it is a mere folder, such as that of builds in the checkout.
+    return spec is not None and spec.origin is not None
 
 
 def missing() -> list[str]:
