@@ -333,9 +333,8 @@ class Supervisor:
         while self._places or not self.client.stopped:
             if self.client.stopped:
                 self._launcher.dismiss()  # what makes the workers ends while they do
-            places = list(self._places)
-            watched = [self._wake.fd, *(fd for place in places for fd in place.watched())]
-            if any(place.by_number for place in places):
+            watched = [self._wake.fd, *(fd for place in self._places for fd in place.watched())]
+            if any(place.by_number for place in self._places):
                 seconds = LOOK_S if seconds is None else min(seconds, LOOK_S)
             # At most TURN_S at a time: an event that ends the sleep early hides a stop only if that was shorter.
             turn_s = None if seconds is None else min(seconds, TURN_S)
@@ -346,11 +345,20 @@ class Supervisor:
             now_ns = time.monotonic_ns()
             ready, _ = waiting.readable(watched, 0, self.client.waiters.green)
             self._wake.clear()
-            for place in places:
-                if place.has_ended(ready):
-                    self._recover(place)
+            self._recover_ended(ready)
             self._replace()
             seconds = self._enforce(now_ns, late_ns if late_ns >= STOPPED_NS else 0)
+
+    def _recover_ended(self, ready: set[int]) -> None:
+        """Recovers what the workers held that have ended. (Not within the loop of `_watch_workers`: a variable there
+        that named a dead worker would keep its descriptors open until the next event.)
+
+        Args:
+            ready: The descriptors that can be read.
+        """
+        for place in self._places:
+            if place.has_ended(ready):
+                self._recover(place)
 
     def _enforce(self, now_ns: int, lost_ns: int) -> float | None:
         """Interrupts tasks and kills workers that are due.
