@@ -129,9 +129,9 @@ class Supervisor:
         """
         self.create()
         if not self._begun:  # here, since each thread that submits calls this before it can wait
-            self.client.green = waiting.threads_are_greenlets()
+            self.client.waiters.green = waiting.threads_are_greenlets()
         me = threading.get_ident()
-        if self.client.beginner == me or not self._lock.acquire(blocking=False):
+        if self.client.staff.beginner == me or not self._lock.acquire(blocking=False):
             return False
         failure: BaseException | None = None
         try:
@@ -140,11 +140,11 @@ class Supervisor:
                 return True
             if lifecycle.exiting:
                 raise failures.refuse_at_exit()
-            self.client.beginner = me
+            self.client.staff.beginner = me
             try:
                 self._begin(owner)
             finally:
-                self.client.beginner = 0
+                self.client.staff.beginner = 0
             return True
         except BaseException as error:
             failure = error
@@ -160,14 +160,14 @@ class Supervisor:
         """Starts one worker, which takes the first task. The supervisor thread starts the others when tasks need them,
         as the stdlib does; with fork, which is cheap, it starts all of them soon. Needs the lock."""
         lifecycle.finalize_in_time()
-        self.client.wanted = max(self.client.wanted, 1)
+        self.client.staff.wanted = max(self.client.staff.wanted, 1)
         self._launcher.prepare()
         try:
             self._wake = waiting.Alarm()
             self._launcher.open(self._wake)
             self._start_missing()
             if self._launcher.forks_here:
-                self.client.wanted = self._n_workers  # now: a fork should come before there are threads
+                self.client.staff.wanted = self._n_workers  # now: a fork should come before there are threads
                 self._start_missing()
         except Exception as error:
             if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
@@ -182,8 +182,8 @@ class Supervisor:
         # While tasks are pending, the pool outlives its executor; the threads hold the pool, never the executor.
         self._owner = weakref.ref(owner, lambda _: self.close())
         assert self._wake is not None
-        self.client.alarm_fd = self._wake.tell_fd
-        self.client.ask_for_workers()  # for tasks that came meanwhile
+        self.client.staff.alarm_fd = self._wake.tell_fd
+        self.client.staff.ask_for_workers()  # for tasks that came meanwhile
         lifecycle.note_begun(self)
         if lifecycle.exiting:  # since it began: _end_all may not have seen it
             self.close()
@@ -226,7 +226,7 @@ class Supervisor:
         Args:
             signum: SIGTERM or SIGKILL.
         """
-        if self.client.inherited:
+        if self.client.segment.inherited:
             return
         self._ending = True  # before the processes are listed: one that is being started is then terminated
         how = "kill_workers" if signum == signal.SIGKILL else "terminate_workers"
@@ -242,24 +242,24 @@ class Supervisor:
         """
         if grace is None:
             grace = ABORT_GRACE_S
-        if self.client.inherited:
+        if self.client.segment.inherited:
             return
         self._ending = True
         self.close()
         self.client.cancel_all(grace)
         self._kill_at = min(self._kill_at, time.monotonic() + grace)
-        self.client.alarm()
+        self.client.staff.alarm()
 
     def abort_in(self, seconds: float) -> None:
         """Aborts the pool after this time, if it has not ended by then."""
         self._abort_at = min(self._abort_at, time.monotonic() + seconds)
-        self.client.alarm()
+        self.client.staff.alarm()
 
     def join(self) -> None:
         """Waits until the closed pool has ended. Returns at once in a forked child, and where it would wait for itself:
         in the pool's own threads, and in a signal handler or a __del__ that interrupts its beginning."""
         me = threading.get_ident()
-        if self.client.inherited or self.client.beginner == me:
+        if self.client.segment.inherited or self.client.staff.beginner == me:
             return
         if not self._begun:
             with self._lock:
@@ -269,7 +269,7 @@ class Supervisor:
                     return
         if threading.current_thread() in self._threads:
             return
-        if not self.client.green:  # greenlets give way to others in Thread.join alone
+        if not self.client.waiters.green:  # greenlets give way to others in Thread.join alone
             self.client.wait_end()
         # The threads are at their last instructions. A signal handler within Thread.join must not call it again.
         if me not in self._joining:
@@ -292,14 +292,14 @@ class Supervisor:
 
     def _collect(self) -> None:
         try:
-            if self.client.green:
+            if self.client.waiters.green:
                 waiting.serve_in_greenlet(self.client)
             else:
                 self.client.serve()
         except BaseException as error:
             self._fail(error)
         finally:
-            self.client.alarm()  # the pool has stopped, perhaps when there was no worker left to end
+            self.client.staff.alarm()  # the pool has stopped, perhaps when there was no worker left to end
 
     def _watch(self) -> None:
         try:
@@ -326,8 +326,8 @@ class Supervisor:
         """Returns when the pool has stopped and the last worker has ended."""
         assert self._wake is not None
         if self._launcher.forks:
-            waiting.readable([self._wake.fd], ALONE_S, self.client.green)
-            self.client.wanted = self._n_workers
+            waiting.readable([self._wake.fd], ALONE_S, self.client.waiters.green)
+            self.client.staff.wanted = self._n_workers
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
         while self._places or not self.client.stopped:
@@ -343,12 +343,12 @@ class Supervisor:
                 watched |= place.watched()
             # At most TURN_S at a time: an event that ends the sleep early hides a stop only if that was shorter.
             turn_s = None if seconds is None else min(seconds, TURN_S)
-            _, late_ns = waiting.readable(list(watched), turn_s, self.client.green)
-            if self.client.inherited:
+            _, late_ns = waiting.readable(list(watched), turn_s, self.client.waiters.green)
+            if self.client.segment.inherited:
                 waiting.for_ever()
             # Before the workers are looked at: one that is found alive was alive at this time, by which is judged.
             now_ns = time.monotonic_ns()
-            ready, _ = waiting.readable(list(watched), 0, self.client.green)
+            ready, _ = waiting.readable(list(watched), 0, self.client.waiters.green)
             self._wake.clear()
             for place in places:
                 if place.has_ended(ready):
@@ -403,7 +403,7 @@ class Supervisor:
         try:
             self._start_missing()
         except Exception as error:
-            if all(self.client.worker_retired(place.index) for place in self._places):
+            if all(self.client.segment.worker_retired(place.index) for place in self._places):
                 self._break_off("No worker could be started", failures.explained(error))
         self._places.dismiss_succeeded()
 
@@ -442,7 +442,7 @@ class Supervisor:
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        self.client.alarm_fd = -1  # a late alarm must not be written to a file that gets the same number
+        self.client.staff.alarm_fd = -1  # a late alarm must not be written to a file that gets the same number
         self._launcher.close()
         wake = self._wake
         self._wake = None
