@@ -6,6 +6,10 @@
 # Does not: keep more than MAX_CALLABLES; beyond that all are forgotten, and unpickled again as they are named.
 # May run user code: find().
 
+cdef extern from "Python.h":
+    bint PyModule_CheckExact(object o)
+    PyObject *PyModule_GetDict(object module)
+
 @cython.final
 cdef class Callables:
     cdef WorkerHold hold
