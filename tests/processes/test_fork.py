@@ -804,6 +804,17 @@ def test_a_child_that_a_task_forks_ends_when_it_leaves_the_task(method, how, cod
 
 
 @pytest.mark.parametrize(("how", "code"), [("exit", 7), ("raise", 1), ("return", 0)])
+def test_a_child_that_a_task_or_an_item_with_a_time_limit_forks_stops_no_clock(how, code):
+    """The clock is in memory that the child does not have."""
+    with pool() as executor:
+        worker = executor.submit(os.getpid).result(LIMIT)
+        limited = executor.options(timeout=LIMIT)
+        assert limited.submit(tasks.fork_and, how).result(LIMIT) == code
+        assert list(limited.map(tasks.fork_and, [how])) == [code]
+        assert executor.submit(os.getpid).result(LIMIT) == worker
+
+
+@pytest.mark.parametrize(("how", "code"), [("exit", 7), ("raise", 1), ("return", 0)])
 def test_a_child_that_an_initializer_forks_ends_when_it_leaves_it(how, code):
     with pool(1, initializer=tasks.initialize_and_fork, initargs=(how,)) as executor:
         assert executor.submit(tasks.initialized).result(LIMIT) == code
