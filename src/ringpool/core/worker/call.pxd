@@ -1,7 +1,7 @@
 # call.pxd - the call that runs: when it may be interrupted, and the call itself.
 #
-# For: the loop and the chunk that runs. Between arm() and disarm() the handler of signals raises an exception in the call if the
-# parent has named its task, wherever Python code runs; with a time limit, its clock runs. arm() and disarm() come in pairs.
+# For: the loop and the chunk that runs. Between arm() and disarm() the handler of signals raises an exception in the call if
+# the parent has named its task, wherever Python code runs; with a time limit, its clock runs. arm() and disarm() come in pairs.
 # Guarantees: take_interrupt() says yes once a call at most, and never when none is armed. So a late signal never comes to the
 # next task, and a `finally` block of the task is not interrupted again.
 # Does not: keep what the call gives, or its error. shield() leaves the clock on: what an exception's own methods do, the

@@ -43,15 +43,13 @@ cdef class Call:
         """Calls fn with arguments that n bytes hold, or what is named there."""
         cdef PyObject *few[FEW]
         cdef Decoder d
-        cdef uint32_t k = 0, count = FEW + 1  # read once: more than that would not find room
+        cdef uint32_t k = 0, count = look8(p + 1) if n >= 2 else 0  # read once: more than FEW would find no room
         self.arguments.begin_decoding()
         begin_decoding(&d, p, n)
         d.shared = shared_at
         if self.arguments.stream.head != NULL:
             d.source = &self.arguments.stream
-        if kind == KIND_ARGS and n >= 2 and look8(p) == TAG_TUPLE:
-            count = look8(p + 1)
-        if count <= FEW:
+        if kind == KIND_ARGS and n >= 2 and look8(p) == TAG_TUPLE and count <= FEW:
             d.at = p + 2
             try:
                 while k < count:

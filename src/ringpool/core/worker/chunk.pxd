@@ -34,6 +34,5 @@ cdef class ChunkRunner:
     # open:
     cdef int run(self, rp_slot *task) except -1
     cdef int begin(self, rp_slot *task) except -1
-    cdef int run_item(self, rp_slot *task, uint32_t item) except -1
     cdef int call_item(self, rp_slot *task, Record *record) except -1
     cdef int load(self, rp_slot *task) except -1

@@ -47,12 +47,22 @@ cdef class ChunkRunner:
 
     cdef int run(self, rp_slot *task) except -1:
         """Runs the items of one chunk and publishes their results, several at a time. Raises only what ends the worker."""
+        cdef Record record
         cdef uint32_t item
         self.begin(task)
         rp_pool_begin_chunk(self.pool, task.task_id, self.items.n)
         self.tray.begin(task.task_id, self.items.n)
         while rp_pool_claim_item(self.pool, &item):
-            self.run_item(task, item)
+            if not self.tray.is_there():
+                self.tray.find_one(TRAY_BYTES, False)  # no loan: the item may take long
+            if self.failure is None and not next_record(&self.items, &record):
+                self.failure = encode_error(RuntimeError(f"item {item} of a chunk is cut off"))
+            if self.failure is not None:
+                self.tray.add(KIND_ERROR, self.failure)
+            elif record.kind == ITEM_UNSENT:
+                self.tray.add(KIND_UNSENT, b"")
+            else:
+                self.call_item(task, &record)
             self.tray.item_done()
         self.function = self.failure = None
         self.tray.send(KIND_LAST)
@@ -68,21 +78,8 @@ cdef class ChunkRunner:
             self.failure = encode_error(error)
         return 0
 
-    cdef int run_item(self, rp_slot *task, uint32_t item) except -1:
-        """Answers the next item."""
-        cdef Record record
-        if not self.tray.is_there():
-            self.tray.find_one(TRAY_BYTES, False)  # no loan: the item may take long
-        if self.failure is None and not next_record(&self.items, &record):
-            self.failure = encode_error(RuntimeError(f"item {item} of a chunk is cut off"))
-        if self.failure is not None:
-            return self.tray.add(KIND_ERROR, self.failure)
-        if record.kind == ITEM_UNSENT:
-            return self.tray.add(KIND_UNSENT, b"")
-        return self.call_item(task, &record)
-
     cdef int call_item(self, rp_slot *task, Record *record) except -1:
-        """Calls the function with an item."""
+        """Calls the function with an item, and sees to its result."""
         cdef const uint8_t *at = record.at
         cdef uint64_t bytes = record.bytes
         cdef rp_result answer

@@ -2,9 +2,9 @@
 #
 # For: all that is attached with the worker and ends with it: the C struct of the protocols, and what views need to know
 # when they die, which they may do at any time, after all other parts of the worker too.
-# Guarantees: C data only, so nothing that the garbage collector clears. The memory is mapped as long as anything refers to this.
-# In a child that a task has forked it is a shell: nothing there may touch the pool (`forked`).
-# Does not: know what lies where. Other parts read `pool` and `forked`, and change neither.
+# Guarantees: C data only, so nothing that the garbage collector clears. The memory is mapped as long as anything refers to
+# this. In a child that a task has forked it is a shell: nothing there may touch the pool (`forked`).
+# Does not: know what lies where. Other parts read `forked`, and hand `pool` to C; `answering` is for Arguments and its views.
 # May run user code: none.
 
 @cython.final

@@ -31,21 +31,22 @@ cdef class Tray:
     cdef uint64_t looked_ns  # and was read then
     cdef uint64_t last[8]    # where there is no room for one: a tray of a result without its value
     # raw:
-    cdef bint is_there(self) noexcept nogil
+    cdef inline bint is_there(self) noexcept nogil
     cdef void begin(self, uint64_t task_id, uint32_t n) noexcept nogil
     cdef void begin_at(self, uint64_t offset, uint32_t first) noexcept nogil
     cdef void begin_last(self) noexcept nogil
     cdef bint has_room(self, uint64_t n) noexcept nogil
     cdef void note_load(self) noexcept nogil
-    cdef void count_in(self, uint32_t kind, uint64_t n) noexcept nogil
+    cdef inline void count_in(self, uint32_t kind, uint64_t n) noexcept nogil
     # quiet:
-    cdef Py_ssize_t put(self, object value) noexcept
+    cdef inline Py_ssize_t put(self, object value) noexcept
     # open:
     cdef bint find_one(self, uint64_t n, bint borrows) except -1
     cdef bytes lay_out(self, object value, rp_result *answer)
     cdef int add(self, uint32_t kind, bytes data) except -1
     cdef bint make_room(self, uint64_t n) except -1
-    cdef int item_done(self) except -1
+    cdef inline int item_done(self) except -1
+    cdef int send_early(self, uint32_t done) except -1
     cdef int send_before(self) except -1
     cdef int send_alone(self, rp_result *answer) except -1
     cdef int send(self, uint32_t kind, uint32_t running=*) except -1

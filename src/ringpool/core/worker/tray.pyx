@@ -20,7 +20,7 @@ cdef class Tray:
         self.blocks = blocks
         self.outbox = outbox
 
-    cdef bint is_there(self) noexcept nogil:
+    cdef inline bint is_there(self) noexcept nogil:
         return self.items != 0 or self.blocks.spare != 0
 
     cdef void begin(self, uint64_t task_id, uint32_t n) noexcept nogil:
@@ -46,13 +46,13 @@ cdef class Tray:
         self.load_ns = now - self.since_ns
         self.since_ns = self.looked_ns = now
 
-    cdef Py_ssize_t put(self, object value) noexcept:
+    cdef inline Py_ssize_t put(self, object value) noexcept:
         """Encodes the result of an item behind the others. Its length; -1 if it has no room, or no compact form."""
         if not self.is_there():
             return -1
         return put(<unsigned char *>self.tray + self.used + RP_RECORD_HEAD, self.bytes - self.used - RP_RECORD_HEAD, value)
 
-    cdef void count_in(self, uint32_t kind, uint64_t n) noexcept nogil:
+    cdef inline void count_in(self, uint32_t kind, uint64_t n) noexcept nogil:
         """The next record is there: n bytes behind its head."""
         self.blocks.spare = 0
         rp_record_put(<uint8_t *>self.tray + self.used, rp_record_of(kind, n))
@@ -155,13 +155,19 @@ cdef class Tray:
                 return None
         return parcel.join()
 
-    cdef int item_done(self) except -1:
+    cdef inline int item_done(self) except -1:
         """After each item: sends what must not wait for the next, if there is one."""
         cdef uint32_t done = self.first + self.items
+        if done < self.n and (self.goes_at_once or done == self.look):
+            self.send_early(done)
+        return 0
+
+    cdef int send_early(self, uint32_t done) except -1:
+        """Sends what is in the tray if it must not wait for the next item, or has waited for long."""
         cdef uint64_t now
-        if done < self.n and self.goes_at_once:
+        if self.goes_at_once:
             self.send(KIND_PART)
-        if done == self.look and done < self.n:
+        if done == self.look:
             now = rp_os_now_ns()
             # Seldom while items are short.
             self.look += 1 if done < 16 or now - self.looked_ns > <uint64_t>(PART_NS // 16) else 16
