@@ -23,3 +23,4 @@ cdef class Call:
     cdef bint take_interrupt(self, uint64_t *why) noexcept nogil
     # open:
     cdef object run(self, object fn, int kind, const uint8_t *p, Py_ssize_t n)
+    cdef object run_whole(self, object fn, int kind, Decoder *d)

@@ -49,27 +49,28 @@ cdef class Call:
         d.shared = shared_at
         if self.arguments.stream.head != NULL:
             d.source = &self.arguments.stream
-        if kind == KIND_ARGS and n >= 2 and look8(p) == TAG_TUPLE and count <= FEW:
-            d.at = p + 2
-            try:
-                while k < count:
-                    arg = get_importing(&d, 1)
-                    Py_INCREF(arg)
-                    few[k] = <PyObject *>arg
-                    k += 1
-                if d.at != d.end:
-                    raise ValueError("bytes are left over behind the arguments of a task")
-                arg = None
-                self.arguments.end_decoding()
-                RP_STEP(b"worker: decoded")
-                return PyObject_Vectorcall(fn, few, k, NULL)
-            finally:
-                self.arguments.end_decoding()
-                while k:
-                    k -= 1
-                    Py_DECREF(<object>few[k])
+        if kind != KIND_ARGS or n < 2 or look8(p) != TAG_TUPLE or count > FEW:
+            return self.run_whole(fn, kind, &d)
+        d.at = p + 2
         try:
-            args = get_last_importing(&d) if kind == KIND_ARGS else self.arguments.loads(p, n)
+            if count:
+                get_items(&d, few, count, &k)
+            if d.at != d.end:
+                raise ValueError("bytes are left over behind the arguments of a task")
+            self.arguments.end_decoding()
+            RP_STEP(b"worker: decoded")
+            return PyObject_Vectorcall(fn, few, k, NULL)
+        finally:
+            if self.arguments.decoding:
+                self.arguments.end_decoding()
+            while k:
+                k -= 1
+                Py_DECREF(<object>few[k])
+
+    cdef object run_whole(self, object fn, int kind, Decoder *d):
+        """run() of arguments that are a pickle, or many."""
+        try:
+            args = get_last_importing(d) if kind == KIND_ARGS else self.arguments.loads(d.at, d.end - d.at)
         finally:
             self.arguments.end_decoding()
         kwargs = {}

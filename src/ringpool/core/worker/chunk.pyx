@@ -57,7 +57,7 @@ cdef class ChunkRunner:
                 self.tray.find_one(TRAY_BYTES, False)  # no loan: the item may take long
             if self.failure is None and not next_record(&self.items, &record):
                 self.failure = encode_error(RuntimeError(f"item {item} of a chunk is cut off"))
-            if self.failure is not None:
+            if self.failure is not None:  # and so it is with all behind it
                 self.tray.add(KIND_ERROR, self.failure)
             elif record.kind == ITEM_UNSENT:
                 self.tray.add(KIND_UNSENT, b"")
@@ -113,7 +113,7 @@ cdef class ChunkRunner:
                 PyException_SetTraceback(error, None)
         finally:
             self.call.disarm()
-        value = None
+        value = None  # before end(): views of the item that go with it need not be told of. And before its result counts
         self.arguments.end()
         if n >= 0:
             self.tray.count_in(KIND_VALUE, n)
