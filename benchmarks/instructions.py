@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import ringpool.future  # noqa: F401 (it tells the core what a future is)
+import ringpool.pickling  # noqa: F401 (which the core imports at its first pickle)
 from ringpool import _core
 
 SHORT, LONG = 100, 500  # tasks: fewer than a ring holds

@@ -63,9 +63,10 @@ cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *see
     except Exception:  # no memory
         return NO_FORM
     used = 3 + 8 * view.ndim
-    if view.ndim <= MAX_DIMENSIONS and view.len <= MAX_ARRAY and PyBuffer_IsContiguous(&view, b"C"):
-        n = NO_ROOM
-        if used + view.len <= room:
+    if view.ndim <= MAX_DIMENSIONS and view.len <= MAX_ARRAY:
+        if used + view.len > room:
+            n = NO_ROOM
+        elif PyBuffer_IsContiguous(&view, b"C"):
             n = used + view.len
             if p != NULL:
                 p[0] = TAG_ARRAY

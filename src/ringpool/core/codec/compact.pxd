@@ -21,7 +21,8 @@ cdef class Sender:
     # quiet:
     cdef bint address_of(self, object o, uint64_t *where) noexcept
     # open:
-    cdef dict reducers(self, Parcel parcel)
+    cdef int add_reducers(self, dict table, Parcel parcel) except -1
+    cdef object reduce(self, Parcel parcel, object o)
     cdef object scope(self)
 
 cdef struct Sharing:      # of shared objects, while arguments are encoded
@@ -50,11 +51,9 @@ cdef Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharin
 cdef Py_ssize_t put_stream(rp_stream_head *head, unsigned char *p, Py_ssize_t n, object o, Sharing *sharing) noexcept
 cdef Py_ssize_t put_or_measure(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*) noexcept
 cdef Py_ssize_t compact_size(object o, Sharing *sharing=*) noexcept
-# open, but they run no user code while no garbage is collected, unless the Decoder finds shared objects. Raise NumPyIsNeeded:
-cdef object get(Decoder *d, int depth)
-cdef object get_last(Decoder *d)
+# open, but runs no user code while no garbage is collected. Raises NumPyIsNeeded:
 cdef object get_whole(const unsigned char *p, Py_ssize_t n)
 # open:
-cdef object get_importing(Decoder *d, int depth)
+cdef int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1
 cdef object get_last_importing(Decoder *d)
 cdef object get_whole_importing(const unsigned char *p, Py_ssize_t n)

@@ -12,9 +12,13 @@ cdef class Sender:
         """Where workers find o: its number, its offset, its length. False unless o is a shared object of this pool's."""
         return False
 
-    cdef dict reducers(self, Parcel parcel):
-        """What picklers are to do with objects that only this pool's tasks understand. The parcel notes them."""
-        return {}
+    cdef int add_reducers(self, dict table, Parcel parcel) except -1:
+        """Has the parcel reduce the objects that only this pool's tasks understand: adds parcel.reduce to a dispatch table."""
+        return 0
+
+    cdef object reduce(self, Parcel parcel, object o):
+        """What such an object is in a pickle. The parcel is to keep it."""
+        raise NotImplementedError
 
     cdef object scope(self):
         """How to pickle what travels by value, if that is not as always: see session.py. Or None."""
@@ -330,19 +334,21 @@ cdef object get_string(Decoder *d, Py_ssize_t left, int code, Py_ssize_t n):
     cdef int width = code if code else 1
     cdef uint32_t most = 0x7f if code == 0 else 0xff if code == 1 else 0xffff if code == 2 else 0x10ffff
     cdef object text
+    cdef void *data
     if code not in (0, 1, 2, 4) or n < 0 or n > left // width:
         raise ValueError("a compact string is malformed")
     if n == 0:
         return ""
     text = PyUnicode_New(n, most)
-    fetch(d.source, PyUnicode_DATA(text), d.at, n * width)
+    data = PyUnicode_DATA(text)
+    fetch(d.source, data, d.at, n * width)
     d.at += n * width
-    if not is_canonical(PyUnicode_DATA(text), n, code):
+    if not is_canonical(data, n, code):
         raise ValueError("a compact string holds other characters than it says")
     return text
 
 
-cdef object get_last(Decoder *d):
+cdef inline object get_last(Decoder *d):
     """Reads one compact value, which ends where the bytes do."""
     value = get(d, 0)
     if d.at != d.end:
@@ -350,16 +356,27 @@ cdef object get_last(Decoder *d):
     return value
 
 
-cdef object get_importing(Decoder *d, int depth):
-    """get(), where user code may run: NumPy is imported if need be."""
-    cdef const unsigned char *begin = d.at
+cdef int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1:
+    """Reads values into items[k] to items[n - 1]. What is there, up to k, are references that the caller is to drop, also if this
+    raises."""
+    cdef const unsigned char *begin = NULL
     try:
-        return get(d, depth)
+        return get_items_here(d, items, n, k, &begin)
     except NumPyIsNeeded:
         pass
     learn_numpy(True)
     d.at = begin
-    return get(d, depth)
+    return get_items_here(d, items, n, k, &begin)
+
+
+cdef int get_items_here(Decoder *d, PyObject **items, uint32_t n, uint32_t *k, const unsigned char **begin) except -1:
+    while k[0] < n:
+        begin[0] = d.at
+        item = get(d, 1)
+        Py_INCREF(item)
+        items[k[0]] = <PyObject *>item
+        k[0] += 1
+    return 0
 
 
 cdef object get_last_importing(Decoder *d):

@@ -126,6 +126,10 @@ cdef class Parcel:
         self.write(<unsigned char *>PyBytes_AS_STRING(data))
         return data
 
+    def reduce(self, o):
+        """What a pickler is to make of an object that only tasks of this pool understand."""
+        return self.client.reduce(self, o)
+
     cdef void clear(self) noexcept:
         while self.count:
             self.count -= 1

@@ -89,7 +89,7 @@ cdef bytes dumps(object o, Parcel parcel=None):
     # One dict, which the C pickler looks up fastest; made each time, since any part may change.
     cdef dict table = {**own_reducers(), **copyreg.dispatch_table, **ForkingPickler._extra_reducers}
     if parcel is not None and parcel.client is not None:
-        table.update(parcel.client.reducers(parcel))
+        parcel.client.add_reducers(table, parcel)
     pickler.dispatch_table = table
     try:
         pickler.dump(o)
@@ -121,7 +121,10 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
 
             scope = replay.ResultScope()
     own_reducers()
-    data = pickling().dumps_by_value(o, {} if client is None else client.reducers(parcel), parcel, scope)
+    cdef dict more = {}
+    if client is not None:
+        client.add_reducers(more, parcel)
+    data = pickling().dumps_by_value(o, more, parcel, scope)
     if client is not None and scope is not None and scope.handles:
         if parcel.shared is None:
             parcel.shared = []

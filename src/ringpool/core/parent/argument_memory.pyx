@@ -45,16 +45,6 @@ cdef class Shared:
             self.arguments.end_share(self)
 
 
-def reduce_shared(ArgumentMemory arguments, Parcel parcel, Shared shared):
-    """What a pickler is to make of a shared object."""
-    if shared.arguments is not arguments:
-        raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
-    if parcel.shared is None:
-        parcel.shared = []
-    parcel.shared.append(shared)
-    return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)
-
-
 @cython.final
 @cython.no_gc_clear
 cdef class ArgumentMemory:
@@ -184,6 +174,15 @@ cdef class ArgumentMemory:
             (<Shared>self.shares).prev = <Shared_p>shared
         self.shares = <Shared_p>shared
         shared.arguments = self
+
+    cdef object reduce(self, Parcel parcel, Shared shared):
+        """What a shared object is in a pickle of arguments. The parcel keeps it."""
+        if shared.arguments is not self:
+            raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
+        if parcel.shared is None:
+            parcel.shared = []
+        parcel.shared.append(shared)
+        return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)
 
     cdef void end_share(self, Shared shared) noexcept:
         """The last handle is gone, and no task has it among its arguments."""

@@ -283,8 +283,12 @@ cdef class Client(Pool):
         where[2] = (<Shared>o).parcel.block_bytes
         return True
 
-    cdef dict reducers(self, Parcel parcel):
-        return {Shared: partial(reduce_shared, self.arguments, parcel)}
+    cdef int add_reducers(self, dict table, Parcel parcel) except -1:
+        table[Shared] = parcel.reduce
+        return 0
+
+    cdef object reduce(self, Parcel parcel, object o):
+        return self.arguments.reduce(parcel, <Shared?>o)
 
     cdef object scope(self):
         return self.functions.scope()
