@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ringpool.future  # noqa: F401 (it tells the core what a future is)
+import ringpool.future  # it tells the core what a future is
 import ringpool.pickling  # noqa: F401 (which the core imports at its first pickle)
 from ringpool import _core
 

@@ -29,6 +29,7 @@ from ringpool._core import (
     encode_compact,
     encode_error,
     encode_pickled,
+    try_compact,
 )
 from ringpool.pickling import decode_error
 
@@ -145,6 +146,24 @@ def exact(value: object) -> object:
 
 
 # ---- the compact form ----
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, SLOT, 100_000])
+@pytest.mark.parametrize(
+    "value", [None, 1, "x" * 300, (1, "é" * 100, [b"y" * 70_000]), {"a": np.arange(500)}, [np.float32(1)] * 12]
+)
+def test_one_call_says_whether_a_value_fits_or_how_much_room_it_needs(value, room):
+    whole = encode_compact(value, 1_000_000)
+    assert whole is not None
+    assert try_compact(value, room) == (len(whole), whole if len(whole) <= room else None)
+
+
+@pytest.mark.parametrize("room", [0, 30, SLOT, 100_000])
+@pytest.mark.parametrize(
+    "value", [{1}, 1 << 64, ("x" * 300, {1}), np.arange(100_000), (np.arange(100)[::2], "y" * 300)]
+)
+def test_one_call_says_that_a_value_has_no_compact_form_whatever_the_room(value, room):
+    assert try_compact(value, room)[0] < 0
 
 
 @settings(max_examples=500, deadline=None)

@@ -4,8 +4,8 @@
 # when the last such object dies, the block goes home. Whose it is, and how it goes there, the two kinds of views know:
 # ResultView (client.pyx) and ArgumentView (loop.pyx).
 #
-# Guarantees that what objects see at an address stays there in this process and in those that it forks. Does not keep the mapping,
-# nor give the block back: the kinds of views do. No function runs user code.
+# Guarantees that what objects see at an address stays there in this process and in those that it forks. Does not keep the
+# mapping, nor give the block back: the kinds of views do. No function runs user code.
 #
 # The mapping is not inherited by a fork, but views must be, with what they hold at that moment. So the forking process copies
 # them before, which the child inherits, and lets it inherit these pages of the mapping too, to keep the addresses free. The

@@ -2,8 +2,8 @@
 
 cdef bytes NUMBERS = b"dlfiB?qbhHILQeFDgG"  # the types that have no reference to anything else, as NumPy's characters
 
-# NumPy's, once it is known that the program uses it. Written once, _ndarray last: what finds it finds the others. Without a GIL,
-# that is to be a release, and each look an acquire.
+# NumPy's, once it is known that the program uses it. Written once, _ndarray last: what finds it finds the others. Without a
+# GIL, that is to be a release, and each look an acquire.
 cdef type _ndarray = None
 cdef tuple _dtypes = None       # of NUMBERS
 cdef tuple _number_types = None

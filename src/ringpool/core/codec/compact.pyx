@@ -357,8 +357,8 @@ cdef inline object get_last(Decoder *d):
 
 
 cdef int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1:
-    """Reads values into items[k] to items[n - 1]. What is there, up to k, are references that the caller is to drop, also if this
-    raises."""
+    """Reads values into items[k] to items[n - 1]. What is there, up to k, are references that the caller is to drop, also if
+    this raises."""
     cdef const unsigned char *begin = NULL
     try:
         return get_items_here(d, items, n, k, &begin)

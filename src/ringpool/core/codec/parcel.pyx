@@ -96,7 +96,8 @@ cdef class Parcel:
         return True
 
     cdef uint64_t within(self, uint64_t offset) noexcept:
-        """Is spread in one block at `offset`, each buffer where a block of its own could be. Gives the bytes that this takes."""
+        """Is spread in one block at `offset`, each buffer where a block of its own could be. Gives the bytes that
+        this takes."""
         cdef uint64_t end = offset + self.head_bytes()
         cdef uint32_t k
         self.block = offset

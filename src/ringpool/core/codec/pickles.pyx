@@ -144,6 +144,14 @@ def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
     return data
 
 
+def try_compact(object value, Py_ssize_t room):
+    """What put_or_measure() says, and what it has written if that is all. For tests."""
+    learn_numpy()
+    data = PyBytes_FromStringAndSize(NULL, room)
+    cdef Py_ssize_t n = put_or_measure(<unsigned char *>PyBytes_AS_STRING(data), room, value)
+    return n, data[:n] if 0 <= n <= room else None
+
+
 def decode_compact(bytes data):
     """The value of a compact form. Raises ValueError for any other bytes. For tests."""
     return get_whole_importing(<const unsigned char *>PyBytes_AS_STRING(data), len(data))

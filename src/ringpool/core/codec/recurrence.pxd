@@ -1,9 +1,9 @@
 # recurrence.pxd - what an encoder has met in a value.
 #
-# A list, dict, bytearray or array that stands in a value twice must be one object at the receiver; the compact form, which has
-# no memo, cannot say so. A string or a tuple may stand there twice, but so often that a pickle would be much shorter. Guarantees
-# that the first is always found, and the second once MAX_AGAIN bytes are spent on it. Does not find a string that only one
-# container refers to, whatever else does. No function runs user code.
+# A list, dict, bytearray or array that stands in a value twice must be one object at the receiver: the compact form, which has
+# no memo, cannot say so. A string or a tuple may stand there twice, but not so often that a pickle would be much shorter.
+# Guarantees that the first is always found, and the second once it has taken more than MAX_AGAIN bytes. Does not find a string
+# that only one container refers to. No function runs user code.
 #
 # A Seen belongs to one call. The Tally that it may point to is one, of 16 KB, in recurrence.pyx: no two values are put at a
 # time while the GIL is held from begin_seen() to the end of the value. Without a GIL it has to be one a thread.
