@@ -141,7 +141,7 @@ cdef class Chunks:
 
     cdef void rebalance(self) noexcept:
         """Gives workers that have nothing to do half of what lies before a busy one."""
-        cdef uint32_t w, next = 0, end = 0, most, of
+        cdef uint32_t w, next = 0, end = 0, most, of = 0
         cdef uint64_t task_id
         cdef PyObject *found
         cdef Chunk chunk, rest
