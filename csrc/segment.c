@@ -1,6 +1,7 @@
 #include "segment.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define GONE 1u /* the key of a window that was unmapped: a search goes on behind it */
@@ -98,10 +99,19 @@ static struct rp_window *place_of(const struct rp_segment *seg, uint64_t key)
     return &seg->windows[i];
 }
 
-static uint8_t *find(const struct rp_segment *seg, uint64_t at, uint32_t shift)
+static void note_recent(struct rp_segment *seg, const struct rp_window *w)
+{
+    seg->recent[1] = seg->recent[0];
+    seg->recent[0] = (struct rp_recent){seg->start + (w->key & ~63ull), window_bytes(w), w->at};
+}
+
+static uint8_t *find(struct rp_segment *seg, uint64_t at, uint32_t shift)
 {
     const struct rp_window *w = place_of(seg, at >> shift << shift | shift);
-    return w->key ? w->at + (at & ((1ull << shift) - 1)) : NULL;
+    if (!w->key)
+        return NULL;
+    note_recent(seg, w);
+    return w->at + (at & ((1ull << shift) - 1));
 }
 
 /* Room for one more, in a table that is never more than half full. */
@@ -154,10 +164,11 @@ static uint8_t *map_window(struct rp_segment *seg, uint64_t at, uint32_t shift)
     seg->used++;
     seg->shifts |= 1ull << shift;
     seg->mapped += 1ull << shift;
+    note_recent(seg, w);
     return window.at + (at & ((1ull << shift) - 1));
 }
 
-uint8_t *rp_segment_at(struct rp_segment *seg, uint64_t offset, uint64_t bytes)
+uint8_t *rp_segment_find(struct rp_segment *seg, uint64_t offset, uint64_t bytes)
 {
     uint64_t at = offset - seg->start;
     uint32_t least = least_shift(at, bytes), usual = usual_shift(seg, at, least);
@@ -178,6 +189,7 @@ uint8_t *rp_segment_at(struct rp_segment *seg, uint64_t offset, uint64_t bytes)
 static void unmap(struct rp_segment *seg, struct rp_window *w)
 {
     rp_os_unmap(w->at, window_bytes(w));
+    memset(seg->recent, 0, sizeof seg->recent); /* one of them may be this */
     seg->mapped -= window_bytes(w);
     w->at = NULL;
     w->key = GONE;
