@@ -20,6 +20,8 @@ from programs import SUPPORT
 
 LIMIT = 100.0  # s; for what takes a few; the driver gives up sooner, and says why
 
+WARNINGS = "-Wall -Wextra -Werror"  # a warning is an error in this build
+
 
 @pytest.fixture(scope="module")
 def package() -> Path:
@@ -34,6 +36,7 @@ def package() -> Path:
         command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(tree)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         environment["RINGPOOL_CRASH_POINTS"] = "1"
+        environment["CFLAGS"] = f"{environment.get('CFLAGS', '')} {WARNINGS}"
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stdout + done.stderr
         shutil.rmtree(tree)
@@ -41,7 +44,7 @@ def package() -> Path:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder / "package")
 
-    return built("crash-points", files, make) / "package"
+    return built("crash-points", [WARNINGS, *files], make) / "package"
 
 
 def drive(package: Path, *arguments: str) -> list:
