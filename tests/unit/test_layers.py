@@ -57,7 +57,7 @@ C_LAYERS = [
     {"wake"},  # tasks, and which worker is woken for them
     {"memory", "ending"},  # blocks that go back, and loans; the end of a task that runs
     {"map"},  # which part of the segment lies where
-    {"board", "ring", "arena", "spin"},  # where tasks lie, how places travel, where large objects lie, how waits spin
+    {"board", "ring", "arena", "spin"},  # where tasks and blocks lie, how their places travel, how waits spin
     {"bell", "wire"},  # sleep without a lost wake-up; what payloads hold, byte for byte
     {"segment"},  # one piece of shared memory
     {"step"},  # where a test may end a process; nothing in an ordinary build
