@@ -19,7 +19,7 @@
  * no such window, one as small as what was asked for will do.
  *
  * Windows may overlap: they show the same pages. A window stays where it is until it is unmapped, which is for those to
- * order that know that nothing of it is in use. One thread at a time uses a hold.
+ * order that know that nothing of it is in use. One thread at a time uses a hold: to look something up writes, too.
  */
 #ifndef RP_SEGMENT_H
 #define RP_SEGMENT_H
@@ -83,8 +83,8 @@ void rp_segment_divide(struct rp_segment *seg, uint64_t start, uint64_t stride);
 uint8_t *rp_segment_find(struct rp_segment *seg, uint64_t offset, uint64_t bytes);
 
 /* Where [offset, offset + bytes), which the caller has found to lie within one region, is mapped, all in one; NULL if the
- * system refuses. What lies within a range that has been given an address before, and not unmapped, has one. (To look among
- * all windows takes some 60 instructions, three times a payload of 1 KiB; most find what the one before found.) */
+ * system refuses. What lies within a range that has been given an address before, and not unmapped, has one. (Looking
+ * among all windows each time costs an echo of 1 KiB 430 instructions more, of 9,550.) */
 static inline uint8_t *rp_segment_at(struct rp_segment *seg, uint64_t offset, uint64_t bytes)
 {
     for (int i = 0; i < 2; i++) {
