@@ -37,7 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _take_signals_as_from_a_terminal()
-    os.environ.pop("PYTEST_ADDOPTS", None)  # meant for this run, and not for one that a test starts
+    if not config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        # These options are for this run, not for one that a test starts. pytest-xdist's processes read them too.
+        os.environ.pop("PYTEST_ADDOPTS", None)
     try:
         optional.expect(config.getoption("--expect"))
     except ValueError as error:
