@@ -29,10 +29,7 @@ cdef extern from "Python.h":
     enum: PyBUF_READ
     unsigned long PyThread_get_thread_ident()
     Py_ssize_t Py_REFCNT(PyObject *o)
-    bint PyExceptionInstance_Check(object o)
-    PyObject *PyException_GetTraceback(object exc)
     int PyException_SetTraceback(object exc, object traceback) except -1
-    void PyException_SetCause(object exc, object cause)
     long long PyLong_AsLongLongAndOverflow(object o, int *overflow)
     bint PyUnicode_CheckExact(object o)
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
