@@ -437,7 +437,7 @@ def test_a_worker_that_nobody_could_signal_is_replaced(monkeypatch):
     failed = []
 
     def pidfd_open(pid, flags=0, real=os.pidfd_open):
-        if sys._getframe(1).f_code.co_name == "_start" and not failed:
+        if sys._getframe(1).f_code.co_name == "start" and not failed:
             failed.append(pid)
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return real(pid, flags)

@@ -25,6 +25,7 @@ import multiprocessing
 
 import ringpool
 
+METHODS = "fork", "forkserver", "spawn"
 number = 0
 
 

@@ -205,7 +205,7 @@ def in_a_child(act):
     pid = os.fork()
     if pid == 0:
         try:
-            signal.alarm(WAIT_S)
+            signal.alarm(int(WAIT_S))
             os.write(writer, repr(act()).encode())
         except BaseException as error:
             os.write(writer, repr(error).encode())
@@ -297,7 +297,7 @@ def test_a_child_forked_in_another_thread_while_the_pool_begins_can_leave_it():
     pid = os.fork()
     if pid == 0:
         try:
-            signal.alarm(WAIT_S)
+            signal.alarm(int(WAIT_S))
             with executor:
                 executor.submit(tasks.square, 3)
         except RuntimeError:
