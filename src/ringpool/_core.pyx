@@ -1,33 +1,56 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, binding=True, embedsignature=False
 """The compiled core: the one place that knows both Python objects and the protocols of csrc/.
 
-This file is its table of contents; _core.pxd is that of the headers, and says what a header is.
+This file is its table of contents; _core.pxd is that of the headers, and says what a header is. From the lowest floor up:
 
-  core/codec/stream.pyx     values that are read while they are written
-  core/codec/recurrence.pyx what has been met in a value
-  core/codec/arrays.pyx     NumPy's arrays and numbers <-> bytes
-  core/codec/compact.pyx    objects <-> bytes, without pickle
-  core/codec/buffers.pyx    memory, as picklers and memoryviews are to see it
-  core/codec/parcel.pyx     Parcel: a pickle with the large buffers that it leaves out
-  core/codec/pickles.pyx    objects <-> pickles and parcels
-  core/view.pyx             View: memory of a block, used in place
-  core/parent/future.pyx    FutureBase: a future whose state lives in C fields
-  core/parent/chunk.pyx     Chunk: items that go to a worker as one task
-  core/parent/batch.pyx     Batch: the items of one map, in chunks
-  core/parent/results.pyx   Results: the iterator that map returns
-  core/parent/share.pyx     Shared: an object that all tasks may use
-  core/parent/client.pyx    Client: the parent's side (submit, drain, wait, collect, bury)
-  core/herald.pyx           Herald: a thread that sleeps in the place of a greenlet
-  core/system.pyx           guard, signal_tree, memfd: what processes ask of the system
-  core/worker/hold.pyx      WorkerHold: one worker's hold on the pool
-  core/worker/arguments.pyx Arguments: what tasks bring, views of it, shared objects
-  core/worker/callables.pyx Callables: the functions that tasks name
-  core/worker/call.pyx      Call: the call that runs, and when it may be interrupted
-  core/worker/blocks.pyx    ResultBlocks: memory for results that are too large for a slot
-  core/worker/outbox.pyx    ResultOutbox: how results leave
-  core/worker/tray.pyx      Tray: the results of a chunk's items
-  core/worker/chunk.pyx     ChunkRunner: a chunk that runs
-  core/worker/loop.pyx      Worker: the worker's loop
+  core/codec/stream.pyx            values that are read while they are written; and copies of large pieces
+  core/codec/recurrence.pyx        what an encoder has met in a value
+  core/codec/arrays.pyx            the compact form of NumPy's arrays and numbers
+  core/codec/compact.pyx           how arguments and results become bytes without pickle
+  core/codec/buffers.pyx           memory, as picklers and memoryviews are to see it
+  core/codec/parcel.pyx            pickles with the large buffers that they leave out
+  core/codec/pickles.pyx           values that have no compact form: pickles and parcels
+  core/view.pyx                    memory of a block that objects of this process use in place
+  core/processes.pyx               waits for other processes and for descriptors, without the GIL
+  core/system.pyx                  what the supervisor and a worker's start ask of the system, with errors as exceptions
+  core/parent/segment.pyx          the shared memory of a pool, seen from the process that made it
+  core/parent/functions.pyx        the functions that tasks call, each encoded once
+  core/parent/future.pyx           a future whose state lives in C fields
+  core/parent/tasks.pyx            the pending tasks
+  core/parent/staff.pyx            how many workers there should be, which of them are suspect, and the supervisor's alarm
+  core/parent/waiters.pyx          the threads and greenlets that wait in result()
+  core/parent/notifier.pyx         who is told that futures are done, and whether workers ring the collector for each result
+  core/parent/loans.pyx            the parent's account of loans: see memory in csrc/
+  core/parent/result_memory.pyx    where results lie until they are decoded, and whose memory that is
+  core/parent/argument_memory.pyx  blocks of the parent's arena that workers hold, after the task that they were sent with
+  core/parent/endings.pyx          ending a task that runs
+  core/parent/settlement.pyx       the one way in which the future of a task ends
+  core/parent/chunk_account.pyx    which batches have items left to send, and how many chunks are under way, in one pool
+  core/parent/large_items.pyx      the items of a batch that are too large for its pages
+  core/parent/item_pages.pyx       the encoded items of a batch that have not been sent, in pages
+  core/parent/item_futures.pyx     the futures of the items of submit_many
+  core/parent/pacing.pyx           how many items the next chunk of a batch has, and how many of its chunks are under way
+  core/parent/chunk.pyx            consecutive items of a batch that go to a worker as one task, and what becomes of them
+  core/parent/chunk_list.pyx       the chunks of a batch, for the reader of the results
+  core/parent/batch.pyx            what one call of map or submit_many calls, and what comes of it
+  core/parent/outbox.pyx           the way of a task from its call to the board
+  core/parent/chunks.pyx           the items of batches on their way: sent in chunks, taken away from workers, answered in parts
+  core/parent/intake.pyx           results, from the workers' rings to the futures
+  core/parent/service.pyx          rounds over the workers: results, memory, tasks that are to end
+  core/parent/recovery.pyx         what is done when a worker has died
+  core/parent/client.pyx           the parent's side of a pool: which part of it is called when
+  core/parent/results.pyx          the iterator that map returns
+  core/herald.pyx                  for programs whose threads are greenlets
+  core/worker/hold.pyx             one worker's hold on the pool's memory
+  core/worker/arguments.pyx        what tasks bring: where it lies, and the objects that are made of it
+  core/worker/callables.pyx        the functions that tasks name by number
+  core/worker/call.pyx             the call that runs: when it may be interrupted, and the call itself
+  core/worker/blocks.pyx           where a worker's results lie that are too large for a slot of its ring
+  core/worker/outbox.pyx           how a worker's results leave
+  core/worker/tray.pyx             the results of a chunk's items, collected in a block and published several at a time
+  core/worker/chunk.pyx            a chunk that runs: its items one by one, their results in the tray
+  core/worker/loop.pyx             what a worker's process does from its first task to its last
+  core/zygote.pyx                  a process that makes others by fork
 
 It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
 All state of a Client is guarded by the GIL: a stretch of C code that calls no Python and creates no object is atomic

@@ -1,4 +1,4 @@
-# herald.pyx - for programs whose threads are greenlets.
+# herald.pyx - see herald.pxd.
 
 
 def thread_id():
@@ -6,7 +6,6 @@ def thread_id():
     return PyThread_get_thread_ident()
 
 
-@cython.final
 cdef class Herald:
     """A thread that sleeps in the collector's place. See herald.h.
 
@@ -17,10 +16,6 @@ cdef class Herald:
     Raises:
         OSError: The system refuses another thread.
     """
-
-    cdef Client client
-    cdef rp_herald herald
-    cdef int maker  # the process that has the thread; 0: none
 
     def __init__(self, Client client, int tell):
         cdef int err

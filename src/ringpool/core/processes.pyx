@@ -1,4 +1,4 @@
-# processes.pyx - waits for other processes and for descriptors, without the GIL.
+# processes.pyx - see processes.pxd.
 
 def wait_ready(list fds, seconds):
     """Waits until one of some descriptors is readable, or has hung up; or for a signal.

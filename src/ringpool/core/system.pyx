@@ -1,6 +1,4 @@
-# system.pyx - what the supervisor and a worker's start ask of the system, with errors as exceptions.
-#
-# For: worker.py and supervisor.py, which know no system calls. No state. Runs no user code.
+# system.pyx - see system.pxd.
 
 
 def guard(int pidfd):

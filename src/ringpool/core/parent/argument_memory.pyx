@@ -1,15 +1,4 @@
-# argument_memory.pyx - blocks of the parent's arena that workers hold, after the task that they were sent with.
-#
-# A shared object is encoded once, for all tasks.
-#
-# What Client.share() gives stands for an object among the arguments of tasks. It lies in blocks of the parent's arena, as a
-# parcel that is spread, behind a struct rp_share_table.
-#
-# A task that has the handle among its arguments carries its number and its place, and the task's future keeps the handle. A
-# worker decodes it at the first of these tasks and keeps it until it finds it dying: `purges` tells it to look. The blocks are
-# free when the handle is gone and nobody holds them.
-
-ctypedef PyObject *Shared_p
+# argument_memory.pyx - see argument_memory.pxd.
 
 cdef uint64_t LET_GO_NS = 100000  # between two looks whether workers have let go of shared objects; arbitrary
 cdef uint64_t LET_GO_MAX_NS = 30000000000  # what they have not by then is kept by a __del__ that does not end; arbitrary
@@ -18,17 +7,9 @@ cdef inline uint64_t words_before(uint32_t n_workers) noexcept:
     return rp_share_table_bytes(n_workers)
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Shared:
     """Stands for an object in the arguments of tasks of one pool: what `ProcessPoolExecutor.share` gives."""
-
-    cdef ArgumentMemory arguments
-    cdef Shared_p prev, next
-    cdef Parcel parcel
-    cdef uint64_t id
-    cdef readonly uint64_t nbytes
-    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("ProcessPoolExecutor.share() makes these")
@@ -45,23 +26,9 @@ cdef class Shared:
             self.arguments.end_share(self)
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class ArgumentMemory:
-    """The parcels whose tasks are answered, as long as a worker holds blocks of them, and the shared objects.
-
-    1. A block is free when its task has been answered and no worker holds it. Workers write holders' words; the parent
-       writes them only after the worker's death.
-    2. reclaim() and drop_all() may run user code, last of all. No other function here does.
-    """
-
-    cdef Segment segment
-    cdef TaskTable tasks
-    cdef Notifier notifier
-    cdef PyObject *retained       # parcels whose tasks are answered, and that workers hold: references
-    cdef Shared_p shares          # borrowed
-    cdef uint64_t n_shares        # so far
-    cdef uint64_t purged_ns       # when a shared object was last given up that workers had
+    """The parcels whose tasks are answered, as long as a worker holds blocks of them, and the shared objects."""
 
     def __cinit__(self, Segment segment, TaskTable tasks, Notifier notifier):
         self.segment = segment

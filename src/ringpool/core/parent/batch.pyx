@@ -1,29 +1,4 @@
-# batch.pyx - what one call of map or submit_many calls, and what comes of it.
-#
-# Its items are encoded one after the other, and go to the workers in *chunks*: one task each, which takes a worker about two
-# milliseconds, judged by the items before. Only a few chunks are under way at a time, so the size follows the items. When
-# nothing is left to send, a worker without work gets half of what lies before a busy one.
-#
-# The results of a batch are read through an iterator (map: see results.pyx), or each through a future of its own
-# (submit_many).
-#
-# A Batch knows the function, and what is true of its items as a whole; its parts do the rest, and know nothing of each other
-# but that pages ask for the large items:
-#
-#   ItemPages    the items that have not been sent
-#   LargeItems   those that lie apart, until they are done
-#   Pacing       how many items the next chunk has
-#   ChunkList    the chunks, for the reader
-#   ItemFutures  of submit_many
-#
-#   add() --> pages --> next_chunk() --> the pool --> chunk_done() --> the reader, or the futures
-#
-# Guarantees: item i is in the pages if i >= `sent`, else in one chunk; each is answered once, in the results or by its future.
-# Not: it sends nothing itself, which the pool does when there is room; it does not wait.
-#
-# open:  encode_function(), add(), yield_to_threads(), record(), and what makes a chunk, unless the caller holds the garbage
-#        collector; detach_reader() and cancel(), which drop results
-# quiet: the others
+# batch.pyx - see batch.pxd.
 
 cdef extern from "assert.h":
     void c_assert "assert"(bint holds) nogil  # nothing, but in the debug build
@@ -31,7 +6,6 @@ cdef extern from "assert.h":
 cdef uint64_t YIELD_NS = 5000000  # 5 ms: as often as the interpreter itself has threads take turns
 
 
-@cython.final
 @cython.no_gc_clear  # an iterator that is cleared with it may still cancel it
 cdef class Batch:
     """What one call of map or submit_many calls, and what came of it.
@@ -43,39 +17,6 @@ cdef class Batch:
         fn: What to call.
         chunksize: Items a chunk; 0: as many as take about two milliseconds.
     """
-
-    cdef Pool client           # given to futures and to the codec; not called here
-    cdef Segment segment
-    cdef Gate gate
-    cdef Staff staff
-    cdef FunctionTable functions
-    cdef Notifier notifier
-    cdef ArgumentMemory arguments
-    cdef Settlement settlement
-    cdef ChunkAccount account  # the pool's
-    cdef object fn
-    cdef FunctionEntry entry
-    cdef bytes function    # its pickle, if it goes with each chunk; else empty
-    cdef Options options
-    cdef dict errors       # index -> why the item could not be encoded; None if all could
-    cdef dict shared       # id -> a shared object, or what else the arguments refer to; None if there is none
-
-    cdef ItemPages pages
-    cdef LargeItems large     # None until there is one
-    cdef Pacing pacing
-    cdef ChunkList chunks
-    cdef ItemFutures futures  # None if the results are read through an iterator
-
-    cdef uint64_t encoded  # items so far
-    cdef uint64_t sent     # items so far
-    cdef uint64_t unsent   # items in the pages: encoded - sent, or 0 once the rest has been cancelled
-    cdef uint64_t finished # items of chunks that are done
-    cdef uint64_t counted  # items of which it has been said that they are done
-
-    cdef bint reading      # more items are being read
-    cdef uint64_t yield_ns # when other threads last had a chance while items were read
-    cdef bint cut_short    # some will not be sent
-    cdef object failure    # makes the exception that says why, if they have not been cancelled
 
     def __cinit__(self):
         self.function = b""

@@ -1,33 +1,9 @@
-# chunk.pyx - consecutive items of a batch that go to a worker as one task, and what becomes of them.
-#
-# A Chunk is split wherever its items part: where results have arrived, where its worker died, where the parent took items
-# away. So a Chunk is done as a whole, as any future is, and the list of them says in what order the results are read.
-#
-# A large result is sent alone, like that of a task, and settles a Chunk of that one item.
-#
-# The bytes of a chunk, a tray and a record: see csrc/wire.h.
-#
-# Guarantees: `value` is what is sent, from encode() on; its first item is that at `base` of its task, and `index` of its batch.
-# Not: which chunks there are, and which of their items have been cancelled, is the batch's; it puts itself on no board.
-#
-# quiet: split(), worker_died(), store_waiting()
-# open:  encode(), which makes an object; the caller holds the garbage collector where no user code may run
+# chunk.pyx - see chunk.pxd.
 
 
-@cython.final
 @cython.no_gc_clear  # a long list of them would be freed from its head, the second within the first, and so on
-cdef class Chunk(FutureBase):
+cdef class Chunk:
     """Consecutive items that went to the workers as one task, or what became of them."""
-
-    cdef Batch batch
-    cdef Chunk after     # the items that follow
-    cdef uint64_t index  # of its first item in the batch
-    cdef uint32_t base   # of its first item in its task: those before it have been split off
-    cdef uint32_t n      # items
-    cdef bytes page      # holds their records
-    cdef Py_ssize_t at   # where
-    cdef Parcel waiting  # the only item, while it has no room in the arena; else None
-    cdef bint holds      # items that lie apart, in the arena
 
     cdef Chunk split(self, uint32_t k, Chunk rest):
         """The items from the k-th on become those of `rest`, a new one, which follows this one. Creates no object."""
@@ -117,8 +93,6 @@ cdef class Chunk(FutureBase):
         self.waiting = None
         self.holds = True
         return True
-
-
 cdef uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0:
     """The first word of a record, of whose tray n bytes are left."""
     cdef uint64_t head

@@ -1,23 +1,9 @@
-# chunk_account.pyx - which batches have items left to send, and how many chunks are under way, in one pool.
-#
-# The one thing that batches and the pool share: a Batch writes down here what it does, other parts ask.
-#
-# Guarantees: a batch is in the list exactly while some of its items are encoded and not sent; `n_chunks` is the sum of the
-# batches' chunks under way. It is changed by C code alone, with the GIL held, so no thread sees one without the other.
-# Not: it does not know what a batch is, and sends nothing.
-#
-# No function runs user code. The only one that creates an object is waiting().
+# chunk_account.pyx - see chunk_account.pxd.
 
 
-@cython.final
 @cython.no_gc_clear  # an iterator that is cleared with it may still write to it
 cdef class ChunkAccount:
     """Which batches of one pool have unsent items, and how many chunks are under way."""
-
-    cdef TaskTable tasks
-    cdef Notifier notifier
-    cdef list batches       # those with items that are encoded and not sent
-    cdef uint64_t n_chunks  # that are under way
 
     def __cinit__(self, TaskTable tasks, Notifier notifier):
         self.tasks = tasks

@@ -1,26 +1,9 @@
-# chunk_list.pyx - the chunks of a batch, for the reader of the results.
-#
-# The chunks are linked in the order of their items. In a map, that is the order of the results, and a chunk leaves when it is
-# read. If results are read as they come, or by futures, or not at all, a chunk leaves when it is done; in the first case it
-# waits in `completed` to be read.
-#
-# Guarantees: at any time, each item that has been sent and is not done is in one chunk of the list.
-# Not: it sends and cancels nothing, and does not wait; a chunk is settled elsewhere.
-#
-# open:  detach_reader(), which drops chunks with what they hold
-# quiet: the others
+# chunk_list.pyx - see chunk_list.pxd.
 
 
-@cython.final
 @cython.no_gc_clear  # an iterator that is cleared with it may still take chunks out
 cdef class ChunkList:
     """The chunks of a batch, in the order of their items."""
-
-    cdef Notifier notifier
-    cdef Chunk first, last
-    cdef object completed    # chunks that are done and not read, if they are read as they come; else None
-    cdef FutureBase awaited  # settled when another is done; None if no thread waits for that
-    cdef bint unread         # the results will not be read
 
     cdef int read_unordered(self) except -1:
         """The results are read as they come."""
@@ -145,8 +128,6 @@ cdef class ChunkList:
             if chunk.state == PENDING:
                 self.append(chunk)
             chunk = after
-
-
 cdef ChunkList new_chunk_list(Notifier notifier):
     cdef ChunkList chunks = ChunkList.__new__(ChunkList)
     chunks.notifier = notifier

@@ -1,28 +1,9 @@
-# chunks.pyx - the items of batches on their way: sent in chunks, taken away from workers, answered in parts.
+# chunks.pyx - see chunks.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Chunks:
-    """Sends the chunks of all batches, and keeps the account of their items.
-
-    1. Each item is in one chunk at a time, or not sent yet, or done.
-    2. Items are taken away from a worker only if it has not begun them: csrc/ decides between the two.
-    3. The futures of items that are done are dropped later, see Notifier.defer(). cancel_unsent() and recover_chunk() may run
-       user code.
-    """
-
-    cdef Segment segment
-    cdef TaskTable tasks
-    cdef Staff staff
-    cdef Notifier notifier
-    cdef Loans loans
-    cdef ResultMemory results
-    cdef ArgumentMemory arguments
-    cdef Endings endings
-    cdef Settlement settlement
-    cdef Outbox outbox
-    cdef ChunkAccount account
+    """Sends the chunks of all batches, and keeps the account of their items."""
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
                   ArgumentMemory arguments, Endings endings, Settlement settlement, Outbox outbox, ChunkAccount account):

@@ -1,7 +1,5 @@
-# client.pyx - the parent's side of a pool: which part of it is called when.
+# client.pyx - see client.pxd.
 
-cdef enum:
-    GLANCES = 120          # looks with the GIL held, some 3 us: less than giving it up and taking it back may cost
 
 # 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
 # covers the instant between the last look and the sleep.
@@ -28,9 +26,8 @@ def _refuse_in_child():
         "make it there")
 
 
-@cython.final
 @cython.no_gc_clear  # an object that is cleared with it may still call it
-cdef class Client(Pool):
+cdef class Client:
     """One pool, seen from the process that made it.
 
     Args:
@@ -42,29 +39,6 @@ cdef class Client(Pool):
 
     It takes no shared memory before the first use: see create().
     """
-
-
-    cdef readonly Segment segment
-    cdef readonly TaskTable tasks
-    cdef readonly Staff staff
-    cdef Gate gate
-    cdef readonly Waiters waiters
-    cdef Notifier notifier
-    cdef readonly FunctionTable functions
-    cdef Loans loans
-    cdef readonly ResultMemory results
-    cdef ArgumentMemory arguments
-    cdef Endings endings
-    cdef Settlement settlement
-    cdef ChunkAccount account
-    cdef Outbox outbox
-    cdef Chunks chunks
-    cdef readonly Intake intake
-    cdef Service service
-    cdef Recovery recovery
-    cdef object __weakref__
-    cdef readonly bint stopped
-    cdef rp_futex ended              # 1: the last of its threads is done
 
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, tuple sizes):
         self.gate = Gate()

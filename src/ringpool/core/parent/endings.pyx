@@ -1,16 +1,4 @@
-# endings.pyx - ending a task that runs.
-#
-# A task that runs ends because it is cancelled or has overrun its time. Its *ending* goes through these states:
-#
-#   state        is left when                                  for
-#   ---------    -------------------------------------------   ----------------------------------------------------
-#   begun        a worker is seen to hold the task             interrupted
-#   interrupted  the exception has had no effect for a pause   interrupted once more: the pause doubles
-#                its grace is over                             condemned
-#                another worker holds the task                 interrupted, there
-#   condemned    the result comes, or the worker dies          over
-#
-# In each state a result that arrives ends it: the future then says that it was cancelled, or raises TaskTimeout.
+# endings.pyx - see endings.pxd.
 
 cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to the end of its worker, by default
 GRACE_S = GRACE_NS / 1e9
@@ -18,21 +6,9 @@ cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of en
 cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Endings:
-    """The running tasks that are to end, and when the next time limit is looked at.
-
-    1. begin() and describe() may run user code: the name of a task. No other function here does.
-    2. The supervisor is alarmed whenever what it has to do may have come nearer.
-    """
-
-    cdef Segment segment
-    cdef TaskTable tasks
-    cdef Staff staff
-    cdef object futures       # of the tasks that are to end
-    cdef int64_t shortest_ns  # the shortest time limit since there was no task with one
-    cdef dict forgiven        # id of a task with a time limit -> nanoseconds of its run that do not count; or None
+    """The running tasks that are to end, and when the next time limit is looked at."""
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff):
         self.segment = segment
@@ -156,9 +132,6 @@ cdef class Endings:
             if ending is not None and ending.worker == w:
                 ending.killed = False
                 ending.kill_ns = RP_NEVER
-
-
-
 cdef describe(FutureBase future):
     """The name of a pending task, or else of what it calls."""
     if future.options is not None and future.options.name is not None:

@@ -1,48 +1,21 @@
-# functions.pyx - the functions that tasks call, each encoded once.
-
-cdef enum:
-    MAX_FUNCTIONS = 65536  # by reference; more are pickled each time
-    MAX_DYNAMIC = 128      # by value
+# functions.pyx - see functions.pxd.
 
 cdef object FunctionType = types.FunctionType
 cdef object BuiltinType = types.BuiltinFunctionType
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class FunctionEntry:
     """A function's pickle in the parent's arena, under a number. Tasks that name it keep it there."""
-
-    cdef Segment segment
-    cdef uint32_t id
-    cdef uint32_t n
-    cdef uint64_t block
-    cdef bint named        # the block holds its name
-    cdef dict namespace    # of its module, and its name there, if it is a plain one
-    cdef object name
-    cdef object fingerprint
-    cdef object handles    # blocks that this one names
 
     def __dealloc__(self):
         if self.block:
             self.segment.free_block(self.block)
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class FunctionTable:
-    """The functions of a pool, by reference or by value, and what workers know of a `__main__` that cannot be imported.
-
-    1. An entry's block stays as long as the entry; tasks that name it hold the entry.
-    2. A function by value is sent again when what it refers to has changed.
-    3. All but new_entry() and hold() may run user code.
-    """
-
-    cdef Segment segment
-    cdef dict by_name             # callable -> FunctionEntry
-    cdef object by_value          # callable -> FunctionEntry, the latest used last
-    cdef uint32_t count
-    cdef readonly object session  # what workers know of a __main__ that cannot be imported, or None
+    """The functions of a pool, by reference or by value, and what workers know of a `__main__` that cannot be imported."""
 
     def __cinit__(self, Segment segment):
         self.segment = segment

@@ -1,23 +1,4 @@
-# future.pyx - a future whose state lives in C fields.
-
-cdef enum:
-    PENDING = 0
-    RUNNING = 1    # only after set_running_or_notify_cancel(); a pool's future asks its task's slot instead
-    CANCELLED = 2
-    NOTIFIED = 3   # CANCELLED_AND_NOTIFIED
-    FINISHED = 4
-
-cdef enum:
-    FORM_NONE = 0
-    FORM_RESULT = 1   # value is the result
-    FORM_ERROR = 2    # value is the exception
-    FORM_PICKLE = 3   # value is the pickle of the result: bytes or a Payload
-    FORM_COMPACT = 4  # value is a Payload that holds the compact form of the result
-    FORM_REPORT = 5   # value is the pickle of an encode_error()
-    FORM_OVERRUN = 6  # value is the Ending of a task that took too long
-    FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or a Payload
-    FORM_MADE = 8     # value makes the exception: of many futures that fail at once, each has its own
-
+# future.pyx - see future.pxd.
 
 cdef inline bint is_done(int state) noexcept:
     return state >= CANCELLED  # the order of the states
@@ -33,7 +14,6 @@ cdef uint64_t POS_QUEUED = <uint64_t>-1
 _STATES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
 
 
-@cython.final
 cdef class Options:
     """What a task is submitted with besides what it calls.
 
@@ -44,37 +24,17 @@ cdef class Options:
         name: What it is called in messages, or None.
     """
 
-    cdef readonly int64_t timeout_ns  # 0: no limit
-    cdef readonly int64_t grace_ns
-    cdef readonly uint32_t retries
-    cdef readonly str name
-
     def __init__(self, timeout, grace, retries, name):
         self.timeout_ns = max(nanoseconds(timeout), 1) if timeout is not None else 0
         self.grace_ns = nanoseconds(grace)
         self.retries = min(retries, 0xffffffff)
         self.name = name
-
-
 cdef int64_t nanoseconds(seconds) except? -1:
     return <int64_t>(min(seconds, 1e9) * 1e9)
 
 
-@cython.final
 cdef class Ending:
     """That a task which runs is to end; how far that has gone; and, for one that took too long, how it ended."""
-
-    cdef int why           # WHY_OVERRUN or WHY_CANCELLED
-    cdef bint killed       # its worker was
-    cdef uint64_t began_ns # when kill_ns was decided
-    cdef uint64_t kill_ns  # when its worker is killed
-    cdef int64_t worker    # the one that it was interrupted in, or -1
-    cdef uint64_t pause_ns # until it is interrupted once more, if it has taken no notice
-    cdef uint64_t again_ns # when
-    cdef int64_t timeout_ns
-    cdef object task       # its name
-    cdef int form          # of value, as a future's
-    cdef object value      # what the task did in the end
 
     cdef exception(self):
         """The TaskTimeout; its cause is what the task raised, or the traceback of the one raised in it."""
@@ -100,8 +60,6 @@ cdef class StoredResult:
 
     cdef value(self, int form):
         """What it stands for."""
-
-
 cdef payload_bytes(source):
     return (<StoredResult>source).bytes() if isinstance(source, StoredResult) else source
 
@@ -122,10 +80,8 @@ cdef cancelled_error():
     return CancelledError()
 
 
-cdef class Pool(Sender):
+cdef class Pool:
     """What a future asks the pool for that its task is pending in. Client is the one that there is."""
-
-    cdef public bint cancel_running  # whether cancel() ends what runs
 
     cdef bint is_here(self) noexcept:
         """Whether this process made it: not so in a forked child."""
@@ -155,49 +111,13 @@ cdef class Pool(Sender):
 
 
 cdef class FutureBase:
-    """What ringpool.Future adds to concurrent.futures.Future, which it stands before in the order of methods.
-
-    1. The state, the result and the callbacks are C fields. `_condition` and `_waiters` come into being when somebody
-       asks, as `concurrent.futures.wait` and `as_completed` do; from then on the collector serves this future.
-    2. A result is decoded when it is first asked for, in the thread that asks.
-    3. While the task is pending, `client` is the pool that it waits in; the thread that calls result() reads the pool's
-       rings itself. A future of no pool behaves as the stdlib's.
-    4. Whoever settles a future does so with the GIL held, once, from PENDING. If anybody watches it (a condition, a
-       waiter, a callback), the collector tells them.
-    5. `concurrent.futures.wait` and its like count on `_state` not to change while they hold `_condition`. So once there is
-       a condition, `_state` shows the end of a task only when it has been told under that condition; done() and
-       result() know it at once.
-    """
-
-    cdef Pool client
-    cdef object value
-    cdef object fn            # while pending: what the task calls, for messages
-    cdef FunctionEntry entry  # while pending: keeps the function's block
-    cdef object shared        # while pending: the shared objects among the arguments
-    cdef object cond
-    cdef list waiters
-    cdef list callbacks
-    cdef uint64_t task_id
-    cdef uint64_t pos         # on the board, or POS_QUEUED
-    cdef uint64_t block       # the arguments' block in the parent's arena, or 0
-    cdef int n_waiting        # threads in result() or exception()
-    cdef unsigned char state
-    cdef unsigned char form
-    cdef unsigned char kind   # how value is encoded while queued
-    cdef uint32_t deaths      # workers that died while they ran it
-    cdef Options options      # while pending; None for the defaults
-    cdef Ending ending        # while pending; None unless it is to end though it runs
-    cdef object item_of       # while pending, of an item of submit_many: its Batch. task_id says which, and it is no task itself
-    cdef bint watched
-    cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
-    cdef bint told            # _state may show the end
+    """What ringpool.Future adds to concurrent.futures.Future, which it stands before in the order of methods."""
 
     def __init__(self):
         pass
 
     # ---- what the pool does ----
 
-    @cython.final
     cdef void settle(self, int form, object value) noexcept:
         """From PENDING to FINISHED. Runs no Python code."""
         self.value = value
@@ -205,7 +125,6 @@ cdef class FutureBase:
         self.state = FINISHED
         self.told = self.cond is None
 
-    @cython.final
     cdef void settle_cancelled(self) noexcept:
         """From PENDING to cancelled. Runs no Python code."""
         self.value = None
@@ -215,14 +134,12 @@ cdef class FutureBase:
     cdef void ended(self) noexcept:
         """It is settled, and all that wait have been notified. A chunk tells its batch. Runs no Python code."""
 
-    @cython.final
     cdef void drop_call(self) noexcept:
         """Drops what the task called: may run user code."""
         self.fn = None
         self.entry = None
         self.shared = None
 
-    @cython.final
     cdef decode(self):
         """Makes value the result or the exception itself."""
         cdef int form = self.form
@@ -252,21 +169,18 @@ cdef class FutureBase:
             self.value = value
             self.form = form
 
-    @cython.final
     cdef watch(self):
         if not self.watched:
             self.watched = True
             if self.state == PENDING and self.client is not None:
                 self.client.watch()
 
-    @cython.final
     cdef sync(self):
         """Takes in what has arrived, so that the state tells the truth."""
         cdef Pool client = self.client
         if self.state == PENDING and client is not None:
             client.drain()
 
-    @cython.final
     cdef check_here(self):
         """Raises in a forked child: a future that was pending at the fork stays so there for ever."""
         if self.state == PENDING and self.client is not None and not self.client.is_here():
@@ -287,7 +201,6 @@ cdef class FutureBase:
         finally:
             self._invoke_callbacks()
 
-    @cython.final
     cdef tell_waiters(self):
         """Shows the end in `_state` and tells those who wait for it, in one hold of the condition."""
         self.cond.notify_all()
@@ -300,7 +213,6 @@ cdef class FutureBase:
                 waiter.add_result(self)
         self.told = True
 
-    @cython.final
     cdef tell_cancelled(self):
         """Tells those who wait on the condition; if somebody holds it, the collector tells them. (He may wait for this
         very thread: it may be in a signal handler, and hold what he wants.)"""
@@ -323,7 +235,6 @@ cdef class FutureBase:
         self.callbacks = None
         self.call(callbacks)
 
-    @cython.final
     cdef call(self, list callbacks):
         """Calls every callback. What is no Exception is raised when all have been called."""
         first = None
@@ -401,7 +312,6 @@ cdef class FutureBase:
         self.decode()
         return (True, False, None, self.value) if self.form == FORM_ERROR else (True, False, self.value, None)
 
-    @cython.final
     cdef bint claimed(self):
         return self.client is not None and self.client.has_begun(self)
 
@@ -446,7 +356,6 @@ cdef class FutureBase:
             self.call(callbacks)
         return True
 
-    @cython.final
     cdef cancel_running(self, running):
         cdef Pool client = self.client
         if client is None:
@@ -458,7 +367,6 @@ cdef class FutureBase:
             return False
         return client.end_task(self, WHY_CANCELLED)
 
-    @cython.final
     cdef bint try_cancel(self):
         if self.state != PENDING:
             return False
@@ -502,7 +410,6 @@ cdef class FutureBase:
         except Exception:
             logger().exception("exception calling callback for %r", self)
 
-    @cython.final
     cdef await_done(self, timeout):
         cdef Pool client = self.client
         if is_done(self.state):
@@ -583,7 +490,6 @@ cdef class FutureBase:
         logger().critical("Future %s in unexpected state: %s", id(self), self._state)
         raise RuntimeError("Future in unexpected state")
 
-    @cython.final
     cdef set_done(self, int form, object value):
         with self._condition:
             if is_done(self.state) or self.client is not None:
@@ -601,9 +507,6 @@ cdef class FutureBase:
     def set_exception(self, exception):
         """See concurrent.futures.Future.set_exception. A pool's own pending future refuses it."""
         self.set_done(FORM_ERROR, exception)
-
-
-ctypedef object (*newfunc)(PyObject *, PyObject *, PyObject *)
 
 cdef object _future_type = FutureBase
 cdef object _no_args = ()

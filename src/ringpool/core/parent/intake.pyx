@@ -1,23 +1,12 @@
-# intake.pyx - results, from the workers' rings to the futures.
+# intake.pyx - see intake.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Intake:
     """Takes in results. Nothing that a worker has written is believed: one that sends what none of ours sends is suspect.
 
     All functions here may run user code, but only where nothing is half done: the __del__ of what a settled task called.
     """
-
-    cdef Segment segment
-    cdef TaskTable tasks
-    cdef Staff staff
-    cdef Loans loans
-    cdef ResultMemory results
-    cdef Settlement settlement
-    cdef Chunks chunks
-    cdef readonly object start_error  # exception of a worker's initializer
-    cdef readonly uint64_t strays     # results that named no pending task
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Loans loans, ResultMemory results,
                   Settlement settlement, Chunks chunks):

@@ -1,21 +1,9 @@
-# item_futures.pyx - the futures of the items of submit_many.
-#
-# Guarantees: a future is settled once; each is here until its item's chunk is done or will not be sent. `gaps` is set before
-# the first item is cancelled on its own, and says that a worker may be sent less than what is in the pages.
-# Not: which chunk an item is in, and its memory, are the batch's.
-#
-# quiet: all functions. Those that are declared to raise make objects, and raise MemoryError.
+# item_futures.pyx - see item_futures.pxd.
 
 
-@cython.final
 @cython.no_gc_clear  # it may still be asked for a future that is cleared with it
 cdef class ItemFutures:
     """The futures of the items of one batch."""
-
-    cdef Settlement settlement
-    cdef Notifier notifier
-    cdef list futures  # by the item's index; None once its chunk is done
-    cdef bint gaps     # some items have been cancelled on their own
 
     def __cinit__(self, Settlement settlement, Notifier notifier):
         self.settlement = settlement

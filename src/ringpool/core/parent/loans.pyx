@@ -1,27 +1,9 @@
-# loans.pyx - the parent's account of loans: see memory in csrc/.
-
-cdef struct Loan:         # the block of the overflow that a worker may write to
-    uint64_t offset
-    uint64_t bytes         # 0: there is none
-    uint64_t request       # that it is the answer to
+# loans.pyx - see loans.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Loans:
-    """Which worker has which block of the overflow, and which workers wait for one.
-
-    1. A worker has one loan at most. It ends when a result comes that lies in it, with the next result, or with the worker.
-    2. Whenever a loan ends, the collector is rung if workers wait for one.
-    3. No function here runs user code.
-    """
-
-    cdef Segment segment
-    cdef Notifier notifier
-    cdef Loan *of             # a worker
-    cdef uint32_t count       # workers that have one
-    cdef uint32_t *borrowers  # workers that wait for one, the first first
-    cdef uint32_t n_borrowers
+    """Which worker has which block of the overflow, and which workers wait for one."""
 
     def __cinit__(self, Segment segment, Notifier notifier):
         self.segment = segment

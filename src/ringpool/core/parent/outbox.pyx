@@ -1,30 +1,9 @@
-# outbox.pyx - the way of a task from its call to the board.
+# outbox.pyx - see outbox.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Outbox:
-    """Encodes tasks and publishes them on the board; those that find no room wait in a queue.
-
-    1. A task is encoded into the slot that is reserved for it, into a block, as a stream, or as a parcel.
-    2. Tasks leave the queue in its order, but that chunks that need no memory may pass a task that waits for some.
-    3. While `waiting_for_memory`, the collector is rung for each result.
-    4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication none runs.
-    """
-
-    cdef Segment segment
-    cdef Gate gate
-    cdef TaskTable tasks
-    cdef Staff staff
-    cdef Notifier notifier
-    cdef FunctionTable functions
-    cdef ArgumentMemory arguments
-    cdef Endings endings
-    cdef Settlement settlement
-    cdef ChunkAccount account
-    cdef object queue             # futures whose encoded tasks wait for room
-    cdef bint waiting_for_memory  # the arena is full; blocks come back as results do
-    cdef bint holding             # there may be chunks in the queue whose items lie in the arena
+    """Encodes tasks and publishes them on the board; those that find no room wait in a queue."""
 
     def __cinit__(self, Segment segment, Gate gate, TaskTable tasks, Staff staff, Notifier notifier, FunctionTable functions,
                   ArgumentMemory arguments, Endings endings, Settlement settlement, ChunkAccount account):

@@ -1,7 +1,6 @@
-# recovery.pyx - what is done when a worker has died.
+# recovery.pyx - see recovery.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Recovery:
     """Takes in what dead workers left, and finds the tasks that no worker has. All functions here may run user code.
@@ -9,18 +8,6 @@ cdef class Recovery:
     The order within begin() is law: results in the ring before chunks, for a chunk's account is cleared with the worker's entry;
     chunks before the arena is given away, for their results lie there; the entry last.
     """
-
-    cdef Segment segment
-    cdef TaskTable tasks
-    cdef Staff staff
-    cdef Loans loans
-    cdef ResultMemory results
-    cdef ArgumentMemory arguments
-    cdef Settlement settlement
-    cdef Outbox outbox
-    cdef Chunks chunks
-    cdef Intake intake
-    cdef uint64_t looked_ns  # when orphaned tasks were last looked for
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Loans loans, ResultMemory results,
                   ArgumentMemory arguments, Settlement settlement, Outbox outbox, Chunks chunks, Intake intake):

@@ -1,27 +1,11 @@
-# result_memory.pyx - where results lie until they are decoded, and whose memory that is.
+# result_memory.pyx - see result_memory.pxd.
 
-ctypedef PyObject *Payload_p
-ctypedef PyObject *Block_p
 
-cdef enum:
-    NOBODY = 0xffffffff
-
-cdef struct ArenaEntry:   # the parent's account of a worker's arena
-    uint32_t owner         # the place of the worker that has it, or NOBODY
-    uint32_t blocks        # that are here
-    uint32_t used          # of these, how many hold buffers that objects use in place
-
-@cython.final
 @cython.no_gc_clear
 cdef class Block:
     """A block of a worker's arena, or of the overflow, that this process has the use of. It is returned to its owner when
-    this is deallocated."""
-
-    cdef ResultMemory memory
-    cdef Block_p prev, next
-    cdef uint32_t arena
-    cdef uint64_t offset
-    cdef uint64_t n        # bytes that are looked at, or of a loan all
+    this is deallocated.
+    """
 
     cdef unsigned char *at(self) noexcept:
         """NULL in a forked child, and where no address space is left."""
@@ -39,13 +23,9 @@ cdef class Block:
             self.memory.return_to_owner(self)
 
 
-
-@cython.final
 @cython.no_gc_clear
-cdef class ResultView(View):
+cdef class ResultView:
     """A buffer of a result, in a block of its own, or in that of a loan, which all buffers of the result have in common."""
-
-    cdef Block block
 
     cdef void use(self) noexcept:
         """Objects use it from now on: its memory stays where it is, whatever becomes of its worker."""
@@ -59,20 +39,9 @@ cdef class ResultView(View):
         self.unlist()  # before the block goes, and perhaps with it the mapping
 
 
-
-@cython.final
 @cython.no_gc_clear
-cdef class Payload(StoredResult):
+cdef class Payload:
     """A result that still lies in its worker's arena, or a copy of it."""
-
-    cdef ResultMemory memory
-    cdef Payload_p prev, next
-    cdef Block block      # None once copied out
-    cdef list views       # of a parcel that is spread: the buffers
-    cdef uint64_t n       # bytes of it that are in the block
-    cdef uint64_t pickle_at
-    cdef bytes copy
-    cdef object lost      # why there is no copy
 
     cdef bytes bytes(self):
         """The payload, copied out, in one. (Not a view: while user code decodes one, the block may become another
@@ -155,9 +124,6 @@ cdef class Payload(StoredResult):
     def __dealloc__(self):
         if self.block is not None:
             self.memory.unlink(self)
-
-
-
 cdef Payload payload_of(bytes data):
     """One that never was in an arena."""
     cdef Payload payload = Payload()
@@ -169,27 +135,9 @@ cdef c_bool arena_is_idle(const void *arenas, uint64_t region) noexcept nogil:
     return region != 0 and (<const ArenaEntry *>arenas)[region].blocks == 0
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class ResultMemory:
-    """The account of the blocks of workers' arenas, and of the overflow, that this process has the use of.
-
-    1. A block returns to its owner when its Block is deallocated: to the worker's return ring, to the overflow, or, if its
-       worker is dead, to the system.
-    2. The sum of arenas[i].blocks is the length of the list of blocks.
-    3. When a worker dies, its results stay readable: they are copied out, and parts that objects use in place stay.
-    4. adopt(), copy_out() and vacate() may run user code. No other function here does.
-    """
-
-    cdef Segment segment
-    cdef Loans loans
-    cdef Payload_p payloads       # those that lie in arenas: borrowed
-    cdef Block_p blocks_here      # of workers' arenas: borrowed
-    cdef ArenaEntry *arenas       # 0 is this process's own
-    cdef uint32_t n_arenas
-    cdef uint32_t overflow        # which one that is
-    cdef list unreturned          # a list of offsets a worker: its return ring was full
-    cdef uint64_t trim_at         # when so many bytes are mapped, what is idle is looked for
+    """The account of the blocks of workers' arenas, and of the overflow, that this process has the use of."""
 
     def __cinit__(self, Segment segment, Loans loans):
         cdef uint32_t i, n_places = segment.pool.n_workers
@@ -366,8 +314,6 @@ cdef class ResultMemory:
             rp_pool_clear(&self.segment.pool, block.offset, whole_pages(block.n) if block.n > 2048 else block.n)
         if arena.blocks == 0 and self.segment.pool.segment.mapped > self.trim_at:
             self.unmap_idle()
-
-
 
     cdef void unmap_idle(self) noexcept nogil:
         """Of the arenas of others of which no block is here, nothing is in use."""

@@ -1,24 +1,11 @@
-# segment.pyx - the shared memory of a pool, seen from the process that made it.
+# segment.pyx - see segment.pxd.
 
 
-@cython.final
 @cython.no_gc
 cdef class Segment:
     """Holds `struct rp_pool`: the mapping, and the words of the workers in it. Every other part of the parent's engine
     reads and writes shared memory through this one.
-
-    1. `open` says that the mapping is there and that this process owns it. Whatever runs user code looks again.
-    2. After retire(), the mapping stays until the last of its users has let go: blocks that results lie in, and threads that
-       sleep on it. Each of them calls hold() and release().
-    3. No function here runs user code.
     """
-
-    cdef rp_parent pool           # until create(), zeros and what it is to be made with
-    cdef bint open
-    cdef bint created             # it has been there
-    cdef bint retired             # the pool is done; the mapping stays for its users
-    cdef readonly bint inherited  # by a fork: this process has no use of it
-    cdef uint64_t users
 
     def __cinit__(self, uint32_t n_places, uint32_t n_cpus, tuple sizes):
         self.pool.segment.fd = -1
@@ -147,14 +134,10 @@ cdef class Segment:
         """Raises RuntimeError in a forked child."""
         if self.inherited:
             raise _refuse_in_child()
-
-
-
 cdef rp_sizes as_sizes(tuple sizes):
     cdef rp_sizes each
     each.arena_bytes, each.parent_quota, each.worker_quota, each.overflow_quota = sizes
     return each
-
 
 
 def fixed_bytes(uint32_t n_places):

@@ -1,29 +1,11 @@
-# service.pyx - what is to be done for the workers now and then: by the collector, by a thread that waits, by the supervisor.
-
-cdef enum:
-    DRAIN_EVERY = 32       # submits between two looks at the result rings
+# service.pyx - see service.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Service:
     """Rounds over the workers: takes in results and moves tasks up, gives memory, and ends tasks. It keeps no state of its own
     between two rounds, and any thread may run one at any time, also within another. All functions here may run user code.
     """
-
-    cdef Segment segment
-    cdef TaskTable tasks
-    cdef Staff staff
-    cdef Notifier notifier
-    cdef Loans loans
-    cdef ResultMemory results
-    cdef ArgumentMemory arguments
-    cdef Endings endings
-    cdef Outbox outbox
-    cdef Chunks chunks
-    cdef Intake intake
-    cdef ChunkAccount account
-    cdef uint32_t since_drain  # submits
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
                   ArgumentMemory arguments, Endings endings, Outbox outbox, Chunks chunks, Intake intake, ChunkAccount account):

@@ -1,19 +1,9 @@
-# settlement.pyx - the one way in which the future of a task ends.
+# settlement.pyx - see settlement.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Settlement:
-    """Takes pending tasks out of all accounts and settles their futures.
-
-    1. Between the removal and the settlement no Python code runs: no other thread sees a future that is in neither state.
-    2. finish() and fail() drop what the task calls, last of all: that may run user code. No other function here does.
-    """
-
-    cdef Segment segment
-    cdef TaskTable tasks
-    cdef ArgumentMemory arguments
-    cdef Notifier notifier
+    """Takes pending tasks out of all accounts and settles their futures."""
 
     def __cinit__(self, Segment segment, TaskTable tasks, ArgumentMemory arguments, Notifier notifier):
         self.segment = segment

@@ -1,12 +1,9 @@
-# staff.pyx - how many workers there should be, which of them are suspect, and the supervisor's alarm.
+# staff.pyx - see staff.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Gate:
     """Whether the pool takes tasks."""
-
-    cdef object refusal  # makes the exception that submit raises; None while tasks are taken
 
     cdef inline int check(self) except -1:
         """Raises what submit would raise if the pool takes no tasks. That runs user code."""
@@ -15,18 +12,9 @@ cdef class Gate:
         return 0
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Staff:
     """What the supervisor is asked for. No function here runs user code."""
-
-    cdef TaskTable tasks
-    cdef readonly uint32_t n_workers        # that take tasks at a time
-    cdef public int alarm_fd                # an eventfd of the supervisor's, or -1
-    cdef public uint64_t n_started          # workers started so far
-    cdef public uint64_t wanted             # how many there should be
-    cdef public unsigned long beginner      # the thread that is starting the first workers, or 0
-    cdef bytearray suspects                 # a worker: 1 if it has sent what none of ours sends, and is to be killed
 
     def __cinit__(self, TaskTable tasks, uint32_t n_workers, uint32_t n_places):
         self.tasks = tasks

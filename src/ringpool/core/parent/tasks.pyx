@@ -1,32 +1,9 @@
-# tasks.pyx - the pending tasks.
-
-cdef enum:
-    NO_ENTRY = 0xffffffff
-
-cdef struct TaskEntry:
-    PyObject *future       # a reference of the table's, or NULL
-    uint32_t generation    # counts the uses of this entry, never 0: (generation << 32 | index) names one task for ever
-    uint32_t next_free
+# tasks.pyx - see tasks.pxd.
 
 
-@cython.final
 @cython.no_gc
 cdef class TaskTable:
-    """The pending tasks by id, and how many of them are where.
-
-    1. It holds a reference to each future that it names.
-    2. enter() cannot fail after reserve(), provided that no other code has run in between.
-    3. outstanding + queued is the number of entries in use.
-    4. No function here runs user code.
-    """
-
-    cdef TaskEntry *entries
-    cdef uint32_t size
-    cdef uint32_t first_free
-    cdef readonly uint64_t outstanding  # tasks on the board or with workers
-    cdef uint64_t queued                # tasks that wait for room on the board
-    cdef uint64_t unsent                # batches with items that have not been sent
-    cdef uint64_t timed                 # tasks with a time limit
+    """The pending tasks by id, and how many of them are where."""
 
     def __cinit__(self):
         self.first_free = NO_ENTRY

@@ -1,35 +1,9 @@
-# waiters.pyx - the threads and greenlets that wait in result().
-
-cdef struct Waiter:        # a thread in result(), on its stack
-    rp_futex word          # WAITING, then one of the others
-    unsigned long thread
-    PyObject *future       # borrowed
-    Waiter *next
-
-cdef enum:
-    WAITING = 0
-    LOOK = 1               # your future is done
-    LEAD = 2               # you wait on the rings; of all waiters, one at most has this
-    AWAY = 3               # other code runs above it on its stack: it cannot lead
+# waiters.pyx - see waiters.pxd.
 
 
-@cython.final
 @cython.no_gc_clear
 cdef class Waiters:
-    """Which threads wait, and which of them leads: sleeps on the rings and takes in the results of all.
-
-    1. Each waiting thread sleeps on a word of its own stack; while one sleeps, the segment stays mapped.
-    2. One waiter at most leads. It resigns before other code runs above it on its stack.
-    3. Greenlets do not sleep here, but on events that the collector sets.
-    4. Only set_events() and what makes an event may run user code.
-    """
-
-    cdef Segment segment
-    cdef Waiter *first
-    cdef bint has_leader
-    cdef public bint green        # the program's threads are greenlets: none may sleep here
-    cdef dict sleepers            # if so, id of a future -> the events of the greenlets that wait for it
-    cdef object due               # futures among those that are done, whose events are to be set
+    """Which threads wait, and which of them leads: sleeps on the rings and takes in the results of all."""
 
     def __cinit__(self, Segment segment):
         self.segment = segment

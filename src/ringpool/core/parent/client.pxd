@@ -1,0 +1,37 @@
+# client.pxd - the parent's side of a pool: which part of it is called when.
+
+cdef enum:
+    GLANCES = 120          # looks with the GIL held, some 3 us: less than giving it up and taking it back may cost
+
+@cython.final
+cdef class Client(Pool):
+    cdef readonly Segment segment
+    cdef readonly TaskTable tasks
+    cdef readonly Staff staff
+    cdef Gate gate
+    cdef readonly Waiters waiters
+    cdef Notifier notifier
+    cdef readonly FunctionTable functions
+    cdef Loans loans
+    cdef readonly ResultMemory results
+    cdef ArgumentMemory arguments
+    cdef Endings endings
+    cdef Settlement settlement
+    cdef ChunkAccount account
+    cdef Outbox outbox
+    cdef Chunks chunks
+    cdef readonly Intake intake
+    cdef Service service
+    cdef Recovery recovery
+    cdef object __weakref__
+    cdef readonly bint stopped
+    cdef rp_futex ended              # 1: the last of its threads is done
+    # open:
+    cpdef int create(self) except -1
+    cdef forget(self)
+    cdef Batch new_batch(self, Options options, fn, uint64_t chunksize)
+    cdef add_item(self, Batch batch, tuple args)
+    cdef send_chunks(self, Batch batch)
+    cdef uint64_t count_done(self, Batch batch)
+    cdef void cancel_batch(self, Batch batch) noexcept
+    cdef wait_green(self, FutureBase future, timeout)

@@ -1,0 +1,137 @@
+# future.pxd - a future whose state lives in C fields.
+#
+# FutureBase:
+# 1. The state, the result and the callbacks are C fields. `_condition` and `_waiters` come into being when somebody
+#    asks, as `concurrent.futures.wait` and `as_completed` do; from then on the collector serves this future.
+# 2. A result is decoded when it is first asked for, in the thread that asks.
+# 3. While the task is pending, `client` is the pool that it waits in; the thread that calls result() reads the pool's
+#    rings itself. A future of no pool behaves as the stdlib's.
+# 4. Whoever settles a future does so with the GIL held, once, from PENDING. If anybody watches it (a condition, a
+#    waiter, a callback), the collector tells them.
+# 5. `concurrent.futures.wait` and its like count on `_state` not to change while they hold `_condition`. So once there is
+#    a condition, `_state` shows the end of a task only when it has been told under that condition; done() and
+#    result() know it at once.
+
+cdef enum:
+    PENDING = 0
+    RUNNING = 1    # only after set_running_or_notify_cancel(); a pool's future asks its task's slot instead
+    CANCELLED = 2
+    NOTIFIED = 3   # CANCELLED_AND_NOTIFIED
+    FINISHED = 4
+
+cdef enum:
+    FORM_NONE = 0
+    FORM_RESULT = 1   # value is the result
+    FORM_ERROR = 2    # value is the exception
+    FORM_PICKLE = 3   # value is the pickle of the result: bytes or a Payload
+    FORM_COMPACT = 4  # value is a Payload that holds the compact form of the result
+    FORM_REPORT = 5   # value is the pickle of an encode_error()
+    FORM_OVERRUN = 6  # value is the Ending of a task that took too long
+    FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or a Payload
+    FORM_MADE = 8     # value makes the exception: of many futures that fail at once, each has its own
+
+@cython.final
+cdef class Options:
+    cdef readonly int64_t timeout_ns  # 0: no limit
+    cdef readonly int64_t grace_ns
+    cdef readonly uint32_t retries
+    cdef readonly str name
+
+@cython.final
+cdef class Ending:
+    cdef int why           # WHY_OVERRUN or WHY_CANCELLED
+    cdef bint killed       # its worker was
+    cdef uint64_t began_ns # when kill_ns was decided
+    cdef uint64_t kill_ns  # when its worker is killed
+    cdef int64_t worker    # the one that it was interrupted in, or -1
+    cdef uint64_t pause_ns # until it is interrupted once more, if it has taken no notice
+    cdef uint64_t again_ns # when
+    cdef int64_t timeout_ns
+    cdef object task       # its name
+    cdef int form          # of value, as a future's
+    cdef object value      # what the task did in the end
+    # open:
+    cdef exception(self)
+
+cdef class StoredResult:
+    # open:
+    cdef bytes bytes(self)
+    cdef value(self, int form)
+
+cdef class Pool(Sender):
+    cdef public bint cancel_running  # whether cancel() ends what runs
+    # quiet:
+    cdef bint is_here(self) noexcept
+    cdef bint has_begun(self, FutureBase future) noexcept
+    cdef bint try_cancel(self, FutureBase future) noexcept
+    cdef void watch(self) noexcept
+    # open:
+    cdef void drain(self) noexcept
+    cdef wait_for(self, FutureBase future, timeout)
+    cdef bint end_task(self, FutureBase future, int why) except -1
+
+cdef class FutureBase:
+    cdef Pool client
+    cdef object value
+    cdef object fn            # while pending: what the task calls, for messages
+    cdef FunctionEntry entry  # while pending: keeps the function's block
+    cdef object shared        # while pending: the shared objects among the arguments
+    cdef object cond
+    cdef list waiters
+    cdef list callbacks
+    cdef uint64_t task_id
+    cdef uint64_t pos         # on the board, or POS_QUEUED
+    cdef uint64_t block       # the arguments' block in the parent's arena, or 0
+    cdef int n_waiting        # threads in result() or exception()
+    cdef unsigned char state
+    cdef unsigned char form
+    cdef unsigned char kind   # how value is encoded while queued
+    cdef uint32_t deaths      # workers that died while they ran it
+    cdef Options options      # while pending; None for the defaults
+    cdef Ending ending        # while pending; None unless it is to end though it runs
+    cdef object item_of       # while pending, of an item of submit_many: its Batch. task_id says which, and it is no task itself
+    cdef bint watched
+    cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
+    cdef bint told            # _state may show the end
+    # quiet:
+    @cython.final
+    cdef void settle(self, int form, object value) noexcept
+    @cython.final
+    cdef void settle_cancelled(self) noexcept
+    cdef void ended(self) noexcept
+    # open:
+    @cython.final
+    cdef void drop_call(self) noexcept
+    @cython.final
+    cdef decode(self)
+    @cython.final
+    cdef watch(self)
+    @cython.final
+    cdef sync(self)
+    @cython.final
+    cdef check_here(self)
+    @cython.final
+    cdef tell_waiters(self)
+    @cython.final
+    cdef tell_cancelled(self)
+    @cython.final
+    cdef call(self, list callbacks)
+    @cython.final
+    cdef bint claimed(self)
+    @cython.final
+    cdef cancel_running(self, running)
+    @cython.final
+    cdef bint try_cancel(self)
+    @cython.final
+    cdef await_done(self, timeout)
+    @cython.final
+    cdef set_done(self, int form, object value)
+
+ctypedef object (*newfunc)(PyObject *, PyObject *, PyObject *)
+
+# open:
+cdef int64_t nanoseconds(seconds) except? -1
+cdef payload_bytes(source)
+cdef loads(bytes data)
+cdef logger()
+cdef cancelled_error()

@@ -1,0 +1,40 @@
+# notifier.pxd - who is told that futures are done, and whether workers ring the collector for each result.
+#
+# Notifier:
+# 1. flush() and drop_deferred() run user code. No other function here does.
+# 2. `needs` is mirrored in shared memory, as whether workers ring the collector. A need is set before anything relies on
+#    being rung.
+# 3. What must be dropped where no user code may run is deferred to the next drop_deferred().
+
+cdef enum:                # why the collector must hear of every result
+    NEED_WATCHERS = 1     # a future is watched by other means than result()
+    NEED_CHUNKS = 2       # a chunk that ends may start another
+    NEED_CLOSING = 4      # the last result ends the pool
+    NEED_MEMORY = 8       # queued tasks wait for blocks that come back with results
+    NEED_LOANS = 16       # workers wait for a loan
+    NEED_GREENLETS = 32   # greenlets wait, which cannot read the rings
+
+@cython.final
+cdef class Notifier:
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Waiters waiters
+    cdef uint32_t needs
+    cdef uint64_t watched   # pending futures with watchers
+    cdef object completed   # done futures whose watchers have not been told
+    cdef list deferred      # references to be dropped
+    # raw:
+    cdef void need(self, uint32_t reason, bint on) noexcept nogil
+    cdef void publish_needs(self) noexcept nogil
+    cdef bint is_closing(self) noexcept nogil
+    cdef void ring(self) noexcept nogil
+    cdef void stop_if_drained(self) noexcept nogil
+    cdef void watch(self) noexcept nogil
+    cdef void unwatch(self) noexcept nogil
+    # quiet:
+    cdef bint is_drained(self) noexcept
+    cdef void notify(self, FutureBase future, bint tell) noexcept
+    # open:
+    cdef void defer(self, object garbage) except *
+    cdef void drop_deferred(self) noexcept
+    cdef flush(self)

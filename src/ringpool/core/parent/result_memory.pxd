@@ -1,0 +1,90 @@
+# result_memory.pxd - where results lie until they are decoded, and whose memory that is.
+#
+# ResultMemory:
+# 1. A block returns to its owner when its Block is deallocated: to the worker's return ring, to the overflow, or, if its
+#    worker is dead, to the system.
+# 2. The sum of arenas[i].blocks is the length of the list of blocks.
+# 3. When a worker dies, its results stay readable: they are copied out, and parts that objects use in place stay.
+# 4. adopt(), copy_out() and vacate() may run user code. No other function here does.
+
+ctypedef PyObject *Payload_p
+
+ctypedef PyObject *Block_p
+
+cdef enum:
+    NOBODY = 0xffffffff
+
+cdef struct ArenaEntry:   # the parent's account of a worker's arena
+    uint32_t owner         # the place of the worker that has it, or NOBODY
+    uint32_t blocks        # that are here
+    uint32_t used          # of these, how many hold buffers that objects use in place
+
+@cython.final
+cdef class Block:
+    cdef ResultMemory memory
+    cdef Block_p prev, next
+    cdef uint32_t arena
+    cdef uint64_t offset
+    cdef uint64_t n        # bytes that are looked at, or of a loan all
+    # quiet:
+    cdef unsigned char *at(self) noexcept
+
+@cython.final
+cdef class ResultView(View):
+    cdef Block block
+    # quiet:
+    cdef void use(self) noexcept
+
+@cython.final
+cdef class Payload(StoredResult):
+    cdef ResultMemory memory
+    cdef Payload_p prev, next
+    cdef Block block      # None once copied out
+    cdef list views       # of a parcel that is spread: the buffers
+    cdef uint64_t n       # bytes of it that are in the block
+    cdef uint64_t pickle_at
+    cdef bytes copy
+    cdef object lost      # why there is no copy
+    # quiet:
+    cdef uint64_t joined_bytes(self) noexcept
+    cdef void join(self, unsigned char *p) noexcept
+    cdef void leave_arena(self) noexcept
+    # open:
+    cdef value_here(self, int form)
+
+@cython.final
+cdef class ResultMemory:
+    cdef Segment segment
+    cdef Loans loans
+    cdef Payload_p payloads       # those that lie in arenas: borrowed
+    cdef Block_p blocks_here      # of workers' arenas: borrowed
+    cdef ArenaEntry *arenas       # 0 is this process's own
+    cdef uint32_t n_arenas
+    cdef uint32_t overflow        # which one that is
+    cdef list unreturned          # a list of offsets a worker: its return ring was full
+    cdef uint64_t trim_at         # when so many bytes are mapped, what is idle is looked for
+    # raw:
+    cdef bint can_stay(self, uint32_t arena) noexcept nogil
+    cdef void unmap_idle(self) noexcept nogil
+    # quiet:
+    cdef void unlink(self, Payload payload) noexcept
+    cdef void return_to_owner(self, Block block) noexcept
+    cdef void give_back(self, Block block, ArenaEntry *arena) noexcept
+    cdef void return_block(self, uint32_t w, uint64_t offset) noexcept
+    cdef void flush_returns(self, uint32_t w) noexcept
+    # open:
+    cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan)
+    cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n)
+    cdef Block lent_block(self, uint32_t w, uint64_t n, Loan *loan)
+    cdef Block block_in(self, uint32_t arena, uint64_t offset, uint64_t n)
+    cdef list new_views(self, uint32_t w, Block head, uint64_t n, uint64_t *pickle_at)
+    cdef list use_views(self, uint32_t arena, list views)
+    cdef clear_but_for_blocks(self, uint32_t arena)
+    cdef clear_all(self)
+    cdef copy_out(self, uint32_t w)
+    cdef give_up_one(self, uint32_t w, error)
+    cdef vacate(self, uint32_t w)
+    cdef Payload oldest_in_overflow(self)
+
+# open:
+cdef Payload payload_of(bytes data)

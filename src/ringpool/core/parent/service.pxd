@@ -1,0 +1,27 @@
+# service.pxd - what is to be done for the workers now and then: by the collector, by a thread that waits, by the supervisor.
+
+cdef enum:
+    DRAIN_EVERY = 32       # submits between two looks at the result rings
+
+@cython.final
+cdef class Service:
+    cdef Segment segment
+    cdef TaskTable tasks
+    cdef Staff staff
+    cdef Notifier notifier
+    cdef Loans loans
+    cdef ResultMemory results
+    cdef ArgumentMemory arguments
+    cdef Endings endings
+    cdef Outbox outbox
+    cdef Chunks chunks
+    cdef Intake intake
+    cdef ChunkAccount account
+    cdef uint32_t since_drain  # submits
+    # open:
+    cdef void drain(self) noexcept
+    cdef inline void drain_if_due(self) noexcept
+    cdef run_once(self)
+    cdef serve_borrowers(self)
+    cdef bint end_past_loans(self) noexcept
+    cdef tuple enforce(self, uint64_t now, uint64_t lost)

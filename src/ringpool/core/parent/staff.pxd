@@ -1,0 +1,25 @@
+# staff.pxd - how many workers there should be, which of them are suspect, and the supervisor's alarm.
+
+@cython.final
+cdef class Gate:
+    cdef object refusal  # makes the exception that submit raises; None while tasks are taken
+    # open:
+    cdef inline int check(self) except -1
+
+@cython.final
+cdef class Staff:
+    cdef TaskTable tasks
+    cdef readonly uint32_t n_workers        # that take tasks at a time
+    cdef public int alarm_fd                # an eventfd of the supervisor's, or -1
+    cdef public uint64_t n_started          # workers started so far
+    cdef public uint64_t wanted             # how many there should be
+    cdef public unsigned long beginner      # the thread that is starting the first workers, or 0
+    cdef bytearray suspects                 # a worker: 1 if it has sent what none of ours sends, and is to be killed
+    # raw:
+    cdef inline void recruit(self) noexcept nogil
+    cpdef void alarm(self) noexcept nogil
+    cpdef void ask_for_workers(self) noexcept nogil
+    # quiet:
+    cdef void mark_suspect(self, uint32_t w) noexcept
+    # open:
+    cdef list take_suspects(self)

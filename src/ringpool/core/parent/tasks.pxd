@@ -1,0 +1,36 @@
+# tasks.pxd - the pending tasks.
+#
+# TaskTable:
+# 1. It holds a reference to each future that it names.
+# 2. enter() cannot fail after reserve(), provided that no other code has run in between.
+# 3. outstanding + queued is the number of entries in use.
+# 4. No function here runs user code.
+
+cdef enum:
+    NO_ENTRY = 0xffffffff
+
+cdef struct TaskEntry:
+    PyObject *future       # a reference of the table's, or NULL
+    uint32_t generation    # counts the uses of this entry, never 0: (generation << 32 | index) names one task for ever
+    uint32_t next_free
+
+@cython.final
+cdef class TaskTable:
+    cdef TaskEntry *entries
+    cdef uint32_t size
+    cdef uint32_t first_free
+    cdef readonly uint64_t outstanding  # tasks on the board or with workers
+    cdef uint64_t queued                # tasks that wait for room on the board
+    cdef uint64_t unsent                # batches with items that have not been sent
+    cdef uint64_t timed                 # tasks with a time limit
+    # raw:
+    cdef inline uint64_t pending(self) noexcept nogil
+    cdef inline PyObject *find(self, uint64_t task_id) noexcept nogil
+    # quiet:
+    cdef inline void enter(self, FutureBase future) noexcept
+    cdef bint holds(self, FutureBase future) noexcept
+    cdef void replace(self, uint64_t task_id, FutureBase future) noexcept
+    cdef void release(self, FutureBase future) noexcept
+    # open:
+    cdef inline int reserve(self) except -1
+    cdef int grow(self) except -1

@@ -1,0 +1,3 @@
+# processes.pxd - waits for other processes and for descriptors, without the GIL.
+
+
