@@ -63,6 +63,7 @@ def main():
                 print(pool.submit(loaded).result(timeout=30), isinstance(doubled, Point))
 
 
+METHODS = "fork", "forkserver", "spawn"
 BY_NAME = {by_name}
 
 if __name__ == "__main__":
