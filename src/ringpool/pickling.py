@@ -151,7 +151,7 @@ def decode_error(data: Any) -> BaseException:
     from ringpool.errors import RemoteError, _RemoteTraceback
 
     if not data:  # there was no room for more
-        return MemoryError("the result, or the exception, of the task found no room in its worker: see RLIMIT_AS")
+        return MemoryError("out of memory in the worker: no room for the result, or its exception (see RLIMIT_AS)")
     pickled, text, name, words, reason = pickle.loads(data)
     exc: Any = None
     if pickled is not None:

@@ -902,4 +902,4 @@ def test_what_a_limit_does_not_allow_at_all_is_an_os_error_that_names_ringpool(t
             assert executor.submit(pow, 2, 10).result(30) == 1024
     """
     told = run_script(tmp_path, textwrap.dedent(body))
-    assert told.splitlines() == ["[Errno 24] ringpool: no shared memory: Too many open files"] * 4
+    assert told.splitlines() == ["[Errno 24] ringpool: cannot create the pool's shared memory: Too many open files"] * 4

@@ -207,9 +207,9 @@ def test_results_that_are_kept_never_stop_a_worker(small_arenas):
 def test_a_result_for_which_what_is_kept_leaves_no_room_fails_alone_and_says_so(small_arenas):
     with pool() as executor:
         value = made(executor, MIB)
-        with pytest.raises(MemoryError, match=r"takes 3\d+ bytes.*4194304 bytes.*program still uses"):
+        with pytest.raises(MemoryError, match=r"allocate 3\d+ bytes.*program still uses.*4194304 bytes"):
             executor.submit(tasks.make, 3 * MIB).result(LIMIT)
-        with pytest.raises(MemoryError, match=r"takes 3\d+ bytes.*4194304 bytes.*program still uses"):
+        with pytest.raises(MemoryError, match=r"allocate 3\d+ bytes.*program still uses.*4194304 bytes"):
             executor.submit(bytes, 3 * MIB).result(LIMIT)
         check(value, MIB)
         made(executor, MIB)

@@ -2,10 +2,10 @@
 
 cdef object no_address(const rp_segment *segment, uint64_t n):
     """For n bytes of shared memory that this process could not map."""
-    why = f"{os.strerror(-segment.refused)}, as it is when the address space is limited (see RLIMIT_AS)"
+    why = f"{os.strerror(-segment.refused)}; is the address space limited? (see RLIMIT_AS)"
     if segment.refused == -EBADF:
         why = "this process has closed the descriptor of its pool's memory"
-    return MemoryError(f"ringpool: {n} bytes of shared memory cannot be mapped: {why}")
+    return MemoryError(f"ringpool: cannot map {n} bytes of shared memory: {why}")
 
 
 # Guarded by the GIL. Without one, by a mutex of the module's, which a fork takes first.

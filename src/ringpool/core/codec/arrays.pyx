@@ -113,7 +113,7 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream
         ndim = look8(p + 2)
         used = 3 + 8 * ndim
         if ndim > MAX_DIMENSIONS or used > left:
-            raise ValueError("a compact array is cut off")
+            raise ValueError("a compact array is truncated")
     shape = PyTuple_New(ndim)
     for k in range(ndim):
         n = look64(p + 3 + 8 * k)
@@ -125,7 +125,7 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream
         Py_INCREF(item)
         PyTuple_SET_ITEM(shape, k, item)
     if size > left:
-        raise ValueError("a compact array is cut off")
+        raise ValueError("a compact array is truncated")
     array = _ndarray(shape, <object>PyTuple_GET_ITEM(_dtypes, code))
     PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
     n = view.len
@@ -134,7 +134,7 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream
         fetch(source, view.buf, p + used, n)
     PyBuffer_Release(&view)
     if not fits:
-        raise ValueError("a compact array is cut off")
+        raise ValueError("a compact array is truncated")
     at[0] = p + used + n
     if tag == TAG_NUMBER:
         return array[()]

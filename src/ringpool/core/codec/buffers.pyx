@@ -23,26 +23,26 @@ cdef class Formatted:
         cdef Py_ssize_t size = itemsize, n
         cdef int k
         if len(shape) > PyBUF_MAX_NDIM or itemsize < 0:
-            raise ValueError("a memoryview has a shape that cannot be")
+            raise ValueError("a memoryview has an invalid shape")
         self.format = format.encode()
         self.itemsize = itemsize
         self.ndim = <int>len(shape)
         for k in range(self.ndim - 1, -1, -1):
             n = shape[k]
             if n < 0 or (n and size > PY_SSIZE_T_MAX // n):
-                raise ValueError("a memoryview has a shape that cannot be")
+                raise ValueError("a memoryview has an invalid shape")
             self.shape[k] = n
             self.strides[k] = size
             size *= n
         PyObject_GetBuffer(memory, &self.memory, PyBUF_SIMPLE)
         if size != self.memory.len:
-            raise ValueError("a memoryview has another size than its shape says")
+            raise ValueError("the size of a memoryview does not match its shape")
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         if flags & PyBUF_WRITABLE and self.memory.readonly:
-            raise BufferError("this memory cannot be written to")
+            raise BufferError("the memory is read-only")
         if flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS and self.ndim > 1:
-            raise BufferError("this memory has the elements in C's order")
+            raise BufferError("the memory is in C order, not in Fortran order")
         view.obj = self
         view.buf = self.memory.buf
         view.len = self.memory.len

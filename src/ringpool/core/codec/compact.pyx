@@ -248,7 +248,7 @@ cdef object get(Decoder *d, int depth):
     cdef object item, items
     cdef dict pairs
     if left < 1:
-        raise ValueError("a compact value is cut off")
+        raise ValueError("a compact value is truncated")
     arrive(d.source, p, FORETOLD)
     tag = look8(p)
     if tag == TAG_NONE:
@@ -302,7 +302,7 @@ cdef object get(Decoder *d, int depth):
             try:
                 pairs[item] = get(d, depth + 1)
             except TypeError:
-                raise ValueError("a compact dict has a key that can be none") from None
+                raise ValueError("a compact dict has an unhashable key") from None
         return pairs
     if tag == TAG_LONG_STR and left >= 10:
         width = look8(p + 1)
@@ -324,7 +324,7 @@ cdef object get(Decoder *d, int depth):
     if tag == TAG_SHARED and left >= 25:
         d.at = p + 25
         if d.shared == NULL:
-            raise ValueError("a shared object where there can be none")
+            raise ValueError("a shared object was unpickled outside a task of its pool")
         return d.shared(look64(p + 1), look64(p + 9), look64(p + 17))
     raise ValueError("a compact value is malformed")
 
@@ -344,7 +344,7 @@ cdef object get_string(Decoder *d, Py_ssize_t left, int code, Py_ssize_t n):
     fetch(d.source, data, d.at, n * width)
     d.at += n * width
     if not is_canonical(data, n, code):
-        raise ValueError("a compact string holds other characters than it says")
+        raise ValueError("a compact string has characters that are not of its width")
     return text
 
 
@@ -352,7 +352,7 @@ cdef inline object get_last(Decoder *d):
     """Reads one compact value, which ends where the bytes do."""
     value = get(d, 0)
     if d.at != d.end:
-        raise ValueError("bytes are left over behind a compact value")
+        raise ValueError("there are bytes behind a compact value")
     return value
 
 

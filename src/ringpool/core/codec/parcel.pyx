@@ -158,7 +158,7 @@ cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *
                 entries[k].offset = rp_spread_offset(p, k)
                 entries[k].holder = rp_spread_holder(p, k)
             return <uint32_t>count
-    raise ValueError("a parcel is cut off")
+    raise ValueError("a parcel is truncated")
 
 
 cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
@@ -168,12 +168,12 @@ cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
     cdef uint64_t count, k
     cdef list buffers = []
     if left < sizeof(rp_parcel_head):
-        raise ValueError("a parcel is cut off")
+        raise ValueError("a parcel is truncated")
     count = rp_parcel_buffers(p)
     size = rp_parcel_pickle_bytes(p)
     at = rp_parcel_pickle_at(count)
     if count > MAX_BUFFERS or at > left or size > left - at:
-        raise ValueError("a parcel is cut off")
+        raise ValueError("a parcel is truncated")
     data = PyBytes_FromStringAndSize(<const char *>p + at, size)
     at += size
     for k in range(count):
@@ -181,7 +181,7 @@ cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
         size = rp_extent_bytes(extent)
         at = rp_buffer_aligned(at)
         if at > left or size > left - at:
-            raise ValueError("a parcel is cut off")
+            raise ValueError("a parcel is truncated")
         buffers.append(own_copy(p + at, size, rp_extent_readonly(extent)))
         at += size
     return data, buffers

@@ -140,7 +140,7 @@ def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
         return None
     data = PyBytes_FromStringAndSize(NULL, n)
     if put(<unsigned char *>PyBytes_AS_STRING(data), n, value, NULL, True) != n:
-        raise RuntimeError("a value has changed its size")
+        raise RuntimeError("the value changed its size while it was encoded")
     return data
 
 

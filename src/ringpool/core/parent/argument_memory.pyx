@@ -12,11 +12,11 @@ cdef class Shared:
     """Stands for an object in the arguments of tasks of one pool: what `ProcessPoolExecutor.share` gives."""
 
     def __init__(self):
-        raise TypeError("ProcessPoolExecutor.share() makes these")
+        raise TypeError("cannot create a shared object directly: use ProcessPoolExecutor.share()")
 
     def __reduce__(self):
         raise TypeError(
-            "a shared object is for tasks of the pool that it was shared by: it can be one of their arguments, or within one")
+            "cannot pickle a shared object here: it can only be an argument of a task of its pool, or within one")
 
     def __repr__(self):
         return f"<ringpool.Shared, {self.nbytes} bytes>"
@@ -145,7 +145,7 @@ cdef class ArgumentMemory:
     cdef object reduce(self, Parcel parcel, Shared shared):
         """What a shared object is in a pickle of arguments. The parcel keeps it."""
         if shared.arguments is not self:
-            raise ValueError("an object that another pool has shared cannot be an argument of this one's tasks")
+            raise ValueError("a shared object of another pool cannot be an argument of this pool's tasks")
         if parcel.shared is None:
             parcel.shared = []
         parcel.shared.append(shared)

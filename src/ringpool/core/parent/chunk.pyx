@@ -97,8 +97,8 @@ cdef uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0:
     """The first word of a record, of whose tray n bytes are left."""
     cdef uint64_t head
     if n < RP_RECORD_HEAD:
-        raise RuntimeError("a worker sent fewer results than it said")
+        raise RuntimeError("a worker sent fewer results than it announced")
     head = rp_record_at(p)
     if rp_record_bytes(head) > <uint64_t>(n - RP_RECORD_HEAD):
-        raise RuntimeError("a worker sent a result that is cut off")
+        raise RuntimeError("a worker sent a truncated result")
     return head

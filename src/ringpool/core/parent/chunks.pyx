@@ -90,7 +90,7 @@ cdef class Chunks:
         if not rp_pool_cut_chunk(&self.segment.pool, chunk.task_id, chunk.pos, &begin, &end):
             return None
         if begin < chunk.base or end != chunk.base + chunk.n:
-            self.settlement.fail(chunk, RuntimeError("a worker has spoilt the account of its items"))
+            self.settlement.fail(chunk, RuntimeError("a worker has corrupted the range of its chunk"))
             return None
         return chunk.split(begin - chunk.base, rest)
 
@@ -279,18 +279,18 @@ cdef class Chunks:
         value = b""
         try:
             if r.items > chunk.n or (kind == KIND_LAST and r.items != chunk.n):
-                raise RuntimeError(f"worker {w} sent the results of {r.items} items, not of {chunk.n}")
+                raise RuntimeError(f"worker {w} sent {r.items} results for a chunk of {chunk.n} items")
             if r.items:
                 value = self.results.adopt(w, r, KIND_PART, loan)
                 if r.bytes < sizeof(rp_tray):
-                    raise RuntimeError(f"worker {w} sent results of an impossible size")
+                    raise RuntimeError(f"worker {w} sent results of an invalid size")
                 if r.offset:
                     at = (<Payload>value).block.at()
                     if at == NULL:
                         raise no_address(&self.segment.pool.segment, r.bytes)
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
-                    raise RuntimeError(f"worker {w} sent the results of other items")
+                    raise RuntimeError(f"worker {w} sent results of items that are not the next of its chunk")
                 chunk.batch.pacing.measure(r.items, &tray)
                 if chunk.ending is not None and chunk.n == 1:
                     value = payload_bytes(value)
@@ -335,7 +335,7 @@ cdef class Chunks:
         memcpy(&tray, r.inline_bytes, sizeof(rp_tray))
         try:
             if chunk.n == 0 or tray.first != chunk.base:
-                raise RuntimeError(f"worker {w} sent the result of another item")
+                raise RuntimeError(f"worker {w} sent the result of an item that is not the next of its chunk")
             if r.offset == 0 or (kind != KIND_VALUE and kind != KIND_VALUE_PICKLE):
                 raise RuntimeError(f"worker {w} sent a result of an unknown kind")
             value = self.results.adopt(w, r, kind, loan)

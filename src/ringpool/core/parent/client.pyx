@@ -229,8 +229,9 @@ cdef class Client:
                 if self.segment.pool.segment.refused:
                     raise no_address(&self.segment.pool.segment, parcel.bytes)
                 raise MemoryError(
-                    f"the shared object takes {parcel.bytes} bytes, and of the {self.segment.pool.arena.quota} bytes of shared "
-                    "memory that this pool has for arguments not so many are left (see shared_memory_limit)")
+                    f"cannot allocate {parcel.bytes} bytes for the shared object: "
+                    f"{self.segment.pool.arena.used_bytes} of the {self.segment.pool.arena.quota} bytes of shared "
+                    "memory for arguments are in use (see shared_memory_limit)")
             self.service.drain()  # what is answered needs its arguments no more
             last = not self.arguments.is_release_pending()  # asked before the sweep
             if not last:
@@ -300,7 +301,7 @@ cdef class Client:
             left = <int64_t>(min(timeout, 1e9) * 1e9) if timeout > 0 else 0
             deadline = rp_os_now_ns() + left
         if self.staff.beginner and timeout is None and self.staff.n_started == 0 and self.staff.beginner == PyThread_get_thread_ident():
-            raise RuntimeError("this thread, interrupted, is about to start the pool's workers: it cannot wait for them")
+            raise RuntimeError("this thread, interrupted, is starting the pool's workers: it cannot wait for them")
         if self.waiters.green:
             return self.wait_green(future, timeout)
         if left != 0 and self.segment.open and not rp_pool_crowded(&self.segment.pool):

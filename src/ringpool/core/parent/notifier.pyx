@@ -78,7 +78,7 @@ cdef class Notifier:
                 try:
                     future._tell()
                 except BaseException:
-                    logger().exception("exception telling those who wait for %r", future)
+                    logger().exception("exception notifying the waiters of %r", future)
             except BaseException:  # even the logging fails
                 pass
             future = None

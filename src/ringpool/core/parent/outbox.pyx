@@ -275,8 +275,9 @@ cdef class Outbox:
                         self.settlement.fail(future, no_address(&self.segment.pool.segment, n))
                         continue
                     self.settlement.fail(future, MemoryError(
-                        f"the arguments take {n} bytes, and of the {self.segment.pool.arena.quota} bytes of shared memory that this "
-                        "pool has for arguments not so many are to be had (see shared_memory_limit)"))
+                        f"cannot allocate {n} bytes for the arguments: {self.segment.pool.arena.used_bytes} of the "
+                        f"{self.segment.pool.arena.quota} bytes of shared memory for arguments are in use "
+                        "(see shared_memory_limit)"))
                     continue
             self.queue.popleft()
         if self.segment.open:

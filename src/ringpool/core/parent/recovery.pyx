@@ -139,5 +139,5 @@ cdef class Recovery:
         self.looked_ns = now
         for future in self.orphaned():
             self.settlement.fail(future, RuntimeError(
-                f"no worker has the task {describe(future)} or has answered it: one of them has written wildly into the "
-                "memory that they share with this process"))
+                f"the task {describe(future)} is lost: no worker has it or has answered it, since one of them has "
+                "corrupted the memory that they share with this process"))

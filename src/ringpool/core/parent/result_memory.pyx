@@ -169,7 +169,7 @@ cdef class ResultMemory:
         cdef const unsigned char *p
         if r.offset == 0:
             if r.bytes > RP_RESULT_INLINE:
-                raise RuntimeError(f"worker {w} sent a result of an impossible size")
+                raise RuntimeError(f"worker {w} sent a result of an invalid size")
             if kind == KIND_VALUE:
                 try:
                     return get_whole(r.inline_bytes, r.bytes)
@@ -232,7 +232,7 @@ cdef class ResultMemory:
         cdef list views = []
         for k in range(read_head(head.at(), n, entries, pickle_at)):
             if entries[k].offset & (LARGE_BUFFER - 1) or entries[k].size < LARGE_BUFFER:
-                raise RuntimeError(f"worker {w} sent a result whose parts no block could hold")
+                raise RuntimeError(f"worker {w} sent a result with buffers of an invalid size or alignment")
             view = ResultView()
             view.size = entries[k].size
             view.readonly = entries[k].readonly
@@ -394,7 +394,7 @@ cdef class ResultMemory:
             while spare < self.overflow and (self.arenas[spare].owner != NOBODY or self.arenas[spare].blocks):
                 spare += 1
             if spare == self.overflow:
-                raise RuntimeError("there is no arena to spare for a worker's successor")  # can_stay() has seen to one
+                raise RuntimeError("no spare arena is left for a worker's successor")  # can_stay() has seen to one
             self.arenas[arena].owner = NOBODY
             self.arenas[spare].owner = w
             rp_pool_give_arena(&self.segment.pool, w, spare)

@@ -85,7 +85,7 @@ cdef class Results:
         cdef bytes tray  # held: what is decoded may run user code, which may close this
         cdef Payload alone
         if self.running:
-            raise ValueError("the iterator is being read already")
+            raise ValueError("the iterator is already being read")
         if self.batch is None:
             raise StopIteration
         self.running = self.begun = True
@@ -205,7 +205,7 @@ cdef class Results:
         if unsent:  # out of memory
             self.client.send_chunks(self.batch)
             if self.batch.unsent == unsent:
-                raise MemoryError("no memory to send more items")
+                raise MemoryError("out of memory: cannot send more items")
             return self.next_chunk()
         if self.batch.cut_short:
             raise cancelled_error() if self.batch.failure is None else self.batch.failure()
@@ -234,7 +234,7 @@ cdef class Results:
             ValueError: It is being read.
         """
         if self.running:
-            raise ValueError("the iterator is being read")
+            raise ValueError("the iterator cannot be closed while it is being read")
         self.end()
 
     cdef end(self):
@@ -252,7 +252,7 @@ cdef class Results:
             meter.close()
 
     def __reduce__(self):
-        raise TypeError("cannot pickle or copy the results of map: they are read once; a list of them can be sent")
+        raise TypeError("cannot pickle or copy the iterator of map: it is read once; send a list of its results")
 
     def __dealloc__(self):
         if self.batch is not None:

@@ -32,7 +32,7 @@ cdef class Segment:
             self.pool.n_workers = n_places
             self.pool.n_cpus = n_cpus
             self.pool.sizes = sizes
-            raise OSError(-err, f"ringpool: no shared memory: {os.strerror(-err)}")
+            raise OSError(-err, f"ringpool: cannot create the pool's shared memory: {os.strerror(-err)}")
         self.open = self.created = True
         return 0
 

@@ -70,7 +70,7 @@ cdef class Arguments:
                 self.unmap_idle()
                 at = self.hold.of_parent(task.offset, task.bytes)
         elif task.bytes > RP_SLOT_INLINE:
-            raise RuntimeError("a task names memory that is not its parent's")
+            raise RuntimeError("a task refers to memory outside the parent's arena")
         if task.kind & KIND_STREAM:
             self.stream.head = <rp_stream_head *>at
             self.stream.seen = 0
@@ -83,7 +83,7 @@ cdef class Arguments:
     cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
         """Where an item lies that its record, of n bytes, only names."""
         if n < sizeof(rp_apart):
-            raise RuntimeError("an item names memory that is not its parent's")
+            raise RuntimeError("an item refers to memory outside the parent's arena")
         self.lies_at = rp_apart_offset(record)
         bytes[0] = rp_apart_bytes(record)
         return self.hold.of_parent(self.lies_at, bytes[0])
@@ -143,7 +143,7 @@ cdef class Arguments:
         if known is not None:
             return (<tuple>known)[1]
         if n < before:
-            raise RuntimeError("a task names memory that is not its parent's")
+            raise RuntimeError("a task refers to memory outside the parent's arena")
         at = self.hold.of_parent(offset, n)
         lease = ShareLease()
         lease.hold = self.hold

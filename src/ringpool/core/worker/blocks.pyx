@@ -107,9 +107,10 @@ cdef class ResultBlocks:
         if self.could_fit(n) and self.pool.segment.refused:
             return no_address(&self.pool.segment, n)
         if not self.could_fit(n):
-            text = f"more than the {self.most()} bytes of shared memory that this pool has for a result"
-        else:
-            text = (f"and of the {self.pool.arena.quota} bytes of shared memory that this pool has for the results of a worker, "
-                    f"and the {self.pool.sizes.overflow_quota} for larger ones of all, not so many are left: arrays of earlier "
-                    "results, which the program still uses, take the rest")
-        return MemoryError(f"the result takes {n} bytes, {text} (see shared_memory_limit)")
+            return MemoryError(
+                f"the result takes {n} bytes, more than the {self.most()} bytes of shared memory that this pool has "
+                "for a result (see shared_memory_limit)")
+        return MemoryError(
+            f"cannot allocate {n} bytes for the result: arrays of earlier results, which the program still uses, take "
+            f"too much of the {self.pool.arena.quota} bytes of shared memory for the results of a worker, and of the "
+            f"{self.pool.sizes.overflow_quota} for larger ones (see shared_memory_limit)")

@@ -56,7 +56,7 @@ cdef class Call:
             if count:
                 get_items(&d, few, count, &k)
             if d.at != d.end:
-                raise ValueError("bytes are left over behind the arguments of a task")
+                raise ValueError("there are bytes behind the arguments of a task")
             self.arguments.end_decoding()
             RP_STEP(b"worker: decoded")
             return PyObject_Vectorcall(fn, few, k, NULL)
@@ -80,6 +80,6 @@ cdef class Call:
             elif kind == KIND_CALL_PICKLE:
                 fn, args, kwargs = args
             elif kind != KIND_ARGS_PICKLE:
-                raise RuntimeError(f"a task of an unknown kind {kind}")
+                raise RuntimeError(f"a task has the unknown kind {kind}")
         RP_STEP(b"worker: decoded")
         return fn(*args, **kwargs)

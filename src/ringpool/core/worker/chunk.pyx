@@ -56,7 +56,7 @@ cdef class ChunkRunner:
             if not self.tray.is_there():
                 self.tray.find_one(TRAY_BYTES, False)  # no loan: the item may take long
             if self.failure is None and not next_record(&self.items, &record):
-                self.failure = encode_error(RuntimeError(f"item {item} of a chunk is cut off"))
+                self.failure = encode_error(RuntimeError(f"item {item} of a chunk is truncated"))
             if self.failure is not None:  # and so it is with all behind it
                 self.tray.add(KIND_ERROR, self.failure)
             elif record.kind == ITEM_UNSENT:
@@ -73,7 +73,7 @@ cdef class ChunkRunner:
         self.items.n = 0
         try:
             if not read_items(self.arguments.payload(task), task.bytes, &self.items):
-                raise RuntimeError(f"a chunk of {task.bytes} bytes cannot be what it says")
+                raise RuntimeError(f"a chunk of {task.bytes} bytes has an invalid header")
         except BaseException as error:
             self.failure = encode_error(error)
         return 0

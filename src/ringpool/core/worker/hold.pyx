@@ -50,5 +50,5 @@ cdef class WorkerHold:
         if at == NULL:
             if rp_pool_within(&self.pool, 0, offset, n):
                 raise no_address(&self.pool.segment, n)
-            raise RuntimeError("a task names memory that is not its parent's")
+            raise RuntimeError("a task refers to memory outside the parent's arena")
         return at

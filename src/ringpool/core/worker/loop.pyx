@@ -16,7 +16,7 @@ def task_is_ending():
 def held_here(uint64_t offset, uint64_t n):
     """In a worker: what Client.hold() keeps."""
     if _here is None or _here.hold.forked:
-        raise ValueError("globals of a session, where there can be none")
+        raise ValueError("globals of a session were unpickled outside a worker of its pool")
     return _here.arguments.held(offset, n)
 
 
@@ -28,7 +28,7 @@ def shared_here(uint64_t id, uint64_t offset, uint64_t n):
 cdef object shared_at(uint64_t id, uint64_t offset, uint64_t n):
     """In a worker that decodes arguments: the shared object."""
     if _here is None or _here.hold.forked or not _here.arguments.decoding:
-        raise ValueError("a shared object where there can be none")
+        raise ValueError("a shared object was unpickled outside a task of its pool")
     return _here.arguments.shared(id, offset, n)
 
 
