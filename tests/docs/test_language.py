@@ -145,7 +145,7 @@ def test_no_message_of_the_package_uses_a_retired_word():
 
 def test_no_file_has_more_retired_words_than_its_debt():
     grown = {name: (count, DEBTS.get(name, 0)) for name, count in debts().items() if count > DEBTS.get(name, 0)}
-    assert not grown, "python tests/test_language.py writes the table anew, if the sum has not grown: (now, debt)"
+    assert not grown, "python tests/docs/test_language.py writes the table anew, if the sum has not grown: (now, debt)"
 
 
 def test_words_within_words_and_names_of_code_do_not_count():

@@ -86,7 +86,7 @@ cdef class Batch:
         self.reading = False
 
     cdef bint wants_drain(self) noexcept:
-        """Have so many items come that results should be looked for? If so, the caller does."""
+        """Have enough items come for a look at results? If so, the caller looks."""
         if self.large is not None and self.large.wants_drain():
             self.large.drained()
             return True
@@ -386,7 +386,7 @@ cdef class Batch:
         raise RuntimeError("a worker sent a result of an unknown kind")
 
     cdef uint64_t count_done(self, uint64_t begun) noexcept:
-        """The items that are done: those of chunks that are, and so many of others. Never less than was said before."""
+        """The items that are done: those of chunks that are, and `begun` of the others. Never less than was said before."""
         self.counted = max(self.counted, self.finished + begun)
         return self.counted
 
