@@ -386,7 +386,7 @@ cdef class Batch:
         raise RuntimeError("a worker sent a result of an unknown kind")
 
     cdef uint64_t count_done(self, uint64_t begun) noexcept:
-        """The items that are done: those of chunks that are, and `begun` of the others. Never less than was said before."""
+        """The items that are done: those of done chunks, and `begun` of the others. Never less than was said before."""
         self.counted = max(self.counted, self.finished + begun)
         return self.counted
 
