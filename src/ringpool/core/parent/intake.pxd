@@ -12,6 +12,6 @@ cdef class Intake:
     cdef readonly object start_error  # exception of a worker's initializer
     cdef readonly uint64_t strays     # results that named no pending task
     # open:
-    cdef uint64_t drain(self) noexcept
+    cdef inline uint64_t drain(self) noexcept
     cdef uint64_t drain_worker(self, uint32_t w) noexcept
     cdef void on_result(self, uint32_t w, rp_result *r) noexcept

@@ -23,6 +23,6 @@ cdef class Loans:
     cdef int lend(self, uint32_t w, uint64_t request, uint64_t bytes) noexcept nogil
     cdef Loan take(self, uint32_t w, uint64_t offset) noexcept nogil
     cdef void free(self, Loan *loan) noexcept nogil
-    cdef void serve_soon(self) noexcept nogil
+    cdef inline void serve_soon(self) noexcept nogil
     cdef void add_borrower(self, uint32_t w) noexcept nogil
     cdef void drop_borrower(self) noexcept nogil

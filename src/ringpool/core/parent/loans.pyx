@@ -46,7 +46,7 @@ cdef class Loans:
             self.serve_soon()
         loan.bytes = 0
 
-    cdef void serve_soon(self) noexcept nogil:
+    cdef inline void serve_soon(self) noexcept nogil:
         """There may be room now, or some can be made."""
         if self.n_borrowers:
             self.notifier.ring()

@@ -24,16 +24,16 @@ cdef class Notifier:
     cdef object completed   # done futures whose watchers have not been told
     cdef list deferred      # references to be dropped
     # raw:
-    cdef void need(self, uint32_t reason, bint on) noexcept nogil
+    cdef inline void need(self, uint32_t reason, bint on) noexcept nogil
     cdef void publish_needs(self) noexcept nogil
-    cdef bint is_closing(self) noexcept nogil
+    cdef inline bint is_closing(self) noexcept nogil
     cdef void ring(self) noexcept nogil
-    cdef void stop_if_drained(self) noexcept nogil
+    cdef inline void stop_if_drained(self) noexcept nogil
     cdef void watch(self) noexcept nogil
-    cdef void unwatch(self) noexcept nogil
+    cdef inline void unwatch(self) noexcept nogil
     # quiet:
     cdef bint is_drained(self) noexcept
-    cdef void notify(self, FutureBase future, bint tell) noexcept
+    cdef inline void notify(self, FutureBase future, bint tell) noexcept
     # open:
     cdef void defer(self, object garbage) except *
     cdef void drop_deferred(self) noexcept

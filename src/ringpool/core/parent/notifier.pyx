@@ -14,7 +14,7 @@ cdef class Notifier:
         self.completed = deque()
         self.deferred = []
 
-    cdef void need(self, uint32_t reason, bint on) noexcept nogil:
+    cdef inline void need(self, uint32_t reason, bint on) noexcept nogil:
         cdef uint32_t needs = self.needs | reason if on else self.needs & ~reason
         if needs != self.needs:
             self.needs = needs
@@ -24,7 +24,7 @@ cdef class Notifier:
         if self.segment.open:
             rp_pool_set_collect(&self.segment.pool, self.needs != 0)
 
-    cdef bint is_closing(self) noexcept nogil:
+    cdef inline bint is_closing(self) noexcept nogil:
         """Whether the pool is shut down: it takes no more tasks, and ends when none is pending."""
         return self.needs & NEED_CLOSING
 
@@ -37,7 +37,7 @@ cdef class Notifier:
         if self.segment.serves():
             rp_pool_kick_service(&self.segment.pool)
 
-    cdef void stop_if_drained(self) noexcept nogil:
+    cdef inline void stop_if_drained(self) noexcept nogil:
         """A task has ended: if it was the last, the collector ends the pool."""
         if self.is_closing() and self.tasks.pending() == 0 and self.segment.open:
             rp_pool_kick_service(&self.segment.pool)
@@ -47,11 +47,11 @@ cdef class Notifier:
         self.watched += 1
         self.need(NEED_WATCHERS, True)
 
-    cdef void unwatch(self) noexcept nogil:
+    cdef inline void unwatch(self) noexcept nogil:
         self.watched -= 1
         self.need(NEED_WATCHERS, self.watched > 0)
 
-    cdef void notify(self, FutureBase future, bint tell) noexcept:
+    cdef inline void notify(self, FutureBase future, bint tell) noexcept:
         """A future is done. Wakes those in result(), and has the collector tell its watchers if `tell` says so."""
         if future.n_waiting:
             self.waiters.wake(future)

@@ -16,12 +16,12 @@ cdef class Segment:
     cdef uint64_t users
     # raw:
     cdef void forget(self) noexcept nogil
-    cdef bint serves(self) noexcept nogil
+    cdef inline bint serves(self) noexcept nogil
     cdef void hold(self) noexcept nogil
     cdef void release(self) noexcept nogil
     cdef void retire(self) noexcept nogil
     cdef void unmap_if_unused(self) noexcept nogil
-    cdef void free_block(self, uint64_t offset) noexcept nogil
+    cdef inline void free_block(self, uint64_t offset) noexcept nogil
     # open:
     cdef int create(self) except -1
 

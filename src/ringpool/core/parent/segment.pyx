@@ -44,7 +44,7 @@ cdef class Segment:
         self.inherited = True
         self.open = False
 
-    cdef bint serves(self) noexcept nogil:
+    cdef inline bint serves(self) noexcept nogil:
         """Whether workers use it."""
         return self.open and not self.retired
 
@@ -125,7 +125,7 @@ cdef class Segment:
 
     # ---- the parent's arena ----
 
-    cdef void free_block(self, uint64_t offset) noexcept nogil:
+    cdef inline void free_block(self, uint64_t offset) noexcept nogil:
         cdef uint64_t n
         if self.open:
             rp_arena_free(&self.pool.arena, offset, &n)

@@ -11,10 +11,10 @@ cdef class Settlement:
     cdef ArgumentMemory arguments
     cdef Notifier notifier
     # quiet:
-    cdef void remove(self, FutureBase future) noexcept
+    cdef inline void remove(self, FutureBase future) noexcept
     cdef void conclude(self, FutureBase future, int form, object value) noexcept
     cdef void cancel(self, FutureBase future) noexcept
-    cdef void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept
+    cdef inline void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept
     # open:
     cdef void finish(self, FutureBase future, int form, object value) noexcept

@@ -11,7 +11,7 @@ cdef class Settlement:
         self.arguments = arguments
         self.notifier = notifier
 
-    cdef void remove(self, FutureBase future) noexcept:
+    cdef inline void remove(self, FutureBase future) noexcept:
         """Takes a pending task out of all accounts: its entry, its block, its place in the counts. The caller holds a
         reference of its own, settles the future before any Python code can run, and last of all drops what the task calls
         and the shared objects among its arguments: that may run user code, which may ask the future or use the pool."""
@@ -51,7 +51,7 @@ cdef class Settlement:
         self.notifier.notify(future, not future.told)  # FutureBase.cancel() tells, if it can have the condition
         future.ended()
 
-    cdef void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept:
+    cdef inline void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept:
         if ending is None:
             future.settle(form, value)
         elif ending.why == WHY_CANCELLED:

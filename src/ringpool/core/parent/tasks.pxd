@@ -30,7 +30,7 @@ cdef class TaskTable:
     cdef inline void enter(self, FutureBase future) noexcept
     cdef bint holds(self, FutureBase future) noexcept
     cdef void replace(self, uint64_t task_id, FutureBase future) noexcept
-    cdef void release(self, FutureBase future) noexcept
+    cdef inline void release(self, FutureBase future) noexcept
     # open:
     cdef inline int reserve(self) except -1
     cdef int grow(self) except -1

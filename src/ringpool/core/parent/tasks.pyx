@@ -60,7 +60,7 @@ cdef class TaskTable:
         self.entries[<uint32_t>task_id].future = <PyObject *>future
         future.task_id = task_id
 
-    cdef void release(self, FutureBase future) noexcept:
+    cdef inline void release(self, FutureBase future) noexcept:
         """Takes a pending task out of the table and of the counts. The table's reference is the caller's now."""
         cdef uint32_t i = <uint32_t>future.task_id
         self.entries[i].future = NULL

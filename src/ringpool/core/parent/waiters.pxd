@@ -27,7 +27,7 @@ cdef class Waiters:
     cdef dict sleepers            # if so, id of a future -> the events of the greenlets that wait for it
     cdef object due               # futures among those that are done, whose events are to be set
     # raw:
-    cdef bint leads(self, Waiter *waiter) noexcept nogil
+    cdef inline bint leads(self, Waiter *waiter) noexcept nogil
     cdef void forget(self) noexcept nogil
     cdef void supplant(self, Waiter *waiter) noexcept nogil
     cdef void resign(self, Waiter *waiter) noexcept nogil

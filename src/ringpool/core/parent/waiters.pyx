@@ -21,7 +21,7 @@ cdef class Waiters:
         self.segment.hold()
         future.n_waiting += 1
 
-    cdef bint leads(self, Waiter *waiter) noexcept nogil:
+    cdef inline bint leads(self, Waiter *waiter) noexcept nogil:
         """Whether this waiter leads; it does from now on, if no other one does."""
         if waiter.word == AWAY:
             waiter.word = WAITING
