@@ -6,7 +6,7 @@
 #define GRAIN_MIN (64u << 10)
 #define HUGE_FEW 32u /* an arena that may have fewer huge pages does without: each is had as a whole. Arbitrary */
 
-/* From so many bytes on that have not been touched, pages are had in one call rather than one by one as they are written:
+/* For this many untouched bytes or more, the pages are had in one call rather than one by one as they are written:
  * that takes 40 ms for 128 MiB, not 55. Below, a call costs about what it saves. */
 #define PREPARE (512ull << 10)
 
@@ -151,7 +151,7 @@ static void trim(struct rp_arena *a, uint64_t most)
             give_block_back(a, unit, order, most);
 }
 
-/* The same for what used blocks do not cover: whoever had that memory before may have touched it. Reads all blocks. */
+/* The same for what used blocks do not cover: an earlier owner of that memory may have touched it. Reads all blocks. */
 static void trim_ends(struct rp_arena *a, uint64_t most)
 {
     uint32_t order;

@@ -6,7 +6,7 @@
  * from another process is checked against the records before it is believed, and when the owner dies nothing in the
  * region needs repair: the next owner starts with an empty one.
  *
- * The region is sparse: pages nobody touched cost nothing, and the lowest free block is split first, so reuse is warm.
+ * The region is sparse: pages that were never touched cost nothing, and the lowest free block is split first, so reuse is warm.
  * What has been touched is known by *grains*. When a block becomes free and more is idle than is to be kept warm, grains go
  * back to the system, of that block last, the highest first: a page that is touched for the first time costs as much as four
  * that are copied, or more.

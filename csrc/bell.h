@@ -5,8 +5,8 @@
  *      broken                                     right
  *      S: looks, finds no work                    S: announces itself   (seq_cst)
  *      R: publishes work                          S: looks once more    (seq_cst)
- *      R: looks, finds nobody asleep              R: publishes work     (seq_cst)
- *      S: sleeps; nobody will ring                R: looks for sleepers (seq_cst)
+ *      R: looks, finds no sleeper                 R: publishes work     (seq_cst)
+ *      S: sleeps; no ring will come               R: looks for sleepers (seq_cst)
  *
  * On the right, in the one order that all seq_cst operations have, either S's second look comes after R's publication,
  * and S finds the work; or it comes before, and then so does S's announcement, and R finds S. That both sides use
@@ -15,7 +15,7 @@
  *
  * A ringer takes the announcement away before it wakes, so at most one wake is under way. Ringers that die at any
  * point: before taking it, the sleeper is still announced and the next ringer rings; between taking it and waking, the
- * sleeper sleeps on unannounced. That one gap is closed by whoever buries the ringer (rp_bell_toll).
+ * sleeper sleeps on unannounced. The recovery of the ringer closes that one gap (rp_bell_toll).
  * A sleeper that dies leaves its announcement; ringing it is a wasted system call and nothing else.
  */
 #ifndef RP_BELL_H
@@ -38,7 +38,7 @@ static inline void rp_bell_announce(struct rp_bell *bell)
 
 static inline void rp_bell_cancel(struct rp_bell *bell)
 {
-    /* A ringer that has seen the announcement wakes in vain, and tells nobody else: what the sleeper looks at after this
+    /* A ringer that has seen the announcement wakes in vain, and rings no other thread: what the sleeper looks at after this
      * must hold what that one has published. */
     rp_store_seq_cst(&bell->word, (uint32_t)RP_AWAKE);
 }

@@ -50,7 +50,7 @@ static bool first(struct rp_board *b, uint64_t steps, uint64_t *at, uint64_t *wo
          * Pushing the hint past either would lose the task that comes there. */
         if (w <= pack(lap, 0, FREE))
             return false;
-        /* Claimed, or of a later lap: help the hint along. If the exchange fails, pos becomes what somebody pushed. */
+        /* Claimed, or of a later lap: help the hint along. If the exchange fails, pos becomes what another process pushed. */
         RP_STEP("hint: behind");
         if (rp_cas_seq_cst(&b->shared->claim_pos, &pos, pos + 1))
             pos++;
@@ -128,7 +128,7 @@ struct rp_slot *rp_board_try_claim(struct rp_board *b, uint32_t owner, uint64_t 
 
 void rp_board_release(struct rp_board *b, uint64_t pos)
 {
-    /* "freed". seq_cst: the caller looks next whether somebody waits for room (announce / publish) */
+    /* "freed". seq_cst: the caller looks next whether the parent waits for room (announce / publish) */
     rp_store_seq_cst(&slot_at(b, pos)->word, pack(lap_of(b, pos) + 1, 0, FREE));
 }
 

@@ -13,8 +13,8 @@
  *                                          in its entry, then store FREE(L+1)   and stores FREE(L + 1) (board_recover)
  *
  * claim_pos is a hint where the first READY slot may be: every position below it has been claimed or cancelled. Anyone
- * may push it past a slot that is no longer READY, so a worker that dies between its claim and the push delays nobody.
- * (There is no CANCELLED state: a cancelled slot is free at once, and the lap in the word tells those who pass by.)
+ * may push it past a slot that is no longer READY, so a worker that dies between its claim and the push delays no other.
+ * (There is no CANCELLED state: a cancelled slot is free at once, and the lap in the word tells those that pass by.)
  */
 #ifndef RP_BOARD_H
 #define RP_BOARD_H

@@ -11,9 +11,9 @@ void rp_pool_begin_chunk(struct rp_worker *p, uint64_t task_id, uint32_t n)
         end = word & 0xffffu;
         if ((word >> 16 & 0xffffu) <= end || end > n) /* nothing has been taken beforehand */
             end = n;
-    } while (!rp_cas_seq_cst(&e->range, &word, ((word >> 32) + 1u) << 32 | end)); /* release: who sees it sees no chunk */
+    } while (!rp_cas_seq_cst(&e->range, &word, ((word >> 32) + 1u) << 32 | end)); /* release: what sees it sees no chunk */
     RP_STEP("chunk: opened");
-    rp_store_release(&e->chunk, task_id); /* release: who sees the task sees its range */
+    rp_store_release(&e->chunk, task_id); /* release: what sees the task sees its range */
     RP_STEP("chunk: begun");
 }
 
@@ -52,7 +52,7 @@ bool rp_pool_cut_chunk(struct rp_parent *p, uint64_t task_id, uint64_t pos, uint
         return false;
     e = &p->entries[w];
     /* The worker has the task in its hands, so `range` is used up, or of this chunk. Should it be of a later one, `chunk`
-     * says so, or the task is in nobody's hands any more. */
+     * says so, or the task is in no worker's hands any more. */
     word = rp_load_seq_cst(&e->range);
     do {
         begun = rp_load_acquire(&e->chunk) == task_id;

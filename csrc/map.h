@@ -1,4 +1,4 @@
-/* map.h - the map of the segment: which part lies where, who writes it, and how an offset becomes an address.
+/* map.h - the map of the segment: which part lies where, which process writes it, and how an offset becomes an address.
  *
  * For: the structures that all processes of a pool share, and one process's hold on them. What is done with their words stands
  * with the protocols: wake.h, results.h, memory.h, chunk.h, ending.h, recycle.h; all of it together is pool.h.
@@ -8,15 +8,15 @@
  *
  * The map (every part starts on a page of its own):
  *
- *   part                     who writes                                        size
+ *   part                     written by                                        size
  *   ---------------------    ----------------------------------------------    --------------------------
  *   segment header           parent, once                                      1 page
- *   struct rp_pool_shared    parent; the bells and masks: everybody            1 page
+ *   struct rp_pool_shared    parent; the bells and masks: all                  1 page
  *   board                    parent fills; workers claim and release           256 KiB
  *   worker entries           worker w its own; ringers the bell; parent a line 640 bytes a worker
  *   result rings             worker w its own; parent the read_pos             128 KiB a worker
  *   return rings             parent; worker w the read_pos                     16 KiB a worker
- *   arenas 0..2n + 2         0: parent; the last: who has a loan there;        sparse: struct rp_sizes
+ *   arenas 0..2n + 2         0: parent; the last: a worker in its loan;        sparse: struct rp_sizes
  *                            others: the worker that has it
  *
  * All but the arenas is mapped in each process. Of the arenas a process maps windows as it comes by blocks (segment.h):
@@ -61,7 +61,7 @@ static inline bool rp_has_started(uint64_t state)
     return state >= RP_STARTED; /* the order of the states */
 }
 
-/* Why a worker wants a successor. SOON: it leaves after so many tasks. READY: it leaves when its successor is ready. */
+/* Why a worker wants a successor. SOON: it leaves at its limit of tasks. READY: it leaves when its successor is ready. */
 enum rp_retiring { RP_STAYING = 0, RP_SOON = 1, RP_READY = 2 };
 
 struct rp_result {
@@ -252,7 +252,7 @@ uint8_t *rp_pool_writable(const struct rp_pool *p, uint64_t offset, uint64_t byt
 #define rp_pool_writable(p, offset, bytes) rp_pool_writable(rp_base(p), offset, bytes)
 
 /* May the receiver hold this block, and not only copy what is in it? Those within the first bytes of an arena, half as many
- * as its owner's quota, and no others: however much is held for however long, half the quota is to be had when what is not
+ * as its owner's quota, and no others: however much is held for however long, half the quota is available when what is not
  * held has come back. */
 bool rp_pool_may_hold(const struct rp_pool *p, uint32_t arena, uint64_t offset, uint64_t bytes);
 #define rp_pool_may_hold(p, arena, offset, bytes) rp_pool_may_hold(rp_base(p), arena, offset, bytes)

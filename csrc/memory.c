@@ -190,8 +190,8 @@ bool rp_pool_has_purged(struct rp_worker *p)
 
 void rp_pool_note_purged(struct rp_worker *p)
 {
-    rp_store_release(&rp_pool_me(p)->purged, p->purged); /* release: who sees it sees what has been let go of */
-    rp_pool_count_release(p);                    /* also if it was nothing: somebody may wait for this */
+    rp_store_release(&rp_pool_me(p)->purged, p->purged); /* release: a reader of it sees what has been let go of */
+    rp_pool_count_release(p);                    /* also if it was nothing: the parent may wait for this */
 }
 
 bool rp_pool_is_to_purge(const struct rp_parent *p, uint32_t w, uint64_t *task_id)

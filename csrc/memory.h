@@ -13,8 +13,8 @@
  * Loans. A result that its worker's arena cannot hold goes into a block of the last arena, the *overflow*, whose allocator is
  * the parent's. The worker asks for it (`wants_memory`, `loan_bytes`), the parent lends it (`loan`, `lent`). It is one block
  * for all of the result, and a worker has one at most, which ends with its next result or request: then the block is the
- * result's, or free. It runs none of the user's code meanwhile. So nobody who has a loan waits for another, or for long, and
- * all that wait come to their turn.
+ * result's, or free. It runs none of the user's code meanwhile. So no worker that has a loan waits for another, or for
+ * long, and all that wait come to their turn.
  *
  *   word                            writer        if its writer dies there
  *   ----------------------------    ----------    ----------------------------------------------------------------
@@ -37,7 +37,7 @@ void rp_pool_take_returns(struct rp_worker *p);
  * which those that did come back have been taken in (1). -EINTR. */
 int rp_pool_wait_memory(struct rp_worker *p);
 
-/* Asks for a loan; waits for it: 0 and its offset, -ENOMEM if there is none to be had, -EINTR or -EAGAIN: wait again, or
+/* Asks for a loan; waits for it: 0 and its offset, -ENOMEM if none is available, -EINTR or -EAGAIN: wait again, or
  * give the request up. */
 void rp_pool_ask_loan(struct rp_worker *p, uint64_t bytes);
 int rp_pool_await_loan(struct rp_worker *p, uint64_t *offset);
@@ -65,7 +65,7 @@ void rp_pool_purge(struct rp_parent *p);
 bool rp_pool_is_to_purge(const struct rp_parent *p, uint32_t w, uint64_t *task_id);
 
 /* The collector: the number of worker w's request for memory, and of how large a loan, 0 if for a block of its own arena; each
- * number once, then 0. Then, when all that is not held has been given back, or there is no loan to be had: says so, unless the
+ * number once, then 0. Then, when all that is not held has been given back, or no loan is available: says so, unless the
  * request has been given up. */
 uint64_t rp_pool_wants_memory(struct rp_parent *p, uint32_t w, uint64_t *loan_bytes);
 void rp_pool_grant(struct rp_parent *p, uint32_t w, uint64_t request);

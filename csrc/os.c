@@ -230,7 +230,7 @@ void rp_os_yield(void)
 
 uint64_t rp_os_peak_rss(void)
 {
-    char text[4096]; /* the line is within the first 1500 bytes, but for who belongs to hundreds of groups */
+    char text[4096]; /* the line is within the first 1500 bytes, but for a user in hundreds of groups */
     const char *line;
     if (!read_text("/proc/self/status", text, sizeof text))
         return 0;
@@ -254,7 +254,7 @@ int rp_os_wait_peak_rss(int pidfd, uint64_t *bytes)
 static struct {
     int pidfd;
     pid_t home; /* the process group that this process was born in */
-    int bell; /* an eventfd; -1: there is none, and nobody looks */
+    int bell; /* an eventfd; -1: there is none, and the guard never looks */
     pthread_mutex_t looking;
     int64_t (*look)(void *);
     void *arg;

@@ -59,7 +59,7 @@ void rp_os_futex_wake(rp_futex *word);
  * time that it was: the kernel has it sleep the rest when it goes on. (Only if something is ready by then, by less.) */
 int rp_os_poll(struct pollfd *p, uint32_t n, int64_t timeout_ns, uint64_t *late_ns);
 
-/* Writes to an eventfd; -1: to nobody. */
+/* Writes to an eventfd; does nothing for -1. */
 void rp_os_tell(int eventfd);
 
 /* Bytes of memory that this process has to itself: what is resident, less what is shared or of files. 0 if the system
@@ -68,8 +68,8 @@ uint64_t rp_os_own_memory(void);
 
 uint64_t rp_os_now_ns(void); /* monotonic */
 uint32_t rp_os_cpu(void);    /* the processor this thread runs on, or ran on a moment ago */
-int rp_os_nap(uint64_t ns);
-void rp_os_yield(void); /* whoever waits for this processor may have it */  /* sleeps about so long; -EINTR if a signal ends it early */
+int rp_os_nap(uint64_t ns);  /* sleeps about this long; -EINTR if a signal ends it early */
+void rp_os_yield(void);      /* lets another thread that waits for this processor run */
 
 /* The most memory, in bytes, that this process has had in use since it became the program that it is (VmHWM of
  * proc_pid_status(5)); 0 if the system does not tell. Not ru_maxrss, which what execs inherits from its parent. */
@@ -114,7 +114,7 @@ void rp_os_thread_join(uintptr_t thread);
 int rp_os_zygote(int parent, int held, int *fd, void *order);
 
 /* The pid of a new process. -EPIPE: the zygote has died; otherwise what clone() says. One call at a time; does not
- * return early for signals, since an answer nobody takes would be the next caller's. */
+ * return early for signals, since an answer that no call has taken would be the next caller's. */
 int rp_os_zygote_make(int fd, const void *order, uint32_t order_bytes);
 /* Tells the zygote to end, and waits for nothing. rp_os_zygote_end is still to follow. */
 void rp_os_zygote_dismiss(int fd);

@@ -185,7 +185,7 @@ void rp_pool_set_collect(struct rp_parent *p, bool on)
     if (rp_load_relaxed(&p->shared->collect) == on)
         return;
     rp_store_seq_cst(&p->shared->collect, (uint64_t)on);
-    if (on) /* results published before the store rang nobody: the collector looks once by itself */
+    if (on) /* results published before the store did not ring it: the collector looks once by itself */
         rp_pool_kick_service(p);
 }
 

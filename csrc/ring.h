@@ -8,8 +8,8 @@
  * A slot is full when its first word says so: the reader finds out with the same cache line that brings the body, and
  * there is no shared write position at all.
  *
- * If the writer dies: before publishing, the slot's seq is still old and nobody ever reads it; after, the result is
- * whole. If the reader dies, the ring fills up, and the owner of the pool replaces it (rp_ring_reset) when nobody else
+ * If the writer dies: before publishing, the slot's seq is still old and it is never read; after, the result is
+ * whole. If the reader dies, the ring fills up, and the owner of the pool replaces it (rp_ring_reset) when no other process
  * has hold of it. Nothing read here is an index into memory: positions are private to each side but for read_pos,
  * of which the writer only takes the distance to its own and believes no more than the capacity.
  */
@@ -116,7 +116,7 @@ static inline bool rp_ring_uncommitted(const struct rp_ring *r)
 }
 
 /* Reader: hands the released slots back, many at a time, so that the writer's line moves seldom.
- * seq_cst: the caller looks next whether the writer sleeps for want of space. */
+ * seq_cst: the caller looks next whether the writer sleeps until there is space. */
 static inline void rp_ring_commit(struct rp_ring *r)
 {
     uint64_t pos = rp_load_relaxed(&r->read_pos);

@@ -3,7 +3,7 @@
  * Its first page is the segment's own; the rest belongs to the caller (see the map in map.h).
  * Guarantees: no name in any file system; the size never changes; the kernel frees it when the last process that has
  * it mapped or open is gone. Attaching checks that the other side was built from the same layout.
- * Not promised: that a process holding it behaves; whoever reads a word checks it.
+ * Not promised: that a process holding it behaves; each reader of a word checks it.
  *
  * It is sparse, and much larger than the memory that it will ever have. Address space is not free, though: a limit
  * (RLIMIT_AS) counts all that is mapped. So a process has the first `fixed` bytes mapped for good, and of the rest, which
@@ -32,10 +32,10 @@
 #define RP_WINDOW_SHIFT 20u /* the usual size. Larger: hundreds of workers cost the parent more; smaller: more mappings */
 #define RP_WINDOW_LEAST 16u /* a multiple of any page size */
 
-/* For those that unmap: so many bytes may be mapped and not in use, of the process's own and of others'. */
+/* For those that unmap: up to this many bytes may be mapped and not in use, of the process's own and of others'. */
 #define RP_WINDOWS_KEEP (256u << 20) /* more costs address space, less costs mapping large payloads again; arbitrary */
 
-struct rp_segment_header { /* written once by the creator, before anybody can attach */
+struct rp_segment_header { /* written once by the creator, before another process can attach */
     uint64_t magic;
     uint32_t version;
     uint32_t header_bytes; /* sizeof(struct rp_segment_header) of the creator */

@@ -14,7 +14,7 @@ struct rp_spin { /* how long a wait spins before it sleeps; private */
     uint32_t slept;    /* short waits that were slept through */
 };
 
-/* Waits until so many bytes of a payload have been written, which the parent is at. How many there are then. */
+/* Waits until `bytes` of a payload that the parent is writing have been written. Returns how many are by then. */
 uint64_t rp_spin_await_bytes(const rp_word *written, uint64_t bytes);
 
 #define RP_PAUSES 16u /* between two looks at the clock: a look costs about as much */

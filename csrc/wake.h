@@ -5,12 +5,12 @@
  * instant, by the board or by its worker's entry.
  * Does not: say in which order tasks end, nor wake more than one worker at a time.
  *
- * Waking workers. `sleepers` says who sleeps; `awake` workers are the ready ones that do not. A worker holds one task at
+ * Waking workers. `sleepers` says which sleep; `awake` workers are the ready ones that do not. A worker holds one task at
  * a time, so if no more tasks are outstanding than workers are awake, each task has an awake worker of its own, which
  * looks at the board before it sleeps: no wake is needed, and a round trip costs no system call while its worker spins.
  * Otherwise one sleeper is woken, unless a wake is under way already (`waking`): then that worker, when it has come
  * round and cleared `waking`, looks whether more work waits and wakes the next. So a burst costs the parent one wake, and
- * only so many workers get up as there is work for.
+ * no more workers wake than there is work for.
  *
  *   word                     writer                              if its writer dies there
  *   --------------------     --------------------------------    -----------------------------------------------------------
@@ -29,19 +29,19 @@
 
 #include "map.h"
 
-/* Are more processes of the pool awake than there are processors for them? Then nobody should spin for long. */
+/* Are more processes of the pool awake than there are processors for them? Then no process should spin for long. */
 bool rp_pool_crowded(const struct rp_pool *p);
 #define rp_pool_crowded(p) rp_pool_crowded(rp_base(p))
 
 /* Has the guard of this process (rp_os_guard) note the peak of its memory in the worker's entry, for the parent to read
- * when the worker is dead: at once, and about once a second but while the worker sleeps for want of tasks. Until
+ * when the worker is dead: at once, and about once a second but not while the worker sleeps without a task. Until
  * rp_pool_detach. */
 void rp_pool_watch(struct rp_worker *p);
 
 /* The first task, claimed; or NULL. Its body is then copied out, and rp_pool_take called. */
 struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos);
 
-/* Notes the task as this worker's current one, then gives the slot back: at no instant is it nobody's. */
+/* Notes the task as this worker's current one, then gives the slot back: at every instant the entry or the slot names it. */
 void rp_pool_take(struct rp_worker *p, uint64_t task_id, uint64_t pos);
 
 /* Waits until a task may be there (1) or the pool stops (0). -EINTR. */
@@ -76,7 +76,7 @@ void rp_wake_came_round(struct rp_worker *p);
 void rp_wake_rouse(struct rp_pool *p, uint64_t outstanding);
 void rp_wake_rouse_if_work_waits(struct rp_pool *p);
 
-/* Results that nobody asks for must not wait for the next task: their futures hold what the user let go. */
+/* Results that no thread asks for must not wait for the next task: their futures hold what the user let go. */
 void rp_wake_tell_of_unread(struct rp_worker *p);
 
 /* The ids of the tasks that a dead worker may have held go to task_ids; returns how many. */

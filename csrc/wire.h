@@ -258,7 +258,7 @@ static inline rp_word *rp_spread_holder(void *p, uint64_t k)
     return (rp_word *)(void *)rp_past_mutable(p, rp_spread_pickle_at(k) + offsetof(struct rp_spread_buffer, holder));
 }
 
-/* As the sender fills it in, before anybody else knows of it: held by none. */
+/* As the sender fills it in, before another process knows of it: held by none. */
 static inline void rp_spread_set(void *p, uint64_t k, uint64_t extent, uint64_t offset)
 {
     uint8_t *at = rp_past_mutable(p, rp_spread_pickle_at(k));

@@ -19,7 +19,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/parent/tasks.pyx            the pending tasks
   core/parent/staff.pyx            how many workers there should be, which of them are suspect, and the supervisor's alarm
   core/parent/waiters.pyx          the threads and greenlets that wait in result()
-  core/parent/notifier.pyx         who is told that futures are done, and whether workers ring the collector for each result
+  core/parent/notifier.pyx         which threads learn of done futures, and whether workers ring the collector for each result
   core/parent/loans.pyx            the parent's account of loans: see memory in csrc/
   core/parent/result_memory.pyx    where results lie until they are decoded, and whose memory that is
   core/parent/argument_memory.pyx  blocks of the parent's arena that workers hold, after the task that they were sent with

@@ -1,5 +1,5 @@
 """What this process may use of the machine, processors and memory, as affinity and control groups leave it; and how
-often the kernel has killed for want of memory."""
+often the kernel has killed when memory ran out."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def usable_memory() -> int:
 
 
 def oom_kills() -> int | None:
-    """How many processes the kernel has killed for want of memory: of this process's control group, whoever's memory it
-    was that ran out; of the whole machine, where the group has no such count. It only grows. None if nobody counts."""
+    """How many processes the kernel has killed because memory ran out: of this process's control group, even if it was
+    the memory of another group; of the whole machine, where the group has no such count. It only grows. None if none
+    is kept."""
     for folder in _own_cgroups("memory"):  # the innermost is the first, and the one that a child of ours belongs to
         for name in ("memory.events", "memory.oom_control"):  # version 2, version 1
             kills = _counter(f"{folder}/{name}", "oom_kill")

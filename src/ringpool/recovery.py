@@ -64,7 +64,7 @@ class Recovery:
     def __init__(self, client: _core.Client, index: int) -> None:
         self._client = client
         self._ended = False
-        # Before bury(), which clears what the worker has noted of itself.
+        # Before the core's recovery, which clears what the worker has noted of itself.
         self._started = client.segment.worker_started(index)
         self._retired = client.segment.worker_retired(index)
         self._peak_rss = client.segment.worker_peak_rss(index)

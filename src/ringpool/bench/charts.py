@@ -1,7 +1,7 @@
 """Charts as SVG text: curves with their spread, and ratios on a line.
 
 They need no script and no network. Colours are variables of the style sheet `STYLE`, which knows light and dark; each
-contender also has a marker of its own, for whom colours do not tell apart. Every marker has a tooltip with its numbers.
+contender also has a marker of its own, as colours may not suffice. Every marker has a tooltip with its numbers.
 """
 
 from __future__ import annotations

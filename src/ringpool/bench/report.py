@@ -219,7 +219,7 @@ class Report:
         )
 
     def losses(self) -> list[str]:
-        """Return where the median ratio is below 1: case and metric, and against whom."""
+        """Return where the median ratio is below 1: case and metric, and against which contender."""
         lost = []
         for record in self.records:
             for metric in record.metrics():

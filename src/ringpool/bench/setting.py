@@ -29,7 +29,7 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a case needs to know: whom it measures, and how large.
+    """What a case needs to know: which contender it measures, and how large.
 
     Args:
         contender: The library to measure.

@@ -10,7 +10,7 @@ def wait_ready(list fds, seconds):
         The set of those that are, and by how many nanoseconds longer than `seconds` it took: see rp_os_poll.
 
     Raises:
-        OSError: The system refuses to wait for so many.
+        OSError: The system refuses to wait for that many.
     """
     cdef Py_ssize_t n = len(fds), i
     cdef int64_t timeout_ns = -1 if seconds is None else <int64_t>(<double>seconds * 1e9)
@@ -29,7 +29,7 @@ def wait_ready(list fds, seconds):
 
 
 def wait_peak_rss(int pidfd):
-    """Waits until a child process has ended, and leaves its exit status to whoever asks for that.
+    """Waits until a child process has ended, and leaves its exit status to the caller that asks for that.
 
     Args:
         pidfd: Of the process.

@@ -43,7 +43,7 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     object PyObject_Vectorcall(object fn, PyObject *const *args, size_t n, PyObject *names)
 
-# Before 3.12, any creation of an object may collect garbage, and so run somebody's __del__. Later, only Python code does.
+# Before 3.12, any creation of an object may collect garbage, and so run any object's __del__. Later, only Python code does.
 cdef extern from *:
     """
     #if PY_VERSION_HEX < 0x030C0000

@@ -94,7 +94,7 @@ def _before_fork():
 def _after_fork_in_parent():
     global _forks
     cdef View_p p = _views
-    if _forks:  # else this module was imported in the midst of it
+    if _forks:  # else this module was imported during the fork
         _forks -= 1
     if _forks:
         return

@@ -8,7 +8,7 @@
 #
 # Guarantees: to encode runs no Python code, creates no object and drops none, so put() may stand between the reservation of a
 # slot and its publication. A reader looks once at each tag and length, checks it against the end, and looks at characters when
-# it has copied them: the bytes may be a wild worker's, who writes them while they are read. It takes whatever bytes for a value
+# it has copied them: the bytes may be a wild worker's, which writes them while they are read. It takes any bytes for a value
 # or raises ValueError. Does not guarantee that a value that was measured has its size still when it is put: another thread may
 # have changed it, once the GIL was given up.
 #

@@ -14,7 +14,7 @@ cdef struct Entry:   # of a buffer that was spread
     uint64_t size
     uint64_t offset
     bint readonly
-    rp_word *holder  # where it is said who holds it
+    rp_word *holder  # the word that says which worker holds it
 
 @cython.final
 cdef class Parcel:
@@ -29,7 +29,7 @@ cdef class Parcel:
     cdef list shared       # those that are, and what else it refers to: these must live as long. Or None
     cdef uint64_t *at      # the blocks of the buffers; 0 once freed
     cdef uint32_t blocks   # how many there were
-    cdef uint32_t holder   # who still holds some of them
+    cdef uint32_t holder   # the worker that still holds some of them
     cdef PyObject *next    # of those whose tasks are answered, and that are held
     # quiet:
     cdef void write(self, unsigned char *p) noexcept

@@ -7,7 +7,7 @@
 #
 # A task that has the handle among its arguments carries its number and its place, and the task's future keeps the handle. A
 # worker decodes it at the first of these tasks and keeps it until it finds it dying: `purges` tells it to look. The blocks are
-# free when the handle is gone and nobody holds them.
+# free when the handle is gone and no worker holds them.
 #
 # ArgumentMemory:
 # 1. A block is free when its task has been answered and no worker holds it. Workers write holders' words; the parent

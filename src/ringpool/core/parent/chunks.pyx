@@ -84,7 +84,7 @@ cdef class Chunks:
             rest = Chunk()
         finally:
             let_gc(collects)
-        # From here on nothing is created, and so nobody else comes in between.
+        # From here on nothing is created, and so no other thread comes in between.
         if not self.segment.open or chunk.state != PENDING or chunk.pos == POS_QUEUED:
             return None
         if not rp_pool_cut_chunk(&self.segment.pool, chunk.task_id, chunk.pos, &begin, &end):

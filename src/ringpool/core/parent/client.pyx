@@ -387,7 +387,7 @@ cdef class Client:
         """Cancels every task that no worker has claimed.
 
         Args:
-            grace: Ends those that run, too, in so many seconds at most.
+            grace: Ends those that run, too, within this many seconds.
         """
         cdef uint32_t i, again
         cdef FutureBase future
@@ -463,7 +463,7 @@ cdef class Client:
         """Begins to end the tasks that have overrun their time, and moves on the ending of all that are to end.
 
         Args:
-            now: A time, in nanoseconds of the monotonic clock, at which no worker was dead that is not buried.
+            now: A time, in nanoseconds of the monotonic clock, at which no worker was dead that is not recovered.
             lost: Of these, how many just before it do not count, since the program was stopped.
 
         Returns:
@@ -511,7 +511,7 @@ cdef class Client:
         return self.recovery.retry(future)
 
     def rouse(self):
-        """After burials: sends what they have freed, and repeats any wake-up that a dead worker may have owed."""
+        """After recoveries: sends what they have freed, and repeats any wake-up that a dead worker may have owed."""
         self.recovery.end()
 
     def fail(self, FutureBase future, error):

@@ -1,12 +1,12 @@
 # future.pxd - a future whose state lives in C fields.
 #
 # FutureBase:
-# 1. The state, the result and the callbacks are C fields. `_condition` and `_waiters` come into being when somebody
+# 1. The state, the result and the callbacks are C fields. `_condition` and `_waiters` come into being when a caller
 #    asks, as `concurrent.futures.wait` and `as_completed` do; from then on the collector serves this future.
 # 2. A result is decoded when it is first asked for, in the thread that asks.
 # 3. While the task is pending, `client` is the pool that it waits in; the thread that calls result() reads the pool's
 #    rings itself. A future of no pool behaves as the stdlib's.
-# 4. Whoever settles a future does so with the GIL held, once, from PENDING. If anybody watches it (a condition, a
+# 4. A thread settles a future with the GIL held, once, from PENDING. If anything watches it (a condition, a
 #    waiter, a callback), the collector tells them.
 # 5. `concurrent.futures.wait` and its like count on `_state` not to change while they hold `_condition`. So once there is
 #    a condition, `_state` shows the end of a task only when it has been told under that condition; done() and

@@ -187,7 +187,7 @@ cdef class FutureBase:
             raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
 
     def _tell(self):
-        """Tells those who watch that the future is done."""
+        """Tells all that watch it that the future is done."""
         try:
             if self.cond is not None and not self.told:
                 try:
@@ -202,7 +202,7 @@ cdef class FutureBase:
             self._invoke_callbacks()
 
     cdef tell_waiters(self):
-        """Shows the end in `_state` and tells those who wait for it, in one hold of the condition."""
+        """Shows the end in `_state` and tells all that wait for it, in one hold of the condition."""
         self.cond.notify_all()
         for waiter in self.waiters or ():
             if self.state == NOTIFIED:
@@ -214,8 +214,8 @@ cdef class FutureBase:
         self.told = True
 
     cdef tell_cancelled(self):
-        """Tells those who wait on the condition; if somebody holds it, the collector tells them. (He may wait for this
-        very thread: it may be in a signal handler, and hold what he wants.)"""
+        """Tells the threads that wait on the condition; if another thread holds it, the collector tells them. (That one may
+        wait for this very thread, which may be in a signal handler, and hold what that one wants.)"""
         if self.cond is None:
             return
         if self.state == CANCELLED:  # of no pool: there is no collector

@@ -78,7 +78,7 @@ cdef class Intake:
             chunk = <Chunk>found
             self.chunks.on_item_result(w, chunk, r, kind, &loan)
             return
-        # While the result is in these hands alone, nobody else can come by it: no garbage is collected now, with a
+        # While only this thread has the result, no other can get at it: no garbage is collected now, with a
         # __del__ that waits for just this one.
         collects = hold_gc()
         try:

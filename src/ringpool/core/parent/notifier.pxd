@@ -1,4 +1,4 @@
-# notifier.pxd - who is told that futures are done, and whether workers ring the collector for each result.
+# notifier.pxd - which threads learn that futures are done, and whether workers ring the collector for each result.
 #
 # Notifier:
 # 1. flush() and drop_deferred() run user code. No other function here does.

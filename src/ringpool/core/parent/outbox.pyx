@@ -92,7 +92,7 @@ cdef class Outbox:
         if stream:
             rp_store_release(&(<rp_stream_head *>p).written, 0)
             future.kind |= KIND_STREAM
-        elif put(p, n, args, sharing, True) != n:  # for want of memory
+        elif put(p, n, args, sharing, True) != n:  # out of memory
             self.segment.free_block(future.block)
             future.block = 0
             return -1
@@ -287,7 +287,7 @@ cdef class Outbox:
     cdef void let_pass(self) noexcept:
         """The first in the queue waits for memory. Chunks behind it whose items lie in the arena need none, but give some
         back when they are done: they go before it, or it might wait for what waits for it."""
-        cdef int collects = hold_gc()  # nobody else changes the queue meanwhile
+        cdef int collects = hold_gc()  # no other thread changes the queue meanwhile
         self.holding = False
         try:
             for future in self.queue:

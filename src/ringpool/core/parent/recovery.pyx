@@ -112,8 +112,8 @@ cdef class Recovery:
     # ---- tasks that no worker has ----
 
     cdef list orphaned(self):
-        """Pending tasks that have been claimed and that nobody has: a worker has spoilt its account of what it runs, or the
-        result. Not those whose worker is being buried."""
+        """Pending tasks that have been claimed and that no worker has: one of them spoilt its account of what it runs, or the
+        result. Not those whose worker is being recovered."""
         cdef FutureBase future
         cdef uint32_t i
         cdef list found = []

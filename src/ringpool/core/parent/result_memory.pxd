@@ -62,7 +62,7 @@ cdef class ResultMemory:
     cdef uint32_t n_arenas
     cdef uint32_t overflow        # which one that is
     cdef list unreturned          # a list of offsets a worker: its return ring was full
-    cdef uint64_t trim_at         # when so many bytes are mapped, what is idle is looked for
+    cdef uint64_t trim_at         # when this many bytes are mapped, what is idle is looked for
     # raw:
     cdef bint can_stay(self, uint32_t arena) noexcept nogil
     cdef void unmap_idle(self) noexcept nogil

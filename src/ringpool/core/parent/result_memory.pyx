@@ -359,7 +359,7 @@ cdef class ResultMemory:
             waiting.pop()
 
     cdef copy_out(self, uint32_t w):
-        """Copies all payloads out of worker w's arena: its memory is wanted, or about to be somebody else's."""
+        """Copies all payloads out of worker w's arena: its memory is wanted, or about to be another worker's."""
         cdef Payload_p p = self.payloads
         cdef Payload payload
         while p != NULL:
@@ -381,7 +381,7 @@ cdef class ResultMemory:
             (<Payload>p).leave_arena()
 
     cdef vacate(self, uint32_t w):
-        """Worker w has died. What nobody has read is copied out of its arena. If objects use parts of it, these stay, and
+        """Worker w has died. What has not been read is copied out of its arena. If objects use parts of it, these stay, and
         its successor gets another arena; else it gets this one, empty."""
         cdef uint32_t arena = self.segment.pool.arena_of[w], spare = 1
         while True:
@@ -400,7 +400,7 @@ cdef class ResultMemory:
             rp_pool_give_arena(&self.segment.pool, w, spare)
 
     cdef Payload oldest_in_overflow(self):
-        """The oldest result there that nobody has read, or None."""
+        """The oldest result there that has not been read, or None."""
         cdef Payload_p p = self.payloads, oldest = NULL
         while p != NULL:
             if (<Payload>p).block.arena == self.overflow:

@@ -29,7 +29,7 @@ cdef class Staff:
 
     cpdef void alarm(self) noexcept nogil:
         """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
-        it cannot have become somebody else's."""
+        it cannot have become another file's."""
         rp_os_tell(self.alarm_fd)
 
     cpdef void ask_for_workers(self) noexcept nogil:

@@ -9,7 +9,7 @@ cdef class ResultBlocks:
         self.pool = &hold.pool
 
     cdef uint64_t find(self, uint64_t n) except? 0:
-        """A block of this worker's arena, or a loan; 0 if there is none to be had."""
+        """A block of this worker's arena, or a loan; 0 if neither is available."""
         cdef uint64_t offset = self.find_own(n)
         return offset if offset else self.borrow(n)
 
@@ -41,7 +41,7 @@ cdef class ResultBlocks:
                 return offset
 
     cdef uint64_t borrow(self, uint64_t n) except? 0:
-        """A block of the overflow, until the next result or request: see "Loans" in pool.h. 0 if there is none to be had."""
+        """A block of the overflow, until the next result or request: see "Loans" in memory.h. 0 if none is available."""
         cdef uint64_t offset = 0
         cdef int err = -EAGAIN
         if n > self.pool.sizes.overflow_quota:

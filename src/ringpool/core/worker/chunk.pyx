@@ -1,7 +1,7 @@
 # chunk.pyx - see chunk.pxd.
 
 cdef bint read_items(const uint8_t *at, uint64_t bytes, Items *items) noexcept nogil:
-    """Reads the head of a chunk of so many bytes. False if it cannot be what it says."""
+    """Reads the head of a chunk of `bytes` bytes. False if the head is invalid."""
     items.n = 0
     if bytes < sizeof(rp_chunk_head):
         return False

@@ -67,7 +67,7 @@ cdef class Worker:
 
         Args:
             ticket: Of this start; the first task waits until it is this worker's turn.
-            max_tasks: It takes no more tasks after so many.
+            max_tasks: It takes no more tasks after this number.
             max_memory: It is succeeded when it has more bytes of memory to itself than this after a task.
             tell: An eventfd of the parent's, written to when there is something to do for it.
         """
@@ -116,7 +116,7 @@ cdef class Worker:
             if self.hold.should_trim():
                 self.arguments.unmap_idle()
             if rp_pool_is_condemned(self.pool, task.task_id):
-                recycled = False  # its place is wanted by nobody yet: it goes at once
+                recycled = False  # no successor wants its place yet: it goes at once
                 break
             if recycled:
                 done += 1

@@ -27,7 +27,7 @@ cdef class Tray:
     cdef bint goes_at_once   # it is a loan, for which others may wait, or `last`
     cdef uint64_t since_ns   # when its first item was begun
     cdef uint64_t load_ns    # what the function of the chunk took to load, until it has been told
-    cdef uint32_t look       # the clock is read when so many items are done,
+    cdef uint32_t look       # the clock is read when this many items are done,
     cdef uint64_t looked_ns  # and was read then
     cdef uint64_t last[8]    # where there is no room for one: a tray of a result without its value
     # raw:

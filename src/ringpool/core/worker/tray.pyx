@@ -1,8 +1,8 @@
 # tray.pyx - see tray.pxd.
 
 cdef enum:
-    LEAST_ALONE = 65500  # bytes of an item's result that is sent by itself: no tray holds so many, but one made for it
-    TRAY_BYTES = 65536  # so few that what it brings is soon decoded, so many that a message costs little of it
+    LEAST_ALONE = 65500  # bytes of an item's result that is sent by itself: no tray holds that many, but one made for it
+    TRAY_BYTES = 65536  # few enough that what it brings is soon decoded, enough that a message costs little of it
     PART_NS = 10000000  # 10 ms: results are sent after so long at the latest, when the item that is being run ends
 
 
@@ -202,7 +202,7 @@ cdef class Tray:
         return 0
 
     cdef int send(self, uint32_t kind, uint32_t running=0) except -1:
-        """Publishes the results in the tray, which is empty then. So many items more have been run, whose results come next."""
+        """Publishes the results in the tray, and empties it. `running` more items have been run; their results come next."""
         cdef rp_result *slot = self.outbox.reserve()
         cdef rp_result answer
         cdef uint64_t now = rp_os_now_ns(), offset
