@@ -1,6 +1,6 @@
 /* arena.h - blocks of memory in a region of the segment, allocated by one process only.
  *
- * A binary buddy allocator: a block of order k is RP_UNIT << k bytes, aligned to its size within the region, and a
+ * A binary buddy allocator: a block of order k is 1 << (RP_UNIT_SHIFT + k) bytes, aligned to its size within the region, and a
  * freed block joins its free buddy. All its records are in the owner's private memory; in the segment there is nothing
  * but payloads. So no process that writes wildly into the segment can spoil the allocator, an offset that comes back
  * from another process is checked against the records before it is believed, and when the owner dies nothing in the
@@ -34,7 +34,7 @@
 
 struct rp_arena {
     uint64_t base;  /* offset of the region in the segment */
-    uint64_t bytes; /* of the region, as far as it is in use: RP_UNIT << a whole number */
+    uint64_t bytes; /* of the region, as far as it is in use: 1 << RP_UNIT_SHIFT, times a power of two */
     uint32_t units;
     uint32_t top;             /* the order of all that */
     uint32_t grain_shift;     /* a grain is 64 KiB, or a huge page where the system gives those to shared memory */

@@ -2,13 +2,13 @@
 
 /* Spinning. To wake a processor that has gone idle takes 30 to 120 us, so a wait spins about as long before it sleeps: at
  * most about twice the cost of the better choice, made in hindsight. A long wait halves the next spin, down to
- * RP_SPIN_MIN; a short one restores it. What counts is how long the wait was, not whether the spin caught the event, and
- * short is anything that two wakes could have caused (RP_SPIN_WORTH): two sides that both sleep make each other wait that
+ * RP_SPIN_MIN_NS; a short one restores it. What counts is how long the wait was, not whether the spin caught the event, and
+ * short is anything that two wakes could have caused (RP_SPIN_WORTH_NS): two sides that both sleep make each other wait that
  * long, and if either took it for a long wait, a round trip that can take 1 us would stay at 80 us for ever. Where a wake
  * takes longer than the spin, each side falls asleep just before the other is up, and that would go on for ever too: so
  * one in RP_SPIN_STUBBORN waits after such ones spins as long as two wakes take.
  * Where more processes are awake than there are processors, a spin takes the time from the very process it waits for, and
- * RP_SPIN_CROWDED is all it gets. The same holds where both sides are on one processor, as happens when others keep the
+ * RP_SPIN_CROWDED_NS is all it gets. The same holds where both sides are on one processor, as happens when others keep the
  * rest busy: then neither spins, but for one wait in RP_SPIN_TOGETHER, which shows the scheduler two that want to run. */
 #define RP_SPIN_MAX_NS 80000u
 #define RP_SPIN_MIN_NS 2000u

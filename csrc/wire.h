@@ -1,6 +1,6 @@
 /* wire.h - the bytes that travel: what a slot, a block, a tray holds, byte for byte.
  *
- * For: the one place where an offset within a payload or a flag of a word has a number. board.h and pool.h say how a slot or a
+ * For: the one place where an offset within a payload or a flag of a word has a number. board.h and ring.h say how a slot or a
  * result moves; this file says what is in it. Nothing here knows an object of Python's: what a value is, core/codec/ decides.
  *
  * Guarantees: a function that reads what another process may be writing reads each word once, so that what the caller has

@@ -18,7 +18,7 @@
 #   - Class: a class that has a header gets no `cdef` field or method in its body that the header lacks, and the body names no
 #     base. Its docstring and its def methods stand in the body. `cdef readonly` and `cdef public` stand in the header.
 #   - @cython.final stands in the header. @cython.no_gc, @cython.no_gc_clear and @cython.freelist must stand in the BODY: in a
-#     header they are ignored, without a word (tests/test_layers.py looks for them).
+#     header they are ignored, without a word (tests/unit/test_layers.py looks for them).
 #   - Default arguments: `T x=*` in the header, the value in the body.
 #   - `except -1`, `noexcept` and `nogil` stand in both, the same.
 #   - inline: a method must be `inline` in the header and in the body; in the body alone it is ignored. A function is `inline`

@@ -5,7 +5,7 @@ pool: which are free, which worker succeeds which, and which are to be started.
 
 Guarantees: a signal reaches the worker or no process at all. It goes by the pidfd or, where the system refuses pidfds,
 by the number, as long as that is the worker's own. Only `Place.wait` and `Place.kill` block. Does not: decide how many
-workers there should be (`Client.wanted`), make processes (see `launcher`), or decide what follows a worker's end.
+workers there should be (`Staff.wanted`), make processes (see `launcher`), or decide what follows a worker's end.
 """
 
 from __future__ import annotations

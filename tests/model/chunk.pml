@@ -1,10 +1,11 @@
 /* chunk.pml - the items of a batch: claimed one by one, taken away, cancelled, and what is true of them when a worker dies.
  *
- * Who runs here, and what each is in the code:
+ * The processes of the model, and what each is in the code:
  *
  *   worker(w)    ChunkRunner.run with rp_pool_begin_chunk, rp_pool_claim_item, the tray and its publication. It may
  *                die before any of its steps; the same process of the model is then its successor.
- *   parent       Client.take_part, .share_out, .try_cancel_item and .cut with rp_pool_cut_chunk, .bury with .salvage.
+ *   parent       Chunks.on_partial_result, .rebalance, .try_cancel_item and .steal_tail with rp_pool_cut_chunk; Recovery.begin
+ *                with Chunks.recover_chunk.
  *
  * A step is one access to a word that others may look at meanwhile. The board is that of pool.pml, where it is proved: here
  * a slot is claimed, taken back and freed in a step, and nobody sleeps. The same goes for the result rings. A result that

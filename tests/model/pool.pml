@@ -1,11 +1,11 @@
 /* pool.pml - the protocol of csrc/, and of the parts of the core that drive it, for spin to search exhaustively.
  *
- * Who runs here, and what each is in the code:
+ * The processes of the model, and what each is in the code:
  *
  *   worker(w)    Worker.run. It may die before any of its steps; the same process of the model is then its successor.
  *   parent       the parent's threads while they hold the GIL, one section of code at a time: the user's submit, cancel,
  *                result, add_done_callback and shutdown; the collector's rounds (Client.serve); the supervisor's
- *                funerals (Supervisor._bury with Client.bury, .fail, .rouse). Between two sections it checks the promises.
+ *                recoveries (Supervisor._recover with Client.bury, .fail, .rouse). Between two sections it checks the promises.
  *   leader       rp_pool_wait_results, which a thread in result() runs without the GIL
  *   collector    rp_pool_wait_service, likewise
  *
@@ -18,7 +18,7 @@
  *   acquire and release on slot words, seq and read_pos    a body is read whole
  *   `current`, relaxed                                     a store; its reader comes after its writer's death
  *   read_pos in rp_ring_unread, claim_pos in rp_pool_take  a look; figures and hints
- *   what the parent clears at a funeral                    one step; the successor starts later
+ *   what the parent clears at a recovery                   one step; the successor starts later
  * What a weak machine makes of them is for ThreadSanitizer (test_native.py).
  *
  * Left out: naps, time-outs and signals in workers, memory blocks and the waits for them, functions, the ring of a worker
@@ -284,7 +284,7 @@ inline try_reserve() {
 #endif
 }
 
-/* ---- pool.c, both sides ---- */
+/* ---- wake.c and results.c, both sides ---- */
 
 #define LOWEST(mask) ((mask) & 1 -> 0 : ((mask) & 2 -> 1 : 2))
 #define COUNT(mask) (((mask) & 1) + ((mask) >> 1 & 1) + ((mask) >> 2 & 1))
@@ -659,7 +659,7 @@ inline update_collect() {
 #endif
 }
 
-/* Client.finish; for a cancelled one, what try_cancel does instead. A leader who is up forgets kicks before he looks. */
+/* Settlement.finish; for a cancelled one, what try_cancel does instead. A leader who is up forgets kicks before he looks. */
 inline settle(f) {
     d_step {
         REQUIRE(settled_once, PENDING(f));
@@ -834,7 +834,7 @@ inline cancel(f) {
     fi
 }
 
-/* ---- funerals ---- */
+/* ---- recoveries ---- */
 
 #ifdef MUTANT_RECOVER_TAKES_ANY_CLAIM
 #define IS_OF_THE_DEAD(word) true

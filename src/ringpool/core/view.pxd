@@ -2,7 +2,7 @@
 #
 # A view is what pickle gets for a buffer that was sent apart from it. An array is then made around the view, and keeps it;
 # when the last such object dies, the block goes home. Whose it is, and how it goes there, the two kinds of views know:
-# ResultView (client.pyx) and ArgumentView (loop.pyx).
+# ResultView (result_memory.pyx) and ArgumentView (arguments.pyx).
 #
 # Guarantees that what objects see at an address stays there in this process and in those that it forks. Does not keep the
 # mapping, nor give the block back: the kinds of views do. No function runs user code.

@@ -3,7 +3,7 @@
 # A Parcel is what a pickler hands large buffers to. Its buffers are copied once, into blocks of an arena, or behind the pickle
 # in one piece: see csrc/wire.h. Guarantees that the buffers stay as they are and where they are until clear(), and that a
 # reader checks what a sender claims before it looks there. Does not free its blocks: their owner does, when `holder` and the
-# words in the blocks say that none is held (see client.pyx). Its state is its owner's, and guarded by the GIL.
+# words in the blocks say that none is held (see argument_memory.pxd). Its state is its owner's, and guarded by the GIL.
 # User code may run when a buffer is taken or released: in __call__(), clear() and the end of a Parcel.
 
 cdef enum:

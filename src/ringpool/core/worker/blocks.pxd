@@ -1,6 +1,6 @@
 # blocks.pxd - where a worker's results lie that are too large for a slot of its ring.
 #
-# For: the outbox and the tray. A block is of the worker's own arena or, where that has none, a loan (see "Loans" in pool.h).
+# For: the outbox and the tray. A block is of the worker's own arena or, where that has none, a loan (see "Loans" in memory.h).
 # Guarantees: a block that find() gives may be written to by this process. A wait here for memory or for a loan ends with a
 # block, without one (0) when there can be none, or with what a signal handler raises: then nothing has been taken. The clock
 # of the task does not run while it waits.

@@ -1,7 +1,7 @@
 # chunk.pxd - a chunk that runs: its items one by one, their results in the tray.
 #
 # For: the loop. How the parent and the worker share the items, and what is found of them if the worker dies: see "Chunks" in
-# pool.h.
+# chunk.h.
 # Guarantees: each item that is claimed is answered, in order: with its result, its error, or what is wrong with the chunk. Each
 # is a call of its own, armed and disarmed. The function is loaded within the first that is called, to whose account it goes if
 # it hangs or kills the worker. Nothing of the chunk is kept when run() has returned.

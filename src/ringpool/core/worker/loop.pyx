@@ -14,7 +14,7 @@ def task_is_ending():
 
 
 def held_here(uint64_t offset, uint64_t n):
-    """In a worker: what Client.hold() keeps."""
+    """In a worker: what FunctionTable.hold() keeps."""
     if _here is None or _here.hold.forked:
         raise ValueError("globals of a session were unpickled outside a worker of its pool")
     return _here.arguments.held(offset, n)

@@ -1,6 +1,6 @@
 # tray.pxd - the results of a chunk's items, collected in a block and published several at a time.
 #
-# For: the chunk that runs. A tray is a block of the worker's; see "Chunks" in pool.h.
+# For: the chunk that runs. A tray is a block of the worker's; see "Chunks" in chunk.h.
 # Guarantees: a result counts in the tray when it is whole, so the parent finds it there if the worker dies. Results are sent
 # in the order of the items: when the tray is full, or PART_NS after its first item was begun, or when they must not wait; and
 # by send() at the end. A large one is sent by itself, after what is before it.
