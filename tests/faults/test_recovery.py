@@ -14,6 +14,7 @@ class Client:
         self.lost = lost
         self.sends = sends
         self.calls = []
+        self.segment = self  # the part that knows the workers' words
 
     def __getattr__(self, name):
         def call(*args):

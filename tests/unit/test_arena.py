@@ -75,8 +75,8 @@ def library() -> Any:
     library.rp_segment_create.argtypes = [pointer, u64, u64, u64]
     library.rp_segment_divide.argtypes = [pointer, u64, u64]
     library.rp_segment_destroy.argtypes = [pointer]
-    library.rp_segment_at.argtypes = [pointer, u64, u64]
-    library.rp_segment_at.restype = pointer
+    library.rp_segment_find.argtypes = [pointer, u64, u64]
+    library.rp_segment_find.restype = pointer
     library.rp_os_map.argtypes = [ctypes.c_int, u64, u64, pointer]
     library.rp_os_unmap.argtypes = [pointer, u64]
     library.rp_arena_init.argtypes = [pointer, u64, u64, pointer, u64, u64]
@@ -193,7 +193,7 @@ def allocator(library: Any) -> type[RuleBasedStateMachine]:
                 assert self.segment.mapped <= 4 * self.BYTES
                 for at, (n, _) in self.live.items():  # what is in use has an address
                     mapped = self.segment.mapped
-                    assert library.rp_segment_at(ctypes.byref(self.segment), at, n)
+                    assert library.rp_segment_find(ctypes.byref(self.segment), at, n)
                     assert self.segment.mapped == mapped
 
         def used(self) -> int:
