@@ -33,6 +33,7 @@ class Segment(ctypes.Structure):
     """The beginning of struct rp_segment."""
 
     _fields_ = (
+        ("recent", ctypes.c_uint64 * 6),
         ("fd", ctypes.c_int),
         ("base", ctypes.c_void_p),
         ("fixed", ctypes.c_uint64),
