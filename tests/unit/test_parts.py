@@ -1,0 +1,299 @@
+"""The parts of the compiled core: floors, private fields, colours of functions, names of attributes, and size.
+
+The rules are those of src/ringpool/_core.pxd. What breaks one today is in a table of debts, with how often. The tables
+may only shrink: a debt that is paid fails the test until its line is gone.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import re
+from pathlib import Path
+
+import pytest
+from core_model import COLOURS, PACKAGE, Core, analyse, core, header_colours, included
+from programs import ROOT
+
+# (part, the part above it that it names): what it names.
+UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {
+    ("codec/compact", "codec/parcel"): {"Parcel"},
+    ("codec/pickles", "worker/loop"): {"_here", "task_is_ending"},
+    ("parent/argument_memory", "worker/loop"): {"shared_here"},
+    ("parent/chunk", "parent/batch"): {
+        "Batch",
+        "Batch.chunk_done",
+        "Batch.chunks",
+        "Batch.function",
+        "Batch.futures",
+        "Batch.has_gaps",
+        "Batch.has_large",
+        "Batch.large",
+    },
+    ("parent/chunk", "parent/chunk_list"): {"ChunkList.insert"},
+    ("parent/client", "worker/hold"): {"WorkerHold.leave"},
+    ("parent/client", "worker/loop"): {"Worker.hold", "_here"},
+    ("parent/functions", "worker/loop"): {"held_here"},
+    ("parent/recovery", "parent/client"): {"SIGNAL_NS"},
+    ("parent/segment", "parent/client"): {"_refuse_in_child"},
+    ("worker/call", "worker/loop"): {"shared_at"},
+}
+
+# (part, class of another part): how often the part assigns to a field of it.
+WRITE_DEBTS: dict[tuple[str, str], int] = {
+    ("codec/pickles", "Parcel"): 4,
+    ("parent/argument_memory", "Parcel"): 10,
+    ("parent/batch", "Chunk"): 5,
+    ("parent/batch", "FutureBase"): 10,
+    ("parent/batch", "Pacing"): 2,
+    ("parent/batch", "Parcel"): 9,
+    ("parent/chunk", "FutureBase"): 7,
+    ("parent/chunk_account", "TaskTable"): 2,
+    ("parent/chunk_list", "Chunk"): 7,
+    ("parent/chunks", "FutureBase"): 14,
+    ("parent/chunks", "Outbox"): 1,
+    ("parent/client", "FutureBase"): 1,
+    ("parent/client", "Gate"): 2,
+    ("parent/client", "Parcel"): 3,
+    ("parent/client", "Shared"): 2,
+    ("parent/client", "Staff"): 1,
+    ("parent/endings", "Ending"): 17,
+    ("parent/endings", "FutureBase"): 1,
+    ("parent/large_items", "Parcel"): 5,
+    ("parent/outbox", "FutureBase"): 25,
+    ("parent/outbox", "Parcel"): 3,
+    ("parent/outbox", "TaskTable"): 5,
+    ("parent/recovery", "FutureBase"): 2,
+    ("parent/recovery", "Staff"): 1,
+    ("parent/result_memory", "View"): 4,
+    ("parent/results", "FutureBase"): 1,
+    ("parent/service", "Ending"): 1,
+    ("parent/settlement", "Ending"): 2,
+    ("parent/settlement", "FutureBase"): 7,
+    ("parent/tasks", "FutureBase"): 2,
+    ("parent/waiters", "FutureBase"): 4,
+    ("worker/arguments", "View"): 6,
+    ("worker/arguments", "WorkerHold"): 3,
+    ("worker/tray", "ResultBlocks"): 4,
+}
+
+# What is declared quiet or raw: the open functions that it calls.
+COLOUR_DEBTS: dict[str, set[str]] = {
+    "Batch.settle_futures": {"Batch.record", "payload_bytes", "record_head"},
+    "Chunks.complete_prefix": {"Chunk.split"},
+    "Chunks.item_begun": {"ChunkList.find"},
+    "Chunks.try_cancel_item": {
+        "Chunk.encode",
+        "ChunkList.find",
+        "Chunks.send_rest",
+        "Chunks.steal_tail",
+        "Outbox.flush",
+        "Outbox.resend",
+        "Settlement.fail",
+        "TaskTable.reserve",
+    },
+    "ItemFutures.drop": {"Notifier.defer"},
+    "Outbox.holds_unsent": {"ChunkAccount.unsent"},
+}
+
+CLASS_LINES = 600
+FILE_LINES = 700
+GENERATED = {"_core.c"}
+
+
+def height(found: Core, part: str) -> int:
+    """On which floor a part stands. What is no body, as the declarations in runtime.pxd, stands under all others."""
+    return found.parts.index(part) if part in found.parts else -1
+
+
+def upward_uses(found: Core) -> dict[tuple[str, str], set[str]]:
+    upward = collections.defaultdict(set)
+    for use in found.uses:
+        if height(found, use.owner) > height(found, use.user):
+            upward[use.user, use.owner].add(use.name)
+    return dict(upward)
+
+
+def writes(found: Core) -> dict[tuple[str, str], int]:
+    return dict(collections.Counter((write.user, write.cls) for write in found.writes))
+
+
+def calls_of_open(found: Core) -> dict[str, set[str]]:
+    """What is quiet or raw, and the open functions of the core that it calls."""
+    calls = collections.defaultdict(set)
+    for function in found.functions.values():
+        if function.effective_colour != "open":
+            for name, _ in function.calls:
+                if found.functions[name].effective_colour == "open":
+                    calls[function.name].add(name)
+    return dict(calls)
+
+
+def wrongly_declared(found: Core) -> list[str]:
+    """Functions whose signature is not that of their colour. What returns an object cannot be noexcept."""
+    return [
+        f"{function.where}: {function.name} is no {function.colour} function"
+        for function in found.functions.values()
+        if (function.colour == "raw" and (function.raises or function.returns_object or not function.nogil))
+        or (function.colour == "quiet" and function.raises)
+    ]
+
+
+def test_headers_and_bodies_are_included_in_one_order():
+    bodies, headers = included(PACKAGE, "_core.pyx"), included(PACKAGE, "_core.pxd")
+    assert [part for part in bodies if part in headers] == [part for part in headers if part in bodies]
+    assert not [part for part in headers if part not in bodies and part != "runtime"]
+    on_disk = {
+        str(path.relative_to(PACKAGE / "core").with_suffix("")) for path in (PACKAGE / "core").rglob("*.p[yx][xd]")
+    }
+    assert on_disk == {*bodies, *headers}
+
+
+def test_a_part_names_only_what_stands_below_it():
+    assert upward_uses(core()) == UPWARD_DEBTS
+
+
+def test_no_part_assigns_to_a_field_of_another_parts_class():
+    assert writes(core()) == WRITE_DEBTS
+
+
+def test_every_function_of_a_header_stands_under_its_colour():
+    assert not header_colours(PACKAGE, included(PACKAGE, "_core.pxd"))[1]
+
+
+def test_a_raw_function_is_noexcept_nogil_and_a_quiet_one_is_noexcept():
+    found = core()
+    assert {function.colour for function in found.functions.values()} >= {*COLOURS}
+    assert not wrongly_declared(found)
+
+
+def test_what_is_quiet_calls_nothing_that_is_open():
+    assert calls_of_open(core()) == COLOUR_DEBTS
+
+
+def test_every_attribute_of_a_typed_object_is_declared():
+    """Cython looks a misspelt one up in the object's type, which fails when the line runs."""
+    assert not core().unknown_attributes
+
+
+def class_lengths(path: Path) -> dict[str, int]:
+    """How many lines each class of a Python or Cython file has."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+        return {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
+    lengths: collections.Counter[str] = collections.Counter()
+    cls = None
+    for line in text.splitlines():
+        if line and not line.startswith((" ", "#")):
+            found = re.match(r"(?:cdef )?class (\w+)", line)
+            cls = found[1] if found else None
+        if cls:
+            lengths[cls] += 1
+    return dict(lengths)
+
+
+def sources() -> list[Path]:
+    return sorted(
+        path
+        for folder in (ROOT / "src", ROOT / "csrc")
+        for path in folder.rglob("*")
+        if path.suffix in {".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h"} and path.name not in GENERATED
+    )
+
+
+def test_no_class_and_no_file_is_too_long_to_know():
+    files = sources()
+    assert len(files) > 100
+    assert not [f"{path.name}: {n}" for path in files if (n := len(path.read_text().splitlines())) > FILE_LINES]
+    assert not [
+        f"{path.name}: {name}: {n}"
+        for path in files
+        if path.suffix in {".py", ".pyx"}
+        for name, n in class_lengths(path).items()
+        if n > CLASS_LINES
+    ]
+
+
+def test_the_core_has_no_pieces_without_a_header():
+    assert not [path.name for path in sources() if path.suffix == ".pxi"]
+
+
+# ---- what the tests above look for is found when it is there ----
+
+LOW_HEADER = """
+cdef class Low:
+    cdef int n
+    cdef Low next
+    # raw:
+    cdef int fine(self) noexcept nogil
+    # quiet:
+    cdef int calls_open(self) noexcept
+    cdef int raises(self) except -1
+    # open:
+    cdef object anything(self)
+cdef void uncoloured() noexcept
+"""
+
+LOW_BODY = """
+cdef class Low:
+    cdef int fine(self) noexcept nogil:
+        return 1
+    cdef int calls_open(self) noexcept:
+        self.anything()
+        return self.next.fine()
+    cdef int raises(self) except -1:
+        self.next.nxt
+        return 0
+    cdef object anything(self):
+        cdef High high = None
+        return high_function()
+cdef void uncoloured() noexcept:
+    pass
+"""
+
+HIGH_HEADER = """
+cdef class High:
+    cdef Low low
+    # open:
+    cdef object change(self, Low other)
+"""
+
+HIGH_BODY = """
+cdef class High:
+    cdef object change(self, Low other):
+        self.low.n = 1
+        other.next.n += 1
+        other.next = self.low.next = None
+def high_function():
+    return None
+"""
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    """A core of two parts that breaks every rule."""
+    package = tmp_path / "broken"
+    (package / "core").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    for name, text in {
+        "core/low.pxd": LOW_HEADER,
+        "core/low.pyx": LOW_BODY,
+        "core/high.pxd": HIGH_HEADER,
+        "core/high.pyx": HIGH_BODY,
+        "_core.pxd": 'include "core/low.pxd"\ninclude "core/high.pxd"\n',
+        "_core.pyx": '# cython: language_level=3\ninclude "core/low.pyx"\ninclude "core/high.pyx"\n',
+    }.items():
+        (package / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return package
+
+
+def test_a_core_that_breaks_the_rules_is_found_out(broken):
+    found = analyse(broken)
+    assert upward_uses(found) == {("low", "high"): {"High", "high_function"}}
+    assert writes(found) == {("high", "Low"): 4}
+    assert header_colours(broken, ["low", "high"])[1] == ["low.pxd:12: uncoloured"]
+    assert [text.partition(": ")[2] for text in wrongly_declared(found)] == ["Low.raises is no quiet function"]
+    assert calls_of_open(found) == {"Low.calls_open": {"Low.anything"}}
+    assert found.unknown_attributes == ["low.pyx:9: Low has no nxt"]
