@@ -6,9 +6,9 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/codec/stream.pyx            values that are read while they are written; and copies of large pieces
   core/codec/recurrence.pyx        what an encoder has met in a value
   core/codec/arrays.pyx            the compact form of NumPy's arrays and numbers
-  core/codec/compact.pyx           how arguments and results become bytes without pickle
   core/codec/buffers.pyx           memory, as picklers and memoryviews are to see it
   core/codec/parcel.pyx            pickles with the large buffers that they leave out
+  core/codec/compact.pyx           how arguments and results become bytes without pickle
   core/codec/pickles.pyx           values that have no compact form: pickles and parcels
   core/view.pyx                    memory of a block that objects of this process use in place
   core/processes.pyx               waits for other processes and for descriptors, without the GIL
@@ -79,9 +79,9 @@ from ringpool.functions import Callee
 include "core/codec/stream.pyx"
 include "core/codec/recurrence.pyx"
 include "core/codec/arrays.pyx"
-include "core/codec/compact.pyx"
 include "core/codec/buffers.pyx"
 include "core/codec/parcel.pyx"
+include "core/codec/compact.pyx"
 include "core/codec/pickles.pyx"
 include "core/view.pyx"
 include "core/processes.pyx"

@@ -17,7 +17,6 @@ from programs import ROOT
 
 # (part, the part above it that it names): what it names.
 UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {
-    ("codec/compact", "codec/parcel"): {"Parcel"},
     ("codec/pickles", "worker/loop"): {"_here", "task_is_ending"},
     ("parent/argument_memory", "worker/loop"): {"shared_here"},
     ("parent/chunk", "parent/batch"): {
@@ -34,8 +33,6 @@ UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {
     ("parent/client", "worker/hold"): {"WorkerHold.leave"},
     ("parent/client", "worker/loop"): {"Worker.hold", "_here"},
     ("parent/functions", "worker/loop"): {"held_here"},
-    ("parent/recovery", "parent/client"): {"SIGNAL_NS"},
-    ("parent/segment", "parent/client"): {"_refuse_in_child"},
     ("worker/call", "worker/loop"): {"shared_at"},
 }
 

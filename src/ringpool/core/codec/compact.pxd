@@ -17,14 +17,6 @@
 
 ctypedef object (*find_shared)(uint64_t id, uint64_t offset, uint64_t n)
 
-cdef class Sender:
-    # quiet:
-    cdef bint address_of(self, object o, uint64_t *where) noexcept
-    # open:
-    cdef int add_reducers(self, dict table, Parcel parcel) except -1
-    cdef object reduce(self, Parcel parcel, object o)
-    cdef object scope(self)
-
 cdef struct Sharing:      # of shared objects, while arguments are encoded
     PyObject *client      # the Sender whose there may be among them
     PyObject *shared      # out: the one that is, or NULL

@@ -4,27 +4,6 @@ cdef enum:
     MAX_DEPTH = 8     # of nested containers in the compact form; arbitrary
 
 
-@cython.no_gc_clear
-cdef class Sender:
-    """The pool that arguments are encoded for, as the codec sees it."""
-
-    cdef bint address_of(self, object o, uint64_t *where) noexcept:
-        """Where workers find o: its number, its offset, its length. False unless o is a shared object of this pool's."""
-        return False
-
-    cdef int add_reducers(self, dict table, Parcel parcel) except -1:
-        """Has the parcel reduce the objects that only this pool's tasks understand: adds parcel.reduce to a dispatch table."""
-        return 0
-
-    cdef object reduce(self, Parcel parcel, object o):
-        """What such an object is in a pickle. The parcel is to keep it."""
-        raise NotImplementedError
-
-    cdef object scope(self):
-        """How to pickle what travels by value, if that is not as always: see session.py. Or None."""
-        return None
-
-
 cdef inline Py_ssize_t put_value(
         unsigned char *p, Py_ssize_t room, object o, Sharing *sharing, bint tallied, Stream *out) noexcept:
     cdef Encoder e

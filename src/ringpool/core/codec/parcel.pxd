@@ -16,6 +16,14 @@ cdef struct Entry:   # of a buffer that was spread
     bint readonly
     rp_word *holder  # the word that says which worker holds it
 
+cdef class Sender:
+    # quiet:
+    cdef bint address_of(self, object o, uint64_t *where) noexcept
+    # open:
+    cdef int add_reducers(self, dict table, Parcel parcel) except -1
+    cdef object reduce(self, Parcel parcel, object o)
+    cdef object scope(self)
+
 @cython.final
 cdef class Parcel:
     cdef bytes pickle

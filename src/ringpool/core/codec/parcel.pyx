@@ -1,5 +1,27 @@
 # parcel.pyx - pickles with the large buffers that they leave out: see parcel.pxd.
 
+
+@cython.no_gc_clear
+cdef class Sender:
+    """The pool that arguments are encoded for, as the codec sees it."""
+
+    cdef bint address_of(self, object o, uint64_t *where) noexcept:
+        """Where workers find o: its number, its offset, its length. False unless o is a shared object of this pool's."""
+        return False
+
+    cdef int add_reducers(self, dict table, Parcel parcel) except -1:
+        """Has the parcel reduce the objects that only this pool's tasks understand: adds parcel.reduce to a dispatch table."""
+        return 0
+
+    cdef object reduce(self, Parcel parcel, object o):
+        """What such an object is in a pickle. The parcel is to keep it."""
+        raise NotImplementedError
+
+    cdef object scope(self):
+        """How to pickle what travels by value, if that is not as always: see session.py. Or None."""
+        return None
+
+
 @cython.no_gc_clear
 cdef class Parcel:
     """A pickle and the large buffers that it leaves out, which are copied once, into blocks."""

@@ -1,10 +1,6 @@
 # client.pyx - see client.pxd.
 
 
-# 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
-# covers the instant between the last look and the sleep.
-cdef int64_t SIGNAL_NS = 1000000000
-
 _clients = weakref.WeakSet()
 
 
@@ -18,12 +14,6 @@ def _after_fork_in_child():
 
 os.register_at_fork(
     before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-def _refuse_in_child():
-    return RuntimeError(
-        "this pool belongs to the process that made it; a forked child, such as a worker, needs one of its own: "
-        "make it there")
 
 
 @cython.no_gc_clear  # an object that is cleared with it may still call it

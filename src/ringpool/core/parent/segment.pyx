@@ -1,6 +1,12 @@
 # segment.pyx - see segment.pxd.
 
 
+def _refuse_in_child():
+    return RuntimeError(
+        "this pool belongs to the process that made it; a forked child, such as a worker, needs one of its own: "
+        "make it there")
+
+
 @cython.no_gc
 cdef class Segment:
     """Holds `struct rp_pool`: the mapping, and the words of the workers in it. Every other part of the parent's engine

@@ -1,6 +1,11 @@
 # waiters.pyx - see waiters.pxd.
 
 
+# 1 s: the longest that a waiting main thread goes without looking for signals. A signal ends the sleep at once; this
+# covers the instant between the last look and the sleep.
+cdef int64_t SIGNAL_NS = 1000000000
+
+
 @cython.no_gc_clear
 cdef class Waiters:
     """Which threads wait, and which of them leads: sleeps on the rings and takes in the results of all."""
