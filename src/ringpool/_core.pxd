@@ -37,6 +37,7 @@ cimport cython
 from ringpool.pool cimport *
 
 include "core/runtime.pxd"
+include "core/role.pxd"
 include "core/codec/stream.pxd"
 include "core/codec/recurrence.pxd"
 include "core/codec/arrays.pxd"

@@ -3,6 +3,7 @@
 
 This file is its table of contents; _core.pxd is that of the headers, and says what a header is. From the lowest floor up:
 
+  core/role.pyx                    what this process works as: a worker of some pool, or no part of any
   core/codec/stream.pyx            values that are read while they are written; and copies of large pieces
   core/codec/recurrence.pyx        what an encoder has met in a value
   core/codec/arrays.pyx            the compact form of NumPy's arrays and numbers
@@ -76,6 +77,7 @@ from time import monotonic
 from ringpool import functions
 from ringpool.functions import Callee
 
+include "core/role.pyx"
 include "core/codec/stream.pyx"
 include "core/codec/recurrence.pyx"
 include "core/codec/arrays.pyx"

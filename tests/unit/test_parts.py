@@ -17,8 +17,6 @@ from programs import ROOT
 
 # (part, the part above it that it names): what it names.
 UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {
-    ("codec/pickles", "worker/loop"): {"_here", "task_is_ending"},
-    ("parent/argument_memory", "worker/loop"): {"shared_here"},
     ("parent/chunk", "parent/batch"): {
         "Batch",
         "Batch.chunk_done",
@@ -30,10 +28,6 @@ UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {
         "Batch.large",
     },
     ("parent/chunk", "parent/chunk_list"): {"ChunkList.insert"},
-    ("parent/client", "worker/hold"): {"WorkerHold.leave"},
-    ("parent/client", "worker/loop"): {"Worker.hold", "_here"},
-    ("parent/functions", "worker/loop"): {"held_here"},
-    ("worker/call", "worker/loop"): {"shared_at"},
 }
 
 # (part, class of another part): how often the part assigns to a field of it.

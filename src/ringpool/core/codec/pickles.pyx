@@ -116,7 +116,7 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
     if scope is None and not functions.main_is_importable():
         if client is not None:
             scope = client.scope()
-        elif _here is not None:
+        elif works_here():
             from ringpool import replay
 
             scope = replay.ResultScope()

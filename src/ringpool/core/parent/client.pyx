@@ -8,8 +8,7 @@ def _after_fork_in_child():
     take_copies()
     for client in list(_clients):
         (<Client>client).forget()
-    if _here is not None:
-        _here.hold.leave()
+    leave_role()
 
 
 os.register_at_fork(

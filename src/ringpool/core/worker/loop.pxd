@@ -10,7 +10,7 @@
 #   loop > chunk > tray > outbox > blocks > hold;  loop, chunk > call > arguments > hold;  loop, chunk > callables > hold
 
 @cython.final
-cdef class Worker:
+cdef class Worker(Role):
     cdef WorkerHold hold
     cdef rp_worker *pool
     cdef Arguments arguments

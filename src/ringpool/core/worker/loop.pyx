@@ -5,33 +5,6 @@ cdef enum:
     MEMORY_CHECK_NS = 1000000  # the least time between two looks at the memory in use, which take some microseconds
 
 
-cdef Worker _here = None  # what this process works as
-
-
-def task_is_ending():
-    """Whether the task that this worker runs has been told to end."""
-    return _here is not None and _here.call.ending and not _here.hold.forked
-
-
-def held_here(uint64_t offset, uint64_t n):
-    """In a worker: what FunctionTable.hold() keeps."""
-    if _here is None or _here.hold.forked:
-        raise ValueError("globals of a session were unpickled outside a worker of its pool")
-    return _here.arguments.held(offset, n)
-
-
-def shared_here(uint64_t id, uint64_t offset, uint64_t n):
-    """What a shared object is in a pickle of arguments."""
-    return shared_at(id, offset, n)
-
-
-cdef object shared_at(uint64_t id, uint64_t offset, uint64_t n):
-    """In a worker that decodes arguments: the shared object."""
-    if _here is None or _here.hold.forked or not _here.arguments.decoding:
-        raise ValueError("a shared object was unpickled outside a task of its pool")
-    return _here.arguments.shared(id, offset, n)
-
-
 @cython.no_gc_clear  # a signal handler, or an object that is cleared with it, may still call it
 cdef class Worker:
     """One worker's hold on the pool.
@@ -59,8 +32,30 @@ cdef class Worker:
         self.chunk = ChunkRunner(self.hold, self.arguments, self.callables, self.call, tray)
 
     def __init__(self, memfd, n_places, n_cpus, sizes, index):
-        global _here
-        _here = self
+        take_role(self)
+
+    # ---- the role of this process ----
+
+    cdef bint is_worker(self) noexcept:
+        return True
+
+    cdef bint is_ending(self) noexcept:
+        return self.call.ending and not self.hold.forked
+
+    cdef void leave(self) noexcept:
+        self.hold.leave()
+
+    cdef object held(self, uint64_t offset, uint64_t n):
+        if self.hold.forked:
+            return Role.held(self, offset, n)
+        return self.arguments.held(offset, n)
+
+    cdef object shared(self, uint64_t id, uint64_t offset, uint64_t n):
+        if self.hold.forked or not self.arguments.decoding:
+            return Role.shared(self, id, offset, n)
+        return self.arguments.shared(id, offset, n)
+
+    # ---- its tasks ----
 
     def run(self, uint64_t ticket, max_tasks=None, max_memory=None, int tell=-1):
         """Runs tasks until the pool stops or another worker has taken its place.
