@@ -204,19 +204,22 @@ class Reader:
                 if member.pos and self.part(member.pos) == self.part(entry.pos):
                     self.use_type(member.pos, member.type)
                     if type_.is_extension_type and member.is_cmethod and not getattr(member, "is_inherited", False):
-                        self.add_function(f"{type_.name}.{member.name}", member)
+                        self.add_function(f"{type_.name}.{member.name}", member, type_.base_type)
         else:
             self.use_type(entry.pos, type_)
             if entry.is_cfunction:
                 self.add_function(entry.name, entry)
 
-    def add_function(self, name: str, entry: Any) -> None:
+    def add_function(self, name: str, entry: Any, base: Any = None) -> None:
         type_ = entry.type
         if not type_.is_cfunction:
             return
         gives_object = bool(type_.return_type.is_pyobject)
         raises = not gives_object and (type_.exception_value is not None or bool(type_.exception_check))
         colour = self.colours.get(name)
+        while colour is None and base is not None:  # an override has the colour of what it overrides
+            colour = self.colours.get(f"{base.name}.{entry.name}")
+            base = base.base_type
         self.core.functions[name] = Function(
             name, self.part(entry.pos) or "", self.where(entry.pos), colour, bool(type_.nogil), raises, gives_object
         )

@@ -16,19 +16,7 @@ from core_model import COLOURS, PACKAGE, Core, analyse, core, header_colours, in
 from programs import ROOT
 
 # (part, the part above it that it names): what it names.
-UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {
-    ("parent/chunk", "parent/batch"): {
-        "Batch",
-        "Batch.chunk_done",
-        "Batch.chunks",
-        "Batch.function",
-        "Batch.futures",
-        "Batch.has_gaps",
-        "Batch.has_large",
-        "Batch.large",
-    },
-    ("parent/chunk", "parent/chunk_list"): {"ChunkList.insert"},
-}
+UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {}
 
 # (part, class of another part): how often the part assigns to a field of it.
 WRITE_DEBTS: dict[tuple[str, str], int] = {
@@ -71,20 +59,7 @@ WRITE_DEBTS: dict[tuple[str, str], int] = {
 # What is declared quiet or raw: the open functions that it calls.
 COLOUR_DEBTS: dict[str, set[str]] = {
     "Batch.settle_futures": {"Batch.record", "payload_bytes", "record_head"},
-    "Chunks.complete_prefix": {"Chunk.split"},
-    "Chunks.item_begun": {"ChunkList.find"},
-    "Chunks.try_cancel_item": {
-        "Chunk.encode",
-        "ChunkList.find",
-        "Chunks.send_rest",
-        "Chunks.steal_tail",
-        "Outbox.flush",
-        "Outbox.resend",
-        "Settlement.fail",
-        "TaskTable.reserve",
-    },
     "ItemFutures.drop": {"Notifier.defer"},
-    "Outbox.holds_unsent": {"ChunkAccount.unsent"},
 }
 
 CLASS_LINES = 600

@@ -1,3 +1,1 @@
 # processes.pxd - waits for other processes and for descriptors, without the GIL.
-
-

@@ -15,12 +15,12 @@ cdef class Role:
         """In a child that this process has forked, where it has no part in the pool."""
 
     cdef object held(self, uint64_t offset, uint64_t n):
-        """What Client.hold() keeps."""
-        raise ValueError("globals of a session, where there can be none")
+        """What FunctionTable.hold() keeps."""
+        raise ValueError("globals of a session were unpickled outside a worker of its pool")
 
     cdef object shared(self, uint64_t id, uint64_t offset, uint64_t n):
         """The shared object, while arguments are decoded."""
-        raise ValueError("a shared object where there can be none")
+        raise ValueError("a shared object was unpickled outside a task of its pool")
 
 
 cdef Role _here = Role()  # what this process works as
@@ -46,7 +46,7 @@ def task_is_ending():
 
 
 def held_here(uint64_t offset, uint64_t n):
-    """In a worker: what Client.hold() keeps."""
+    """In a worker: what FunctionTable.hold() keeps."""
     return _here.held(offset, n)
 
 

@@ -26,7 +26,7 @@
 # quiet: the others
 
 @cython.final
-cdef class Batch:
+cdef class Batch(ChunkOwner):
     cdef Pool client           # given to futures and to the codec; not called here
     cdef Segment segment
     cdef Gate gate
@@ -72,7 +72,6 @@ cdef class Batch:
     cdef bint holds_unsent(self) noexcept
     cdef bint sizes_chunks(self) noexcept
     cdef void chunk_added(self) noexcept
-    cdef void chunk_done(self, Chunk chunk) noexcept
     cdef bint check(self) noexcept
     cdef void settle_futures(self, Chunk chunk) noexcept
     cdef uint64_t count_done(self, uint64_t begun) noexcept

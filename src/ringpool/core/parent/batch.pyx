@@ -288,6 +288,30 @@ cdef class Batch:
         c_assert(self.check())
         return chunk
 
+    cdef bint gaps_in_chunks(self) noexcept:
+        return self.has_gaps()
+
+    cdef bint large_in_chunks(self) noexcept:
+        return self.has_large()
+
+    cdef bytes function_pickle(self):
+        return self.function
+
+    cdef bint is_wanted(self, uint64_t index) noexcept:
+        return self.futures.is_pending(index)
+
+    cdef Parcel parcel_at(self, uint64_t index):
+        return self.large.at(index)
+
+    cdef bint find_room(self, Parcel parcel) noexcept:
+        return self.large.store_waiting(parcel)
+
+    cdef void worker_died(self, uint64_t begin, uint64_t end, uint32_t w) noexcept:
+        self.large.worker_died(begin, end, w)
+
+    cdef void chunk_split(self, Chunk chunk, Chunk rest) noexcept:
+        self.chunks.insert(rest, chunk)
+
     cdef void chunk_added(self) noexcept:
         """A chunk more is under way: chunk_done() will be called once for it."""
         self.pacing.under_way += 1

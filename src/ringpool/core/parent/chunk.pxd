@@ -3,6 +3,8 @@
 # A Chunk is split wherever its items part: where results have arrived, where its worker died, where the parent took items
 # away. So a Chunk is done as a whole, as any future is, and the list of them says in what order the results are read.
 #
+# ChunkOwner is what a chunk asks of its batch, which stands above it.
+#
 # A large result is sent alone, like that of a task, and settles a Chunk of that one item.
 #
 # The bytes of a chunk, a tray and a record: see csrc/wire.h.
@@ -13,9 +15,22 @@
 # quiet: split(), worker_died(), store_waiting()
 # open:  encode(), which makes an object; the caller holds the garbage collector where no user code may run
 
+cdef class ChunkOwner:
+    # quiet:
+    cdef bint gaps_in_chunks(self) noexcept
+    cdef bint large_in_chunks(self) noexcept
+    cdef bint is_wanted(self, uint64_t index) noexcept
+    cdef bint find_room(self, Parcel parcel) noexcept
+    cdef void chunk_split(self, Chunk chunk, Chunk rest) noexcept
+    cdef void chunk_done(self, Chunk chunk) noexcept
+    cdef void worker_died(self, uint64_t begin, uint64_t end, uint32_t w) noexcept
+    cdef bytes function_pickle(self)
+    # open:
+    cdef Parcel parcel_at(self, uint64_t index)
+
 @cython.final
 cdef class Chunk(FutureBase):
-    cdef Batch batch
+    cdef ChunkOwner batch
     cdef Chunk after     # the items that follow
     cdef uint64_t index  # of its first item in the batch
     cdef uint32_t base   # of its first item in its task: those before it have been split off
@@ -27,8 +42,8 @@ cdef class Chunk(FutureBase):
     # quiet:
     cdef void worker_died(self, uint32_t w) noexcept
     cdef bint store_waiting(self) noexcept
-    # open:
     cdef Chunk split(self, uint32_t k, Chunk rest)
+    # open:
     cdef void encode(self) except *
 
 # open:

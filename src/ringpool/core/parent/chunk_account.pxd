@@ -20,7 +20,7 @@ cdef class ChunkAccount:
     # quiet:
     cdef void remove_unsent(self, object batch) noexcept
     cdef inline uint64_t n_unsent(self) noexcept
+    cdef object unsent(self, uint64_t i)
     # open:
     cdef int add_unsent(self, object batch) except -1
-    cdef object unsent(self, uint64_t i)
     cdef tuple waiting(self)

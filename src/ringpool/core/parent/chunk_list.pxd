@@ -27,9 +27,9 @@ cdef class ChunkList:
     cdef bint announce(self, FutureBase awaited) noexcept
     cdef bint chunk_done(self, Chunk chunk) noexcept
     cdef void wake_reader(self) noexcept
+    cdef Chunk find(self, uint64_t index)
     # open:
     cdef int read_unordered(self) except -1
-    cdef Chunk find(self, uint64_t index)
     cdef Chunk pop(self)
     cdef Chunk pop_completed(self)
     cdef void detach_reader(self) noexcept

@@ -22,7 +22,6 @@ cdef class Chunks:
     # quiet:
     cdef void started(self, Chunk chunk) noexcept
     cdef bint item_begun(self, FutureBase item) noexcept
-    cdef bint try_cancel_item(self, FutureBase item) noexcept
     cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept
     cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=*, Ending ending=*) noexcept
     # open:
@@ -36,6 +35,7 @@ cdef class Chunks:
     cdef void rebalance(self) noexcept
     cdef void cancel(self, Batch batch, bint running) noexcept
     cdef Chunk isolate_running(self, FutureBase item)
+    cdef bint try_cancel_item(self, FutureBase item) noexcept
     cdef bint end_item(self, FutureBase item, int why) except -1
     cdef void on_partial_result(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept
     cdef void on_item_result(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept

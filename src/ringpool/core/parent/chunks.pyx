@@ -47,11 +47,11 @@ cdef class Chunks:
         self.started(chunk)
         if chunk.holds:
             self.outbox.holding = True
-        chunk.client = chunk.batch.client
+        chunk.client = (<Batch>chunk.batch).client
         return self.outbox.enqueue(chunk, first)
 
     cdef void started(self, Chunk chunk) noexcept:
-        chunk.batch.chunk_added()
+        (<Batch>chunk.batch).chunk_added()
 
     cdef uint64_t count_done(self, Batch batch):
         """The items of a batch that are done, also those of chunks that are not."""
@@ -132,7 +132,7 @@ cdef class Chunks:
             for w in range(self.segment.pool.n_workers):
                 task_id = rp_pool_chunk_of(&self.segment.pool, w)
                 found = self.tasks.find(task_id) if task_id else NULL
-                if found == NULL or type(<object>found) is not Chunk or not (<Chunk>found).batch.sizes_chunks():
+                if found == NULL or type(<object>found) is not Chunk or not (<Batch>(<Chunk>found).batch).sizes_chunks():
                     continue
                 if rp_pool_chunk(&self.segment.pool, w, task_id, &next, &end) and next < end and end - next > most:
                     most = end - next
@@ -291,7 +291,7 @@ cdef class Chunks:
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent results of items that are not the next of its chunk")
-                chunk.batch.pacing.measure(r.items, &tray)
+                (<Batch>chunk.batch).pacing.measure(r.items, &tray)
                 if chunk.ending is not None and chunk.n == 1:
                     value = payload_bytes(value)
                     if value[sizeof(rp_tray)] == KIND_ERROR:
@@ -339,7 +339,7 @@ cdef class Chunks:
             if r.offset == 0 or (kind != KIND_VALUE and kind != KIND_VALUE_PICKLE):
                 raise RuntimeError(f"worker {w} sent a result of an unknown kind")
             value = self.results.adopt(w, r, kind, loan)
-            chunk.batch.pacing.measure(1, &tray)
+            (<Batch>chunk.batch).pacing.measure(1, &tray)
             rest = Chunk()
         except Exception as error:
             if not isinstance(error, MemoryError):

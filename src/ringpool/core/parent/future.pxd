@@ -63,9 +63,9 @@ cdef class Pool(Sender):
     # quiet:
     cdef bint is_here(self) noexcept
     cdef bint has_begun(self, FutureBase future) noexcept
-    cdef bint try_cancel(self, FutureBase future) noexcept
     cdef void watch(self) noexcept
     # open:
+    cdef bint try_cancel(self, FutureBase future) noexcept
     cdef void drain(self) noexcept
     cdef wait_for(self, FutureBase future, timeout)
     cdef bint end_task(self, FutureBase future, int why) except -1
