@@ -23,7 +23,7 @@ import levels
 import optional
 import pytest
 
-from ringpool import budget
+from ringpool import _core, budget
 
 DEADLINE_S = 120.0  # what hangs, hangs for ever; a busy machine takes its time
 _STDERR = pytest.StashKey[int]()
@@ -146,6 +146,9 @@ def _leaves_nothing_behind(request: pytest.FixtureRequest):
     seconds = marker.args[0] if marker else DEADLINE_S
     faulthandler.dump_traceback_later(seconds, exit=True, file=request.config.stash[_STDERR])
     yield
+    for client in tuple(_core._clients):
+        client.check_invariants()
+    client = None
     gc.collect()
     deadline = time.monotonic() + LEFT_S
     while True:

@@ -42,6 +42,7 @@ cdef class ArgumentMemory:
     cdef void force_release(self, Parcel parcel, uint32_t w) noexcept
     cdef void add_share(self, Shared shared) noexcept
     cdef void end_share(self, Shared shared) noexcept
+    cdef bint check(self) noexcept
     cdef void force_release_shares(self, uint32_t w) noexcept
     cdef bint is_release_pending(self) noexcept
     # open:

@@ -177,6 +177,21 @@ cdef class ArgumentMemory:
             self.force_release((<Shared>share).parcel, w)
             share = (<Shared>share).next
 
+    cdef bint check(self) noexcept:
+        """For the debug build: what is retained has a block, and the shared objects are linked both ways."""
+        cdef PyObject *p = self.retained
+        cdef Shared_p share = self.shares, before = NULL
+        while p != NULL:
+            if (<Parcel>p).block == 0:
+                return False
+            p = (<Parcel>p).next
+        while share != NULL:
+            if (<Shared>share).prev != before or (<Shared>share).arguments is not self:
+                return False
+            before = share
+            share = (<Shared>share).next
+        return True
+
     cdef bint is_release_pending(self) noexcept:
         """Is there a shared object whose handles are gone, and a worker that will let go of it as soon as it looks, since it
         runs nothing? But no worker is believed to for longer than LET_GO_MAX_NS."""

@@ -21,6 +21,7 @@ cdef class ChunkAccount:
     cdef void remove_unsent(self, object batch) noexcept
     cdef inline uint64_t n_unsent(self) noexcept
     cdef object unsent(self, uint64_t i)
+    cdef bint check(self) noexcept
     # open:
     cdef int add_unsent(self, object batch) except -1
     cdef tuple waiting(self)

@@ -42,3 +42,7 @@ cdef class ChunkAccount:
         """A chunk is done. If none is left, workers need not ring on account of chunks."""
         self.n_chunks -= 1
         self.notifier.need(NEED_CHUNKS, self.n_chunks > 0)
+
+    cdef bint check(self) noexcept:
+        """For the debug build: the task table counts these batches, and workers ring for results while chunks are under way."""
+        return self.n_unsent() == self.tasks.unsent and ((self.notifier.needs & NEED_CHUNKS) != 0) == (self.n_chunks > 0)

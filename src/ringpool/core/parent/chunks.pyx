@@ -411,3 +411,15 @@ cdef class Chunks:
         """The items that have not been sent never will be."""
         while self.account.n_unsent():
             (<Batch>self.account.unsent(0)).cancel_unsent(failure)
+
+    cdef bint check(self) noexcept:
+        """For the debug build: each chunk that is under way is a pending task, and each batch with items to send has some."""
+        cdef uint64_t n = 0, i
+        cdef Batch batch
+        for i in range(self.tasks.size):
+            n += self.tasks.entries[i].future != NULL and type(<object>self.tasks.entries[i].future) is Chunk
+        for i in range(self.account.n_unsent()):
+            batch = <Batch>self.account.unsent(i)
+            if batch.unsent == 0 or not batch.check():
+                return False
+        return n == self.account.n_chunks

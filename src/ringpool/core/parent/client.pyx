@@ -95,6 +95,10 @@ cdef class Client:
         """Whether no more tasks are taken."""
         return self.notifier.is_closing()
 
+    def check_invariants(self):
+        """Aborts if a part is not what it says of itself. Only in a debug build; in others this does nothing."""
+        c_assert(self.service.check_all())
+
     def check(self):
         """Raises what submit would raise if the pool takes no tasks."""
         self.gate.check()

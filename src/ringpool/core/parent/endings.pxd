@@ -26,6 +26,7 @@ cdef class Endings:
     cdef dict forgiven        # id of a task with a time limit -> nanoseconds of its run that do not count; or None
     # quiet:
     cdef void adopt(self, FutureBase future) noexcept
+    cdef bint check(self) noexcept
     cdef bint interrupt(self, FutureBase future, uint32_t w, uint64_t now, uint64_t *due) noexcept
     # open:
     cdef keep_time(self, Options options)

@@ -62,6 +62,24 @@ cdef class Endings:
         if future.ending is not None:
             self.futures.append(future)
 
+    cdef bint check(self) noexcept:
+        """For the debug build: each pending task that is to end is in the list once."""
+        cdef FutureBase future
+        cdef Py_ssize_t k, n
+        cdef uint32_t i
+        for i in range(self.tasks.size):
+            if self.tasks.entries[i].future == NULL:
+                continue
+            future = <FutureBase>self.tasks.entries[i].future
+            if future.ending is None:
+                continue
+            n = 0
+            for k in range(len(self.futures)):
+                n += self.futures[k] is future
+            if n != 1:
+                return False
+        return True
+
     cdef forgive(self, uint64_t now, uint64_t lost):
         """Of the time up to now, so much counts for no task that has run meanwhile, and for no grace."""
         cdef uint64_t started, task_id

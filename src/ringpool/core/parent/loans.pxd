@@ -26,3 +26,4 @@ cdef class Loans:
     cdef inline void serve_soon(self) noexcept nogil
     cdef void add_borrower(self, uint32_t w) noexcept nogil
     cdef void drop_borrower(self) noexcept nogil
+    cdef bint check(self) noexcept nogil

@@ -67,3 +67,17 @@ cdef class Loans:
         for i in range(self.n_borrowers):
             self.borrowers[i] = self.borrowers[i + 1]
         self.notifier.need(NEED_LOANS, self.n_borrowers > 0)
+
+    cdef bint check(self) noexcept nogil:
+        """For the debug build: `count` workers have a loan, each borrower is one worker's and waits once, and workers ring for
+        results while there are borrowers."""
+        cdef uint32_t i, j, n = 0
+        for i in range(self.segment.pool.n_workers):
+            n += self.of[i].bytes != 0
+        for i in range(self.n_borrowers):
+            if self.borrowers[i] >= self.segment.pool.n_workers:
+                return False
+            for j in range(i):
+                if self.borrowers[j] == self.borrowers[i]:
+                    return False
+        return self.count == n and ((self.notifier.needs & NEED_LOANS) != 0) == (self.n_borrowers > 0)

@@ -14,6 +14,12 @@ cdef enum:                # why the collector must hear of every result
     NEED_LOANS = 16       # workers wait for a loan
     NEED_GREENLETS = 32   # greenlets wait, which cannot read the rings
 
+cdef extern from *:
+    """
+    static bool is_collect_set(const struct rp_parent *p) { return rp_load_relaxed(&p->shared->collect) != 0; }
+    """
+    bint is_collect_set(const rp_parent *p) nogil
+
 @cython.final
 cdef class Notifier:
     cdef Segment segment
@@ -34,6 +40,7 @@ cdef class Notifier:
     # quiet:
     cdef bint is_drained(self) noexcept
     cdef inline void notify(self, FutureBase future, bint tell) noexcept
+    cdef bint check(self, uint64_t n_blocks) noexcept
     # open:
     cdef void defer(self, object garbage) except *
     cdef void drop_deferred(self) noexcept

@@ -59,6 +59,13 @@ cdef class Notifier:
             self.completed.append(future)
             rp_pool_kick_service(&self.segment.pool)
 
+    cdef bint check(self, uint64_t n_blocks) noexcept:
+        """For the debug build: workers ring the collector exactly while there is a need, and pending futures with watchers are
+        one. (The other reasons are checked by the parts that give them.) `n_blocks`: see Waiters.check()."""
+        return (((self.needs & NEED_WATCHERS) != 0) == (self.watched > 0)
+                and (not self.segment.open or is_collect_set(&self.segment.pool) == (self.needs != 0))
+                and self.waiters.check(n_blocks))
+
     cdef void defer(self, object garbage) except *:
         self.deferred.append(garbage)
 

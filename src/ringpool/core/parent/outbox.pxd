@@ -30,6 +30,7 @@ cdef class Outbox:
     cdef bint holds_unsent(self) noexcept
     cdef void set_waiting_for_memory(self, bint waiting) noexcept
     cdef bint try_cancel(self, FutureBase future) noexcept
+    cdef bint check(self) noexcept
     # open:
     cdef FutureBase submit(self, Pool client, fn, tuple args, dict kwargs, Options options)
     cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n, PyObject *args)

@@ -322,6 +322,20 @@ cdef class Outbox:
         self.settlement.cancel(future)
         return True
 
+    cdef bint check(self) noexcept:
+        """For the debug build: the queue has all pending tasks that wait for room. One that has gone before its turn, and has come
+        back, is in it twice."""
+        cdef FutureBase future
+        cdef uint64_t n = 0
+        cdef Py_ssize_t k
+        for k in range(len(self.queue)):
+            future = <FutureBase>self.queue[k]
+            if future.state == PENDING and future.pos == POS_QUEUED:
+                if not self.tasks.holds(future):
+                    return False
+                n += 1
+        return n >= self.tasks.queued and ((self.notifier.needs & NEED_MEMORY) != 0) == self.waiting_for_memory
+
     cdef resend(self, FutureBase future):
         """Puts a task whose worker has died at the front of the queue."""
         if type(future) is Chunk:

@@ -17,7 +17,7 @@ cdef enum:
 cdef struct ArenaEntry:   # the parent's account of a worker's arena
     uint32_t owner         # the place of the worker that has it, or NOBODY
     uint32_t blocks        # that are here
-    uint32_t used          # of these, how many hold buffers that objects use in place
+    uint32_t used          # buffers that objects use in place: one a block, but in the overflow, where a block may have many
 
 @cython.final
 cdef class Block:
@@ -72,6 +72,8 @@ cdef class ResultMemory:
     cdef void give_back(self, Block block, ArenaEntry *arena) noexcept
     cdef void return_block(self, uint32_t w, uint64_t offset) noexcept
     cdef void flush_returns(self, uint32_t w) noexcept
+    cdef uint64_t n_blocks(self) noexcept
+    cdef bint check(self) noexcept
     # open:
     cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan)
     cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n)

@@ -162,6 +162,44 @@ cdef class ResultMemory:
         cdef uint32_t i
         return sum([self.arenas[i].blocks for i in range(1, self.n_arenas)])
 
+    cdef uint64_t n_blocks(self) noexcept:
+        """How many blocks are here: of the users of the segment, those that are no waiters."""
+        cdef uint32_t i
+        cdef uint64_t n = 0
+        for i in range(self.n_arenas):
+            n += self.arenas[i].blocks
+        return n
+
+    cdef bint check(self) noexcept:
+        """For the debug build: the blocks and the payloads that are here are linked both ways, the counts of the arenas add up to
+        the blocks, and each worker has one arena, the same as in shared memory."""
+        cdef Block_p block = self.blocks_here, block_before = NULL
+        cdef Payload_p payload = self.payloads, payload_before = NULL
+        cdef uint64_t n = 0
+        cdef uint32_t i, owned = 0
+        while block != NULL:
+            if (<Block>block).prev != block_before or (<Block>block).memory is not self or (<Block>block).arena >= self.n_arenas:
+                return False
+            n += 1
+            block_before = block
+            block = (<Block>block).next
+        while payload != NULL:
+            if (<Payload>payload).prev != payload_before or (<Payload>payload).block is None:
+                return False
+            payload_before = payload
+            payload = (<Payload>payload).next
+        for i in range(self.n_arenas):
+            # Of the overflow, the parts of a result have one block in common.
+            if self.arenas[i].used > self.arenas[i].blocks and i != self.overflow:
+                return False
+            if self.arenas[i].owner != NOBODY:
+                owned += 1
+                if self.arenas[i].owner >= self.segment.pool.n_workers:
+                    return False
+                if self.segment.open and self.segment.pool.arena_of[self.arenas[i].owner] != i:
+                    return False
+        return n == self.n_blocks() and owned == self.segment.pool.n_workers
+
     cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
         """What a result holds: its value if that was in the slot and compact, else bytes or a Payload. This takes the loan over,
         if the result lies there."""

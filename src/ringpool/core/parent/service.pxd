@@ -18,6 +18,10 @@ cdef class Service:
     cdef Intake intake
     cdef ChunkAccount account
     cdef uint32_t since_drain  # submits
+    cdef uint64_t unchecked    # in the debug build: calls of check() since all was looked at
+    # quiet:
+    cdef bint check(self) noexcept
+    cdef bint check_all(self) noexcept
     # open:
     cdef void drain(self) noexcept
     cdef inline void drain_if_due(self) noexcept

@@ -40,6 +40,31 @@ cdef class Service:
             if self.account.n_chunks and self.tasks.outstanding < self.staff.n_workers:
                 self.chunks.rebalance()
         self.notifier.drop_deferred()
+        c_assert(self.check())
+
+    cdef bint check(self) noexcept:
+        """For the debug build: check_all(), but not so often that a pool with many tasks takes a time that is their square."""
+        self.unchecked += 1
+        if self.unchecked * 256 < self.tasks.size:
+            return True
+        self.unchecked = 0
+        return self.check_all()
+
+    cdef bint check_all(self) noexcept:
+        """For the debug build: each part is what it says of itself. One after the other, so that the assertion that fails names
+        the part. Creates no object."""
+        if self.segment.inherited:  # a forked child, where nothing of this is used
+            return True
+        c_assert(self.tasks.check())
+        c_assert(self.results.check())
+        c_assert(self.notifier.check(self.results.n_blocks()))
+        c_assert(self.loans.check())
+        c_assert(self.arguments.check())
+        c_assert(self.endings.check())
+        c_assert(self.account.check())
+        c_assert(self.outbox.check())
+        c_assert(self.chunks.check())
+        return True
 
     cdef inline void drain_if_due(self) noexcept:
         """To be called with each submit: drains now and then."""

@@ -3,7 +3,7 @@
 # TaskTable:
 # 1. It holds a reference to each future that it names.
 # 2. enter() cannot fail after reserve(), provided that no other code has run in between.
-# 3. outstanding + queued is the number of entries in use.
+# 3. outstanding + queued is the number of entries in use; timed, that of those with a time limit.
 # 4. No function here runs user code.
 
 cdef enum:
@@ -31,6 +31,7 @@ cdef class TaskTable:
     cdef bint holds(self, FutureBase future) noexcept
     cdef void replace(self, uint64_t task_id, FutureBase future) noexcept
     cdef inline void release(self, FutureBase future) noexcept
+    cdef bint check(self) noexcept
     # open:
     cdef inline int reserve(self) except -1
     cdef int grow(self) except -1

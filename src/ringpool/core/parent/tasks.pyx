@@ -75,3 +75,28 @@ cdef class TaskTable:
             self.outstanding -= 1
         if future.options is not None:
             self.timed -= future.options.timeout_ns != 0
+
+    cdef bint check(self) noexcept:
+        """For the debug build: each entry is in use, by a pending future that names it, or free; the counts are what the
+        futures say."""
+        cdef uint64_t used = 0, queued = 0, timed = 0, free = 0
+        cdef uint32_t i = self.first_free
+        cdef TaskEntry *entry
+        cdef FutureBase future
+        while i != NO_ENTRY:
+            if i >= self.size or self.entries[i].future != NULL or free == self.size:
+                return False
+            free += 1
+            i = self.entries[i].next_free
+        for i in range(self.size):
+            entry = &self.entries[i]
+            if entry.future == NULL:
+                continue
+            future = <FutureBase>entry.future
+            if is_done(future.state) or future.task_id != (<uint64_t>entry.generation << 32 | i):
+                return False
+            used += 1
+            queued += future.pos == POS_QUEUED
+            timed += future.options is not None and future.options.timeout_ns != 0
+        return (used + free == self.size and self.outstanding + self.queued == used and self.queued == queued
+                and self.timed == timed)

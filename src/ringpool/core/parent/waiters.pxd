@@ -36,6 +36,7 @@ cdef class Waiters:
     cdef void enter(self, Waiter *waiter, FutureBase future) noexcept
     cdef int sleep(self, Waiter *waiter, uint64_t outstanding, int64_t ns) noexcept
     cdef void wake(self, FutureBase future) noexcept
+    cdef bint check(self, uint64_t n_blocks) noexcept
     # open:
     cdef add_sleeper(self, FutureBase future, object event)
     cdef remove_sleeper(self, FutureBase future, object event)

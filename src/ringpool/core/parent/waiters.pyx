@@ -100,6 +100,19 @@ cdef class Waiters:
             self.due.append(future)
             rp_pool_kick_service(&self.segment.pool)
 
+    cdef bint check(self, uint64_t n_blocks) noexcept:
+        """For the debug build: the waiters are counted in their futures, one of them leads if one does, and the segment is
+        held by each of them, and by `n_blocks` others."""
+        cdef Waiter *waiter = self.first
+        cdef uint64_t n = 0, leaders = 0
+        while waiter != NULL:
+            if (<FutureBase>waiter.future).n_waiting < 1:
+                return False
+            n += 1
+            leaders += waiter.word == LEAD
+            waiter = waiter.next
+        return leaders == <uint64_t>self.has_leader and self.segment.users == n + n_blocks
+
     # ---- greenlets ----
 
     cdef add_sleeper(self, FutureBase future, object event):
