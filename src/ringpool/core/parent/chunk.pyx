@@ -124,7 +124,8 @@ cdef class Chunk:
     cdef bint store_waiting(self) noexcept:
         """Finds room for the item that waits, if there is any now. Creates no object."""
         cdef Parcel parcel = self.waiting
-        cdef char *record = PyBytes_AS_STRING(self.value) + sizeof(rp_chunk_head) + PyBytes_GET_SIZE(self.batch.function_pickle())
+        cdef Py_ssize_t n_function = PyBytes_GET_SIZE(self.batch.function_pickle())
+        cdef char *record = PyBytes_AS_STRING(self.value) + sizeof(rp_chunk_head) + n_function
         if not self.batch.find_room(parcel):
             return False
         rp_apart_put(record + RP_RECORD_HEAD, parcel.block, parcel.block_bytes)

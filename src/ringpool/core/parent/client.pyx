@@ -23,8 +23,8 @@ cdef class Client:
         n_workers: How many workers take tasks at a time.
         n_places: How many there may be, with those that start or leave, 1 to 2048.
         n_cpus: Processors that the pool may use; decides when spinning is a waste.
-        sizes: Bytes from the beginning of each arena to that of the next, at most; how many bytes of it the parent, and a worker, may fill; and how
-            many bytes of results there may be in the overflow.
+        sizes: Bytes from the beginning of each arena to that of the next, at most; how many bytes of it the parent, and a
+            worker, may fill; and how many bytes of results there may be in the overflow.
 
     It takes no shared memory before the first use: see create().
     """
@@ -293,7 +293,7 @@ cdef class Client:
         if timeout is not None:
             left = <int64_t>(min(timeout, 1e9) * 1e9) if timeout > 0 else 0
             deadline = rp_os_now_ns() + left
-        if self.staff.beginner and timeout is None and self.staff.n_started == 0 and self.staff.beginner == PyThread_get_thread_ident():
+        if timeout is None and self.staff.is_begun_by(PyThread_get_thread_ident()):
             raise RuntimeError("this thread, interrupted, is starting the pool's workers: it cannot wait for them")
         if self.waiters.green:
             return self.wait_green(future, timeout)
@@ -319,7 +319,8 @@ cdef class Client:
                         return
                     left = deadline - now
                 rounds += 1  # while results come in all the time, no sleep is cut short that would tell of a signal
-                if self.waiters.sleep(&waiter, self.tasks.outstanding, left if 0 <= left < SIGNAL_NS else SIGNAL_NS) == -EINTR or rounds % 64 == 0:
+                left = left if 0 <= left < SIGNAL_NS else SIGNAL_NS
+                if self.waiters.sleep(&waiter, self.tasks.outstanding, left) == -EINTR or rounds % 64 == 0:
                     # A handler may wait for a future in its turn, above this on the stack: so this thread must not lead.
                     self.waiters.resign(&waiter)
                     # A worker may have rung the leader just as it woke for another reason, and so not the collector: a

@@ -89,7 +89,7 @@ cdef class FutureBase:
     cdef uint32_t deaths      # workers that died while they ran it
     cdef Options options      # while pending; None for the defaults
     cdef Ending ending        # while pending; None unless it is to end though it runs
-    cdef object item_of       # while pending, of an item of submit_many: its Batch. task_id says which, and it is no task itself
+    cdef object item_of       # while pending, of an item of submit_many: its Batch. task_id says which; it is no task itself
     cdef bint watched
     cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
     cdef bint told            # _state may show the end

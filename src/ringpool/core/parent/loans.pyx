@@ -31,7 +31,8 @@ cdef class Loans:
         return err
 
     cdef Loan take(self, uint32_t w, uint64_t offset) noexcept nogil:
-        """Worker w's loan ends, with a result at this offset or, for 0, without one. It is freed if it lies elsewhere, and else is the caller's."""
+        """Worker w's loan ends, with a result at this offset or, for 0, without one. It is freed if it lies elsewhere, and
+        else is the caller's."""
         cdef Loan loan = self.of[w]
         if loan.bytes:
             self.of[w].bytes = 0

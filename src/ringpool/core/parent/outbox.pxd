@@ -33,7 +33,8 @@ cdef class Outbox:
     cdef bint check(self) noexcept
     # open:
     cdef FutureBase submit(self, Pool client, fn, tuple args, dict kwargs, Options options)
-    cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n, PyObject *args)
+    cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n,
+                             PyObject *args)
     cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs)
     cdef refuse(self, FutureBase future, object error)
     cdef int enqueue(self, FutureBase future, bint first) except -1

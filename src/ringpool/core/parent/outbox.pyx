@@ -62,7 +62,8 @@ cdef class Outbox:
                     return self.send_now(client, slot, future, entry, n, <PyObject *>args)
         return self.submit_pickled(client, future, entry, args, kwargs)
 
-    cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n, PyObject *args):
+    cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n,
+                             PyObject *args):
         """Publishes a task, n bytes that are in the slot or in the future's block, or will be: the compact form of `args`."""
         slot.kind = future.kind
         slot.offset = future.block
@@ -323,8 +324,8 @@ cdef class Outbox:
         return True
 
     cdef bint check(self) noexcept:
-        """For the debug build: the queue has all pending tasks that wait for room. One that has gone before its turn, and has come
-        back, is in it twice."""
+        """For the debug build: the queue has all pending tasks that wait for room. One that has gone before its turn, and
+        has come back, is in it twice."""
         cdef FutureBase future
         cdef uint64_t n = 0
         cdef Py_ssize_t k

@@ -5,8 +5,8 @@
 cdef class Recovery:
     """Takes in what dead workers left, and finds the tasks that no worker has. All functions here may run user code.
 
-    The order within begin() is law: results in the ring before chunks, for a chunk's account is cleared with the worker's entry;
-    chunks before the arena is given away, for their results lie there; the entry last.
+    The order within begin() is law: results in the ring before chunks, for a chunk's account is cleared with the worker's
+    entry; chunks before the arena is given away, for their results lie there; the entry last.
     """
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Loans loans, ResultMemory results,

@@ -64,6 +64,7 @@ cdef class ResultMemory:
     cdef list unreturned          # a list of offsets a worker: its return ring was full
     cdef uint64_t trim_at         # when this many bytes are mapped, what is idle is looked for
     # raw:
+    cdef uint64_t begin_of(self, uint32_t arena) noexcept nogil
     cdef bint can_stay(self, uint32_t arena) noexcept nogil
     cdef void unmap_idle(self) noexcept nogil
     # quiet:

@@ -171,14 +171,15 @@ cdef class ResultMemory:
         return n
 
     cdef bint check(self) noexcept:
-        """For the debug build: the blocks and the payloads that are here are linked both ways, the counts of the arenas add up to
-        the blocks, and each worker has one arena, the same as in shared memory."""
+        """For the debug build: the blocks and the payloads that are here are linked both ways, the counts of the arenas add
+        up to the blocks, and each worker has one arena, the same as in shared memory."""
         cdef Block_p block = self.blocks_here, block_before = NULL
         cdef Payload_p payload = self.payloads, payload_before = NULL
         cdef uint64_t n = 0
         cdef uint32_t i, owned = 0
         while block != NULL:
-            if (<Block>block).prev != block_before or (<Block>block).memory is not self or (<Block>block).arena >= self.n_arenas:
+            if ((<Block>block).prev != block_before or (<Block>block).memory is not self
+                    or (<Block>block).arena >= self.n_arenas):
                 return False
             n += 1
             block_before = block
@@ -201,8 +202,8 @@ cdef class ResultMemory:
         return n == self.n_blocks() and owned == self.segment.pool.n_workers
 
     cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
-        """What a result holds: its value if that was in the slot and compact, else bytes or a Payload. This takes the loan over,
-        if the result lies there."""
+        """What a result holds: its value if that was in the slot and compact, else bytes or a Payload. This takes the loan
+        over, if the result lies there."""
         cdef Payload payload
         cdef const unsigned char *p
         if r.offset == 0:
@@ -347,7 +348,7 @@ cdef class ResultMemory:
             rp_pool_end_loan(&self.segment.pool, block.offset)
             self.loans.serve_soon()
         elif arena.blocks == 0:
-            rp_pool_clear(&self.segment.pool, self.segment.pool.arenas + block.arena * self.segment.pool.sizes.arena_bytes, self.segment.pool.sizes.arena_bytes)
+            rp_pool_clear(&self.segment.pool, self.begin_of(block.arena), self.segment.pool.sizes.arena_bytes)
         else:
             rp_pool_clear(&self.segment.pool, block.offset, whole_pages(block.n) if block.n > 2048 else block.n)
         if arena.blocks == 0 and self.segment.pool.segment.mapped > self.trim_at:
@@ -358,9 +359,13 @@ cdef class ResultMemory:
         rp_segment_unmap_regions(&self.segment.pool.segment, arena_is_idle, self.arenas)
         self.trim_at = self.segment.pool.segment.mapped + RP_WINDOWS_KEEP
 
+    cdef uint64_t begin_of(self, uint32_t arena) noexcept nogil:
+        """Where an arena lies in the segment."""
+        return self.segment.pool.arenas + arena * self.segment.pool.sizes.arena_bytes
+
     cdef clear_but_for_blocks(self, uint32_t arena):
         """Gives the memory of an arena back, whose worker is no more, but for the blocks that are here."""
-        cdef uint64_t at = self.segment.pool.arenas + arena * self.segment.pool.sizes.arena_bytes, end = at + self.segment.pool.sizes.arena_bytes
+        cdef uint64_t at = self.begin_of(arena), end = at + self.segment.pool.sizes.arena_bytes
         cdef Block_p p = self.blocks_here
         cdef list taken = []
         cdef int collects = hold_gc()  # no block may die while the list of them is walked

@@ -16,6 +16,7 @@ cdef class Staff:
     cdef public unsigned long beginner      # the thread that is starting the first workers, or 0
     cdef bytearray suspects                 # a worker: 1 if it has sent what none of ours sends, and is to be killed
     # raw:
+    cdef bint is_begun_by(self, unsigned long thread) noexcept nogil
     cdef inline void recruit(self) noexcept nogil
     cpdef void alarm(self) noexcept nogil
     cpdef void ask_for_workers(self) noexcept nogil

@@ -22,6 +22,10 @@ cdef class Staff:
         self.alarm_fd = -1
         self.suspects = bytearray(n_places)
 
+    cdef bint is_begun_by(self, unsigned long thread) noexcept nogil:
+        """Whether this thread is starting the first workers, and none is there yet."""
+        return self.beginner != 0 and self.n_started == 0 and self.beginner == thread
+
     cdef inline void recruit(self) noexcept nogil:
         """Tasks have been added: asks for workers if there are not enough."""
         if self.n_started < self.n_workers and self.tasks.outstanding + self.tasks.queued > self.n_started:
