@@ -336,6 +336,39 @@ def test_a_burial_for_which_memory_is_wanting_loses_no_call(nth):
     assert all(found in lost or (i != 5 and found == i) for i, found in enumerate(outcomes))
 
 
+def test_a_call_for_which_the_queue_has_no_memory_fails_and_no_other_does(tmp_path):
+    """Whichever allocation of a submit_many fails, also that of a new block of the queue: one of these for 64 tasks."""
+    testcapi = optional.module("_testcapi")
+    gate = tmp_path / "gate"
+    (tmp_path / "runs").mkdir()
+    with pool(1) as executor:
+        client = executor._client
+        at_gate = executor.submit(tasks.note_and_wait_on, str(tmp_path / "runs"), 3, str(gate), 0.0, 3)
+        wait_until(lambda: 3 in runs(tmp_path / "runs"), "the call at the gate")
+        before = []
+        while client.pending == client.tasks.outstanding:  # until the board is full
+            before.append(executor.submit(abs, -1))
+        pending, failed = [], []
+        while len(pending) < 64:
+            for nth in range(1, 100):
+                testcapi.set_nomemory(nth, nth + 1)
+                try:
+                    (future,) = executor.submit_many(abs, [(-2,)])
+                except MemoryError:
+                    continue
+                finally:
+                    testcapi.remove_mem_hooks()
+                if not future.done():
+                    pending.append(future)
+                    break
+                failed.append(future)
+        gate.touch()
+        assert at_gate.result(WAIT_S) == 3
+        assert {outcome(future) for future in before} == {1}
+        assert {outcome(future) for future in pending} == {2}
+        assert {outcome(future) for future in failed} == {MemoryError}
+
+
 def test_workers_that_are_killed_fail_what_they_ran_and_the_rest_is_cancelled(at_gate):
     executor, futures, _ = at_gate
     executor.kill_workers()

@@ -43,12 +43,19 @@ cdef class Chunks:
                 pass
 
     cdef int send(self, Chunk chunk, bint first=False) except -1:
-        """Puts a chunk in the queue, as a task of its own. The caller has reserved an entry, and flushes the queue."""
+        """Puts a chunk in the queue, as a task of its own. The caller has reserved an entry, and flushes the queue. A chunk for
+        which the queue has no memory fails: it is in its batch's list, and would be waited for."""
         self.started(chunk)
         if chunk.holds:
             self.outbox.holding = True
         chunk.client = (<Batch>chunk.batch).client
-        return self.outbox.enqueue(chunk, first)
+        try:
+            self.outbox.enqueue(chunk, first)
+        except MemoryError as error:
+            chunk.client = None
+            chunk.settle(FORM_ERROR, error)
+            chunk.ended()
+        return 0
 
     cdef void started(self, Chunk chunk) noexcept:
         (<Batch>chunk.batch).chunk_added()
@@ -113,12 +120,12 @@ cdef class Chunks:
         flushes the queue."""
         try:
             rest.encode()
-            self.send(rest, True)
         except MemoryError as error:
             self.started(rest)
             rest.settle(FORM_ERROR, error)
             rest.ended()
-        return 0
+            return 0
+        return self.send(rest, True)
 
     cdef void rebalance(self) noexcept:
         """Gives workers that have nothing to do half of what lies before a busy one."""
