@@ -14,6 +14,8 @@
 #   # quiet:  noexcept. Hold references, but make no object, drop no reference to zero and run no user code.
 #   # open:   anything. User code may run, so the caller must not rely on what it knew before.
 #
+# tests/unit/test_parts.py checks floors, private fields and colours, and has the tables of what does not keep to them yet.
+#
 # What Cython 3.3 makes of a header (each tried):
 #   - Class: a class that has a header gets no `cdef` field or method in its body that the header lacks, and the body names no
 #     base. Its docstring and its def methods stand in the body. `cdef readonly` and `cdef public` stand in the header.

@@ -314,13 +314,13 @@ cdef class Batch:
 
     cdef void chunk_added(self) noexcept:
         """A chunk more is under way: chunk_done() will be called once for it."""
-        self.pacing.under_way += 1
+        self.pacing.chunk_added()
         self.account.chunk_added()
 
     cdef void chunk_done(self, Chunk chunk) noexcept:
         """It is settled. Its caller has taken it off the pool's books."""
         cdef uint64_t i
-        self.pacing.under_way -= 1
+        self.pacing.chunk_done()
         self.finished += chunk.n
         self.account.chunk_done()
         if self.has_large():

@@ -13,13 +13,13 @@ cdef class ChunkAccount:
     cdef int add_unsent(self, object batch) except -1:
         """This batch has items to send now."""
         self.batches.append(batch)
-        self.tasks.unsent += 1
+        self.tasks.batch_waits()
         return 0
 
     cdef void remove_unsent(self, object batch) noexcept:
         """This batch has none any more."""
         self.batches.remove(batch)
-        self.tasks.unsent -= 1
+        self.tasks.batch_sent()
 
     cdef inline uint64_t n_unsent(self) noexcept:
         """How many batches have items to send."""

@@ -79,9 +79,9 @@ cdef class Client:
         self.segment.forget()
         self.waiters.forget()
         self.loans.forget()
-        self.staff.alarm_fd = -1
+        self.staff.forget()
         self.ended = 1
-        self.gate.refusal = _refuse_in_child
+        self.gate.close(_refuse_in_child)
 
     # ---- what the executor and futures ask for ----
 
@@ -477,7 +477,7 @@ cdef class Client:
             refusal: Makes the exception that submit raises from now on.
         """
         if self.gate.refusal is None:
-            self.gate.refusal = refusal
+            self.gate.close(refusal)
         self.notifier.need(NEED_CLOSING, True)
         self.notifier.ring()
 

@@ -25,6 +25,8 @@ cdef class Pacing:
     cdef uint64_t next_size(self, uint64_t unsent) noexcept nogil
     cdef bint is_enough(self, uint64_t unsent, bint more) noexcept nogil
     cdef void chunk_cut(self, uint32_t n) noexcept nogil
+    cdef void chunk_added(self) noexcept nogil
+    cdef void chunk_done(self) noexcept nogil
     cdef void measure(self, uint32_t n, const rp_tray *tray) noexcept nogil
     cdef bint has_room(self) noexcept nogil
     cdef bint has_idle(self) noexcept nogil

@@ -33,6 +33,12 @@ cdef class Pacing:
             self.load_ns = tray.load_ns
         self.item_ns = each if self.item_ns == 0 else (self.item_ns + each) / 2
 
+    cdef void chunk_added(self) noexcept nogil:
+        self.under_way += 1
+
+    cdef void chunk_done(self) noexcept nogil:
+        self.under_way -= 1
+
     cdef bint has_room(self) noexcept nogil:
         """May another chunk be under way?"""
         return self.under_way < AHEAD * self.n_workers

@@ -56,7 +56,7 @@ cdef class Recovery:
             pass
         for future in self.orphaned():
             self.collect_lost(w, <FutureBase>future, lost)
-        self.staff.suspects[w] = 0
+        self.staff.clear_suspect(w)
         self.arguments.reclaim(w)
         self.arguments.force_release_shares(w)
         return lost

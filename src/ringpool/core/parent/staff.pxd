@@ -4,6 +4,7 @@
 cdef class Gate:
     cdef object refusal  # makes the exception that submit raises; None while tasks are taken
     # open:
+    cdef void close(self, object refusal) noexcept
     cdef inline int check(self) except -1
 
 @cython.final
@@ -20,7 +21,9 @@ cdef class Staff:
     cdef inline void recruit(self) noexcept nogil
     cpdef void alarm(self) noexcept nogil
     cpdef void ask_for_workers(self) noexcept nogil
+    cdef void forget(self) noexcept nogil
     # quiet:
     cdef void mark_suspect(self, uint32_t w) noexcept
+    cdef void clear_suspect(self, uint32_t w) noexcept
     # open:
     cdef list take_suspects(self)

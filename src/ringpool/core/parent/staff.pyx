@@ -5,6 +5,10 @@
 cdef class Gate:
     """Whether the pool takes tasks."""
 
+    cdef void close(self, object refusal) noexcept:
+        """No tasks are taken from now on: `refusal` makes the exception that says why."""
+        self.refusal = refusal
+
     cdef inline int check(self) except -1:
         """Raises what submit would raise if the pool takes no tasks. That runs user code."""
         if self.refusal is not None:
@@ -48,6 +52,14 @@ cdef class Staff:
         would stay pending for ever. So it is killed, and the recovery after its death finds the tasks that no worker has."""
         PyByteArray_AS_STRING(self.suspects)[w] = 1
         self.alarm()
+
+    cdef void clear_suspect(self, uint32_t w) noexcept:
+        """Worker w is dead."""
+        PyByteArray_AS_STRING(self.suspects)[w] = 0
+
+    cdef void forget(self) noexcept nogil:
+        """In a forked child: the supervisor is the parent's."""
+        self.alarm_fd = -1
 
     cdef list take_suspects(self):
         """The workers that are to be killed, each named once."""

@@ -25,6 +25,8 @@ cdef class TaskTable:
     cdef uint64_t timed                 # tasks with a time limit
     # raw:
     cdef inline uint64_t pending(self) noexcept nogil
+    cdef inline void batch_waits(self) noexcept nogil
+    cdef inline void batch_sent(self) noexcept nogil
     cdef inline PyObject *find(self, uint64_t task_id) noexcept nogil
     # quiet:
     cdef inline void enter(self, FutureBase future) noexcept

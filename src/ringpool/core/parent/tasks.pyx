@@ -14,6 +14,14 @@ cdef class TaskTable:
     cdef inline uint64_t pending(self) noexcept nogil:
         return self.outstanding + self.queued + self.unsent
 
+    cdef inline void batch_waits(self) noexcept nogil:
+        """A batch has items that have not been sent."""
+        self.unsent += 1
+
+    cdef inline void batch_sent(self) noexcept nogil:
+        """It has none any more."""
+        self.unsent -= 1
+
     cdef inline int reserve(self) except -1:
         """Makes room for one more, so that enter() cannot fail."""
         if self.first_free == NO_ENTRY:
