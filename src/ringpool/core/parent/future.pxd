@@ -101,7 +101,7 @@ cdef class FutureBase:
     cdef void ended(self) noexcept
     # open:
     @cython.final
-    cdef void drop_call(self) noexcept
+    cdef inline void drop_call(self) noexcept
     @cython.final
     cdef decode(self)
     @cython.final

@@ -134,7 +134,7 @@ cdef class FutureBase:
     cdef void ended(self) noexcept:
         """It is settled, and all that wait have been notified. A chunk tells its batch. Runs no Python code."""
 
-    cdef void drop_call(self) noexcept:
+    cdef inline void drop_call(self) noexcept:
         """Drops what the task called: may run user code."""
         self.fn = None
         self.entry = None

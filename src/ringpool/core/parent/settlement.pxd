@@ -12,7 +12,7 @@ cdef class Settlement:
     cdef Notifier notifier
     # quiet:
     cdef inline void remove(self, FutureBase future) noexcept
-    cdef void conclude(self, FutureBase future, int form, object value) noexcept
+    cdef inline void conclude(self, FutureBase future, int form, object value) noexcept
     cdef void cancel(self, FutureBase future) noexcept
     cdef inline void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept

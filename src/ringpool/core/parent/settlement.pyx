@@ -35,7 +35,7 @@ cdef class Settlement:
         self.conclude(future, form, value)
         future.drop_call()
 
-    cdef void conclude(self, FutureBase future, int form, object value) noexcept:
+    cdef inline void conclude(self, FutureBase future, int form, object value) noexcept:
         """finish(), but for what may run user code: drop_call() follows."""
         cdef Ending ending = future.ending
         self.remove(future)
