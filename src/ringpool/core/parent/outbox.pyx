@@ -270,15 +270,17 @@ cdef class Outbox:
                     n = len(future.value)
                     if type(future) is Chunk and (<Chunk>future).waiting is not None:
                         n = (<Chunk>future).waiting.bytes
-                    self.queue.popleft()
-                    # To make the exception may run user code, which may settle the future: fail() looks again.
                     if self.segment.pool.segment.refused:
-                        self.settlement.fail(future, no_address(&self.segment.pool.segment, n))
-                        continue
-                    self.settlement.fail(future, MemoryError(
-                        f"cannot allocate {n} bytes for the arguments: {self.segment.pool.arena.used_bytes} of the "
-                        f"{self.segment.pool.arena.quota} bytes of shared memory for arguments are in use "
-                        "(see shared_memory_limit)"))
+                        error = no_address(&self.segment.pool.segment, n)
+                    else:
+                        error = MemoryError(
+                            f"cannot allocate {n} bytes for the arguments: {self.segment.pool.arena.used_bytes} of the "
+                            f"{self.segment.pool.arena.quota} bytes of shared memory for arguments are in use "
+                            "(see shared_memory_limit)")
+                    # To make it may have run user code, which may have settled the future: fail() looks again.
+                    if self.segment.open and self.queue and self.queue[0] is future:
+                        self.queue.popleft()
+                        self.settlement.fail(future, error)
                     continue
             self.queue.popleft()
         if self.segment.open:
@@ -343,6 +345,7 @@ cdef class Outbox:
             (<Chunk>future).encode()
             if (<Chunk>future).holds:
                 self.holding = True
+        self.queue.appendleft(future)  # if there is no memory for that, the task stays where it is
         if future.block:
             self.segment.free_block(future.block)
             future.block = 0
@@ -350,4 +353,3 @@ cdef class Outbox:
         future.lost = False
         self.tasks.outstanding -= 1
         self.tasks.queued += 1
-        self.queue.appendleft(future)

@@ -1,4 +1,8 @@
 # service.pxd - what is to be done for the workers now and then: by the collector, by a thread that waits, by the supervisor.
+#
+# check_all() asks each part for its equations: in the debug build, after each drain and after each test. They hold wherever user
+# code may run, for it may come back here by any way: so each function that is open leaves the parts consistent before it calls
+# what is open. They do not hold within a quiet stretch, nor in a forked child, which uses none of this.
 
 cdef enum:
     DRAIN_EVERY = 32       # submits between two looks at the result rings
