@@ -15,7 +15,7 @@ ROOT = next(parent for parent in Path(__file__).parents if (parent / "pyproject.
 LIMIT = 100.0  # s; for what should take two
 
 # How often each rule is broken. May only shrink; a rule that is not here is broken nowhere.
-DEBTS = {"E501": 14, "Loop control variable": 8}
+DEBTS = {"E501": 13, "Loop control variable": 8}
 
 # The linter takes a header for another module. All headers and bodies are one, and its functions are inlined.
 FALSE_ALARM = "Inlining will NOT happen across modules"
