@@ -207,7 +207,7 @@ ringpool\.contents\._Content
 
 # What Cython adds.
 ringpool\._core\.(Options\.)?__(reduce|setstate)_cython__
-ringpool\._core\.__test__
+ringpool\._core\.__(test|pyx_capi)__
 
 # A class of Cython without arguments: its __init__ takes anything, as far as can be seen from outside.
 ringpool\._core\.(FutureBase|Shared)\.__init__
@@ -215,13 +215,14 @@ ringpool\._core\.(FutureBase|Shared)\.__init__
 # Generic, which a class of Cython is not; concurrent.futures.Future, which each future is too, has the types.
 ringpool\._core\.FutureBase\.(result|set_result)
 
-# What pickles name, and no Python file does.
-ringpool\._core\.(array_as|held_here|reduce_array|reduce_memoryview|shared_here)
+# What pickles name, or pickling.py is given, and no Python file imports.
+ringpool\._core\.(array_as|dumps_error|held_here|reduce_array|reduce_memoryview|shared_here)
 
 # Names for type checkers alone, since typing takes longer to import than all of the package.
 ringpool\.future\._T
 ringpool\.lifecycle\.Pool
 ringpool\.progress\.Progress
+ringpool\.pickling\.Reducer
 ringpool\.replay\.Need
 ringpool\.session\.Store
 

@@ -27,7 +27,7 @@ WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/batch", "Parcel"): 9,
     ("parent/chunk", "FutureBase"): 7,
     ("parent/chunk_list", "Chunk"): 7,
-    ("parent/chunks", "FutureBase"): 14,
+    ("parent/chunks", "FutureBase"): 15,
     ("parent/chunks", "Outbox"): 1,
     ("parent/client", "FutureBase"): 1,
     ("parent/client", "Parcel"): 3,
