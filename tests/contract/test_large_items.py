@@ -59,10 +59,12 @@ def opened(gate: Path) -> Iterator[None]:
         gate.touch()
 
 
-def blocks_after(executor: ringpool.ProcessPoolExecutor) -> int:
+def await_blocks(executor: ringpool.ProcessPoolExecutor, n: int) -> None:
+    """Returns when nothing is pending and n blocks are in use. The collector thread, which workers ring, frees what they
+    have let go of."""
     wait_until(lambda: executor._client.pending == 0, "the end of all that is pending")
     gc.collect()
-    return executor._client.segment.blocks
+    wait_until(lambda: executor._client.segment.blocks == n, f"{n} blocks in use, when nothing is pending")
 
 
 # ---- they arrive ----
@@ -84,7 +86,7 @@ def test_items_of_all_kinds_and_sizes_arrive_as_arguments_of_submit_do(method):
         assert list(pairs) == [[a, b] for a, b in zip(expected, reversed(expected), strict=True)]
         # A function that goes by value is sent with each chunk.
         assert list(executor.map(lambda x: tasks.describe(x), values, timeout=WAIT_S)) == expected
-        assert blocks_after(executor) == 3  # the functions
+        await_blocks(executor, 3)  # the functions
 
 
 @each_chunksize
@@ -102,7 +104,7 @@ def test_more_than_the_memory_holds_arrives(arenas_of, chunksize, buffersize):
         if buffersize is None:
             futures = executor.submit_many(tasks.describe, [(value,) for value in values], chunksize=chunksize)
             assert [future.result(WAIT_S) for future in futures] == expected
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
 
 
 def test_items_are_what_they_were_at_the_call(arenas_of):
@@ -140,7 +142,7 @@ def test_an_item_that_cannot_be_sent_keeps_its_place_among_large_ones(arenas_of)
         assert list(itertools.islice(results, 11)) == [tasks.describe(value) for value in values[:11]]
         with pytest.raises(TypeError):
             next(results)
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
 
 
 def test_shared_objects_within_large_items_arrive():
@@ -174,7 +176,7 @@ def test_items_may_use_and_end_the_pool_as_they_are_encoded(arenas_of):
         with pytest.raises(RuntimeError, match="shutdown"):
             executor.map(tasks.describe, [Asks(i, end if i == 20 else int) for i in range(40)])
         executor.shutdown()
-        assert blocks_after(executor) == 0
+        await_blocks(executor, 0)
 
 
 # ---- where they lie ----
@@ -257,7 +259,7 @@ def test_a_death_costs_the_large_item_that_ran_and_no_other(arenas_of, chunksize
                 assert isinstance(future.exception(WAIT_S), ringpool.WorkerDied)
             else:
                 assert future.result(WAIT_S) == tasks.describe(items[i])
-        assert blocks_after(executor) == 0  # the function goes with each chunk
+        await_blocks(executor, 0)  # the function goes with each chunk
 
 
 def test_an_item_that_is_run_anew_finds_what_was_sent(arenas_of, tmp_path):
@@ -267,7 +269,7 @@ def test_an_item_that_is_run_anew_finds_what_was_sent(arenas_of, tmp_path):
         fn = functools.partial(tasks.overwrite_and_die_once, str(tmp_path))
         results = executor.options(retries=1).map(fn, range(30), values, timeout=WAIT_S)
         assert list(results) == [tasks.describe(value) for value in values]
-        assert blocks_after(executor) == 0
+        await_blocks(executor, 0)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -292,7 +294,7 @@ def test_workers_killed_at_random_cost_one_large_item_each(arenas_of, seed, room
                 assert future.result() == tasks.describe(value)
         assert lost <= kills
         assert list(results) == [tasks.describe(value) for value in values]
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
         assert executor.submit(tasks.size, bytes(room // 2)).result(WAIT_S) == room // 2
 
 
@@ -305,7 +307,7 @@ def test_what_workers_keep_of_items_is_theirs_until_they_let_go():
         results = executor.map(tasks.keep, [2] * 9, values, chunksize=3, timeout=WAIT_S)
         assert list(results) == [1] + [2] * 8
         # The function's; and two for each item: of its buffer, and of what leads to that.
-        assert blocks_after(executor) == 1 + 2 * 2
+        await_blocks(executor, 1 + 2 * 2)
         assert executor.submit(tasks.keep, 0, None).result(WAIT_S) == 0
         wait_until(lambda: executor._client.segment.blocks == 1, "the blocks of what the worker has let go of")
 
@@ -319,15 +321,15 @@ def test_what_is_let_go_of_while_a_later_item_of_the_chunk_runs_is_free_then(tmp
         wait_until(lambda: executor._client.segment.blocks == 1 + 2 * 2, "the blocks of the first item")
         gate.touch()
         assert [future.result(WAIT_S) for future in futures] == [0, 1, 2]
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
 
 
 def test_the_blocks_of_a_killed_worker_that_kept_items_come_back():
     with pool(1) as executor:
         list(executor.map(tasks.keep, [3] * 9, [array(i, 100_000) for i in range(9)]))
-        assert blocks_after(executor) == 1 + 3 * 2
+        await_blocks(executor, 1 + 3 * 2)
         kill_one(executor, random.Random(1))
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
 
 
 @pytest.mark.parametrize("how", ["close", "drop", "cancel", "cancel one by one", "shutdown"])
@@ -366,7 +368,7 @@ def test_items_that_never_run_give_their_blocks_back(arenas_of, tmp_path, how):
         gate.touch()
         if how == "shutdown":
             executor.shutdown()
-        assert blocks_after(executor) == (0 if how == "shutdown" else 1)  # the function's, as long as there is a pool
+        await_blocks(executor, 0 if how == "shutdown" else 1)  # the function has one as long as there is a pool
 
 
 # ---- beside other tasks ----
@@ -387,7 +389,7 @@ def test_items_in_the_memory_do_not_keep_a_task_waiting_that_needs_it(arenas_of,
         assert second.result(WAIT_S) == 13 * MIB // 4
         assert list(items) == [400_000] * 3
         assert list(later) == [300_000] * 30
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
 
 
 def test_a_map_that_waits_leaves_memory_for_tasks_and_shared_objects(arenas_of, tmp_path):
@@ -438,7 +440,7 @@ def test_maps_of_large_items_and_tasks_from_several_threads_are_all_right(arenas
         for thread in threads:
             thread.join()
         assert not failures
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
 
 
 # ---- results ----
@@ -459,7 +461,7 @@ def test_results_of_all_kinds_and_sizes_come_back_as_those_of_submit_do(method):
         del results, unordered, futures
         gc.collect()
         assert executor._client.results.blocks_of_workers == 0
-        assert blocks_after(executor) == 1
+        await_blocks(executor, 1)
 
 
 def test_large_results_are_views_of_where_their_worker_has_put_them():
