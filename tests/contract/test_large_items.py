@@ -60,8 +60,8 @@ def opened(gate: Path) -> Iterator[None]:
 
 
 def await_blocks(executor: ringpool.ProcessPoolExecutor, n: int) -> None:
-    """Returns when nothing is pending and n blocks are in use. The collector thread, which workers ring, frees what they
-    have let go of."""
+    """Returns when nothing is pending and n blocks are in use. The collector thread, which workers ring, frees what
+    they have let go of."""
     wait_until(lambda: executor._client.pending == 0, "the end of all that is pending")
     gc.collect()
     wait_until(lambda: executor._client.segment.blocks == n, f"{n} blocks in use, when nothing is pending")
