@@ -44,6 +44,7 @@
 struct member {
     pid_t pid;
     bool left;      /* it gets no signal, but what it has started may be in the tree */
+    bool link;      /* its parent is in another group: see mark_links() */
     uint64_t start; /* in ticks since boot */
 };
 
@@ -388,17 +389,30 @@ static bool stop_tree(struct tree *t)
 }
 
 /* The root as the last. */
+/* A group is an orphan when no member has a parent in another group of the session. If the last such member ends while others
+ * are stopped, the kernel hangs up the whole group (kill_orphaned_pgrp() in kernel/exit.c), with the program and all that it
+ * runs. So these members are signalled after the others: one that has been sent a SIGKILL, or a SIGCONT, counts as stopped no
+ * more. */
+static void mark_links(struct tree *t)
+{
+    struct status own, parent;
+    for (uint32_t i = 1; i < t->n; i++)
+        t->at[i].link = read_status(t->at[i].pid, 0, &own) && read_status(own.parent, 0, &parent) && own.group != parent.group;
+}
+
 static int signal_all(const struct tree *t, int signum)
 {
-    for (uint32_t i = t->n; i-- > 1;)
-        if (!t->at[i].left)
-            (void)signal_member(t, i, signum);
+    for (int link = 0; link < 2; link++)
+        for (uint32_t i = t->n; i-- > 1;)
+            if (!t->at[i].left && t->at[i].link == link)
+                (void)signal_member(t, i, signum);
     return send_to(t->pidfd, signum);
 }
 
 static void signal_tree(struct tree *t)
 {
     bool found = stop_tree(t);
+    mark_links(t);
     t->err = signal_all(t, t->signum);
     if (found && t->signum != SIGKILL)
         (void)signal_all(t, SIGCONT);

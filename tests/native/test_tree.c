@@ -481,6 +481,53 @@ static void a_caller_that_is_killed_with_its_group_leaves_nothing_stopped(void)
     (void)await_end(&f);
 }
 
+static void note_hangup(int signum)
+{
+    (void)signum;
+    pids[3] = 1;
+}
+
+/* A session of its own, whose group is no orphan only as long as one member has a parent that has left. */
+static void kill_a_tree_that_links_the_group(const struct family *f)
+{
+    struct family other = *f;
+    CHECK(setsid() > 0);
+    signal(SIGHUP, note_hangup);
+    other.root = fork();
+    if (other.root == 0) {
+        const pid_t home = getpgrp();
+        signal(SIGHUP, SIG_DFL);
+        for (int i = 0; i < 30; i++)
+            if (fork() == 0)
+                stay(f);
+        if (fork() == 0) {
+            setpgid(0, 0);
+            if (fork() == 0) {
+                setpgid(0, home);
+                stay(f);
+            }
+            stay_outside(f);
+        }
+        stay(f);
+    }
+    other.pidfd = (int)syscall(SYS_pidfd_open, other.root, 0);
+    await_here(f, 33);
+    CHECK_EQ(rp_tree_signal(other.pidfd, other.root, getpgrp(), SIGKILL), 0);
+    CHECK_EQ(waitpid(other.root, NULL, 0), other.root);
+}
+
+static void the_group_of_the_program_is_not_hung_up(void)
+{
+    struct family f = begin_family();
+    int status;
+    pids[3] = 0;
+    start(&f, kill_a_tree_that_links_the_group);
+    CHECK_EQ(waitpid(f.root, &status, 0), f.root);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_EQ(pids[3], 0);
+    close(f.go[1]); /* the one that has left goes */
+}
+
 #ifndef __SANITIZE_THREAD__
 static void wait_within_vfork(const struct family *f)
 {
@@ -564,6 +611,7 @@ int main(void)
     RUN(a_stopped_tree_whose_root_ends_is_killed);
     RUN(a_process_that_changes_its_group_when_it_has_been_stopped_is_killed);
     RUN(a_caller_that_is_killed_with_its_group_leaves_nothing_stopped);
+    RUN(the_group_of_the_program_is_not_hung_up);
 #ifndef __SANITIZE_THREAD__ /* which makes it a fork() */
     RUN(a_parent_that_waits_within_vfork_is_killed);
 #endif
