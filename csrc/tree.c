@@ -400,13 +400,22 @@ static void mark_links(struct tree *t)
         t->at[i].link = read_status(t->at[i].pid, 0, &own) && read_status(own.parent, 0, &parent) && own.group != parent.group;
 }
 
+static void signal_others(const struct tree *t, bool link, int signum)
+{
+    for (uint32_t i = t->n; i-- > 1;)
+        if (!t->at[i].left && t->at[i].link == link)
+            (void)signal_member(t, i, signum);
+}
+
 static int signal_all(const struct tree *t, int signum)
 {
-    for (int link = 0; link < 2; link++)
-        for (uint32_t i = t->n; i-- > 1;)
-            if (!t->at[i].left && t->at[i].link == link)
-                (void)signal_member(t, i, signum);
-    return send_to(t->pidfd, signum);
+    const bool own = t->at[0].pid == t->self; /* no helper could be made: then it has not been stopped, and must be the last */
+    int err = 0;
+    signal_others(t, false, signum);
+    if (!own)
+        err = send_to(t->pidfd, signum);
+    signal_others(t, true, signum);
+    return own ? send_to(t->pidfd, signum) : err;
 }
 
 static void signal_tree(struct tree *t)
