@@ -721,7 +721,7 @@ def test_control_c_ends_the_parent_with_its_traceback_alone(block, method, tmp_p
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=LIMIT)  # to the end of its stderr: no orphan holds it
     assert output == ""
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == -signal.SIGINT, errors
     assert errors.count("Traceback (most recent call last)") == 1, errors
     assert errors.count("KeyboardInterrupt") == 1, errors
     assert "in block" in errors
