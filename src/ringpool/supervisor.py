@@ -330,6 +330,7 @@ class Supervisor:
             self.client.staff.wanted = self._n_workers
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
+        now_ns, used_ns = time.monotonic_ns(), time.process_time_ns()
         while self._places or not self.client.stopped:
             if self.client.stopped:
                 self._launcher.dismiss()  # what makes the workers ends while they do
@@ -343,18 +344,20 @@ class Supervisor:
                 watched |= place.watched()
             # At most TURN_S at a time: an event that ends the sleep early hides a stop only if that was shorter.
             turn_s = None if seconds is None else min(seconds, TURN_S)
+            # Since the last sleep, the program has been stopped for as long as it has used no processor.
+            held_ns = time.monotonic_ns() - now_ns - (time.process_time_ns() - used_ns)
             _, late_ns = waiting.readable(list(watched), turn_s, self.client.waiters.green)
             if self.client.segment.inherited:
                 waiting.for_ever()
             # Before the workers are looked at: one that is found alive was alive at this time, by which is judged.
-            now_ns = time.monotonic_ns()
+            now_ns, used_ns = time.monotonic_ns(), time.process_time_ns()
             ready, _ = waiting.readable(list(watched), 0, self.client.waiters.green)
             self._wake.clear()
             for place in places:
                 if place.has_ended(ready):
                     self._recover(place)
             self._replace()
-            seconds = self._enforce(now_ns, late_ns if late_ns >= STOPPED_NS else 0)
+            seconds = self._enforce(now_ns, sum(each for each in (held_ns, late_ns) if each >= STOPPED_NS))
 
     def _enforce(self, now_ns: int, lost_ns: int) -> float | None:
         """Interrupts tasks and kills workers that are due.

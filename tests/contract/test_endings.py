@@ -26,7 +26,7 @@ from words import Words
 
 import ringpool
 from ringpool import TaskTimeout, WorkerDied
-from ringpool.supervisor import Supervisor
+from ringpool.supervisor import TURN_S, Supervisor
 
 LONG_S = 10.0  # what takes longer has not been ended, but has ended by itself
 
@@ -431,6 +431,30 @@ def test_workers_are_killed_whatever_callbacks_raise(path):
     executor.kill_workers()
     wait_until(lambda: not any(is_there(each.pid) for each in workers), "the workers' end")
     executor.shutdown()
+
+
+@pytest.mark.ci
+def test_a_stop_between_two_sleeps_of_the_supervisor_does_not_count(path, monkeypatch):
+    """As by Ctrl-Z, while the supervisor's thread is at work."""
+    gate = path.with_name("gate")
+    with pool() as executor:
+        supervisor = executor._supervisor
+        replace, stopped, go_on = supervisor._replace, threading.Event(), threading.Event()
+
+        def stop_once():
+            if path.exists() and not stopped.is_set():
+                stopped.set()
+                go_on.wait(WAIT_S)
+            replace()
+
+        monkeypatch.setattr(supervisor, "_replace", stop_once)
+        future = executor.options(timeout=5).submit(tasks.touch_and_await, str(path), str(gate), str(path))
+        assert stopped.wait(WAIT_S)
+        time.sleep(6)  # longer than the task's limit, of which little has passed
+        go_on.set()
+        time.sleep(2 * TURN_S)  # the supervisor looks whether the task is overdue
+        gate.touch()
+        assert future.exception(WAIT_S) is None
 
 
 def test_a_worker_that_nobody_could_signal_is_replaced(monkeypatch):
