@@ -441,6 +441,8 @@ def test_all_workers_killed_at_once_cost_a_task_each_at_most(method, tmp_path):
     with pool(n, method) as executor:
         held = [executor.submit(tasks.touch_and_wait, str(tmp_path / str(i)), str(release)) for i in range(n)]
         wait_until(lambda: all((tmp_path / str(i)).exists() for i in range(n)), "all workers at work")
+        # A worker may be at work before the parent has listed it.
+        wait_until(lambda: len(living(executor)) == n, "the list of all workers")
         waiting = [executor.submit(pow, i, 2) for i in range(500)]
         for pid in living(executor):
             os.kill(pid, signal.SIGKILL)
