@@ -409,13 +409,15 @@ static void signal_others(const struct tree *t, bool link, int signum)
 
 static int signal_all(const struct tree *t, int signum)
 {
-    const bool own = t->at[0].pid == t->self; /* no helper could be made: then it has not been stopped, and must be the last */
+    /* A root in a group of its own is the parent of such members, and its end has the same effect: it is the last. So it is if
+     * no helper could be made, and it does this itself; then it has not been stopped. */
+    const bool last = t->group != t->home || t->at[0].pid == t->self;
     int err = 0;
     signal_others(t, false, signum);
-    if (!own)
+    if (!last)
         err = send_to(t->pidfd, signum);
     signal_others(t, true, signum);
-    return own ? send_to(t->pidfd, signum) : err;
+    return last ? send_to(t->pidfd, signum) : err;
 }
 
 static void signal_tree(struct tree *t)

@@ -10,7 +10,7 @@
  * How it works: a helper process stops the root, looks for its children in /proc, stops those in the tree, looks for
  * their children, and so on, until a walk finds nothing new, and all of it stopped. A process that has stopped forks no
  * more, so by then no descendant can be missing. Then all get the signal: the root after its descendants, but
- * before those whose parent is in another group (see mark_links() in tree.c).
+ * before those whose parent is in another group (see mark_links() in tree.c); as the last, if it is in a group of its own.
  *
  *   the helper                            why it is a process of its own
  *   -----------------------------------   ----------------------------------------------------------------------

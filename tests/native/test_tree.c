@@ -487,7 +487,33 @@ static void note_hangup(int signum)
     pids[3] = 1;
 }
 
-/* A session of its own, whose group is no orphan only as long as one member has a parent that has left. */
+static void have_one_that_comes_back(const struct family *f)
+{
+    const pid_t home = getpgrp();
+    if (fork() == 0) {
+        setpgid(0, 0);
+        if (fork() == 0) {
+            setpgid(0, home);
+            stay(f);
+        }
+        stay_outside(f);
+    }
+    stay(f);
+}
+
+static void leave_the_children_behind(const struct family *f)
+{
+    if (fork() == 0)
+        stay(f);
+    setpgid(0, 0);
+    if (fork() == 0)
+        stay(f);
+    stay(f);
+}
+
+static void (*of_the_root)(const struct family *);
+
+/* A session of its own, whose group is no orphan only as long as one member has a parent outside. */
 static void kill_a_tree_that_links_the_group(const struct family *f)
 {
     struct family other = *f;
@@ -495,20 +521,11 @@ static void kill_a_tree_that_links_the_group(const struct family *f)
     signal(SIGHUP, note_hangup);
     other.root = fork();
     if (other.root == 0) {
-        const pid_t home = getpgrp();
         signal(SIGHUP, SIG_DFL);
         for (int i = 0; i < 30; i++)
             if (fork() == 0)
                 stay(f);
-        if (fork() == 0) {
-            setpgid(0, 0);
-            if (fork() == 0) {
-                setpgid(0, home);
-                stay(f);
-            }
-            stay_outside(f);
-        }
-        stay(f);
+        of_the_root(f);
     }
     other.pidfd = (int)syscall(SYS_pidfd_open, other.root, 0);
     await_here(f, 33);
@@ -518,14 +535,18 @@ static void kill_a_tree_that_links_the_group(const struct family *f)
 
 static void the_group_of_the_program_is_not_hung_up(void)
 {
-    struct family f = begin_family();
-    int status;
-    pids[3] = 0;
-    start(&f, kill_a_tree_that_links_the_group);
-    CHECK_EQ(waitpid(f.root, &status, 0), f.root);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    CHECK_EQ(pids[3], 0);
-    close(f.go[1]); /* the one that has left goes */
+    void (*const kinds[])(const struct family *) = {have_one_that_comes_back, leave_the_children_behind};
+    for (int kind = 0; kind < 2; kind++) {
+        struct family f = begin_family();
+        int status;
+        pids[3] = 0;
+        of_the_root = kinds[kind];
+        start(&f, kill_a_tree_that_links_the_group);
+        CHECK_EQ(waitpid(f.root, &status, 0), f.root);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        CHECK_EQ(pids[3], 0);
+        close(f.go[1]); /* the one that has left goes */
+    }
 }
 
 #ifndef __SANITIZE_THREAD__
