@@ -146,7 +146,7 @@ static void all_of_a_tree_are_killed(void)
 }
 
 /* What has left, and a child of it that is back in the group. */
-static void have_children_that_leave(const struct family *f)
+static void have_one_that_leaves(const struct family *f)
 {
     const pid_t home = getpgrp();
     if (fork() == 0) {
@@ -157,6 +157,11 @@ static void have_children_that_leave(const struct family *f)
         }
         stay_outside(f);
     }
+}
+
+static void have_children_that_leave(const struct family *f)
+{
+    have_one_that_leaves(f);
     if (fork() == 0) {
         if (fork() == 0) {
             setsid();
@@ -489,15 +494,7 @@ static void note_hangup(int signum)
 
 static void have_one_that_comes_back(const struct family *f)
 {
-    const pid_t home = getpgrp();
-    if (fork() == 0) {
-        setpgid(0, 0);
-        if (fork() == 0) {
-            setpgid(0, home);
-            stay(f);
-        }
-        stay_outside(f);
-    }
+    have_one_that_leaves(f);
     stay(f);
 }
 
