@@ -13,9 +13,9 @@ import threading
 import weakref
 from concurrent.futures.process import BrokenProcessPool
 
-import optional
 import pytest
 import tasks_map as tasks
+from compiling import extension
 from pools import pool
 from test_map import WAIT_S, each_chunksize, ready, runs
 from waiting import wait_until
@@ -309,23 +309,22 @@ class ShortOfMemory:
     def __init__(self, client, nth: int) -> None:
         self.client = client
         self.nth = nth
+        self.memory = extension("short_of_memory")
 
     def __getattr__(self, name: str):
         return getattr(self.client, name)
 
     def bury(self, w: int):
-        testcapi = optional.module("_testcapi")
-        bury, nth = self.client.bury, self.nth
-        testcapi.set_nomemory(nth, nth + 1)
+        bury = self.client.bury
+        self.memory.fail_nth(self.nth)
         try:
             return bury(w)
         finally:
-            testcapi.remove_mem_hooks()
+            self.memory.fail_none()
 
 
 @pytest.mark.parametrize("nth", range(1, 9))
 def test_a_burial_for_which_memory_is_wanting_loses_no_call(nth):
-    optional.module("_testcapi")
     fn = functools.partial(tasks.die_on, 5)
     with pool(1) as executor:
         wait_until(lambda: executor.submit(int).result(WAIT_S) == 0 and ready(executor), "the worker")
@@ -338,7 +337,7 @@ def test_a_burial_for_which_memory_is_wanting_loses_no_call(nth):
 
 def test_a_call_for_which_the_queue_has_no_memory_fails_and_no_other_does(tmp_path):
     """Whichever allocation of a submit_many fails, also that of a new block of the queue: one of these for 64 tasks."""
-    testcapi = optional.module("_testcapi")
+    memory = extension("short_of_memory")
     gate = tmp_path / "gate"
     (tmp_path / "runs").mkdir()
     with pool(1) as executor:
@@ -351,13 +350,13 @@ def test_a_call_for_which_the_queue_has_no_memory_fails_and_no_other_does(tmp_pa
         pending, failed = [], []
         while len(pending) < 64:
             for nth in range(1, 100):
-                testcapi.set_nomemory(nth, nth + 1)
+                memory.fail_nth(nth)
                 try:
                     (future,) = executor.submit_many(abs, [(-2,)])
                 except MemoryError:
                     continue
                 finally:
-                    testcapi.remove_mem_hooks()
+                    memory.fail_none()
                 if not future.done():
                     pending.append(future)
                     break

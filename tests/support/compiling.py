@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from builds import built
-from programs import ROOT
+from programs import ROOT, SUPPORT
 
 NATIVE = ROOT / "tests" / "native"
 CSRC = ROOT / "csrc"
@@ -92,3 +95,20 @@ def binary(program: str, build: str) -> Path:
         compile_c(arguments, build)
 
     return built(f"{program}.{build}", of, make_program) / f"{program}.{build}"
+
+
+def extension(name: str) -> ModuleType:
+    """The module of a C file of this folder, which any Python that has its file's folder in sys.path can import too."""
+    source = SUPPORT / f"{name}.c"
+    include = f"-isystem{sysconfig.get_path('include')}"
+    of = [compiler_version(), sys.version, include, *FLAGS, *WARNINGS, source]
+
+    def make(folder: Path) -> None:
+        compile_c(["-shared", "-fPIC", include, source, "-o", folder / f"{name}.so"], "plain")
+
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, built(name, of, make) / f"{name}.so")
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]

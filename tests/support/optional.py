@@ -21,7 +21,7 @@ PROGRAMS = {
 }
 # By the name under which they are imported.
 MODULES = (
-    *("IPython", "PIL", "PyInstaller", "_testcapi", "basedpyright", "build", "eventlet", "gevent", "joblib", "loky"),
+    *("IPython", "PIL", "PyInstaller", "basedpyright", "build", "eventlet", "gevent", "joblib", "loky"),
     *("mpire", "mypy", "numpy", "pandas", "pebble", "pyarrow", "rich", "tqdm"),
 )
 CPYTHON_TESTS = "cpython-tests"

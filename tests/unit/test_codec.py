@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import os
 import pickle
 import random
 import re
@@ -15,9 +16,9 @@ from concurrent.futures.process import _RemoteTraceback
 from multiprocessing import get_context
 
 import numpy as np
-import optional
 import pytest
 import tasks_memory as tasks
+from compiling import extension
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from limits import LIMIT
@@ -880,13 +881,15 @@ def test_a_program_without_numpy_imports_it_when_it_reads_a_result_that_needs_it
 
 
 NO_MEMORY = """
-import itertools, threading, _testcapi
+import itertools, sys, threading
+sys.path.append(sys.argv[1])
+import short_of_memory
 from ringpool._core import encode_pickled
 # Such as fail, or pickle, in either way.
 values = [threading.Lock(), lambda: 1, {"a": [1, b"b" * 20_000]}, bytearray(100_000)]
 for value in values:
     for n in itertools.count(1):
-        _testcapi.set_nomemory(n, n + 1)
+        short_of_memory.fail_nth(n)
         try:
             encode_pickled(value)
         except Exception as error:
@@ -894,7 +897,7 @@ for value in values:
         else:
             done = None
         finally:
-            _testcapi.remove_mem_hooks()
+            short_of_memory.fail_none()
         if n > 400 or (n > 50 and done is not MemoryError):
             break
 print("right")
@@ -902,8 +905,8 @@ print("right")
 
 
 def test_whichever_allocation_fails_pickling_ends_with_an_exception_or_right(tmp_path):
-    optional.module("_testcapi")
     path = tmp_path / "program.py"
     path.write_text(NO_MEMORY)
-    ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT)
+    folder = os.path.dirname(extension("short_of_memory").__file__)
+    ran = subprocess.run([sys.executable, path, folder], capture_output=True, text=True, timeout=LIMIT)
     assert (ran.returncode, ran.stdout) == (0, "right\n"), ran
