@@ -98,7 +98,7 @@ cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize
     return n
 
 
-cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream *source):
+cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream *source, bint imports):
     cdef const unsigned char *p = at[0]
     cdef Py_buffer view
     cdef Py_ssize_t used = 2, size = 1, n, k
@@ -106,7 +106,9 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream
     cdef int ndim = 0
     cdef bint fits
     if _ndarray is None:
-        raise NumPyIsNeeded
+        if not imports:
+            raise NumPyIsNeeded
+        learn_numpy(True)
     if code >= PyTuple_GET_SIZE(_dtypes):
         raise ValueError("a compact array has an unknown type")
     if tag == TAG_ARRAY:

@@ -31,21 +31,21 @@ cdef struct Decoder:
     const unsigned char *end
     Stream *source        # that the value is, or NULL
     find_shared shared    # or NULL: there can be no shared objects
+    bint imports          # NumPy, if an array comes and the program does not use it yet
 
 cdef inline void begin_decoding(Decoder *d, const unsigned char *p, Py_ssize_t n) noexcept nogil:
     d.at = p
     d.end = p + n
     d.source = NULL
     d.shared = NULL
+    d.imports = True
 
 # quiet:
-cdef Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*, bint measured=*) noexcept
+cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*, bint measured=*) noexcept
 cdef Py_ssize_t put_stream(rp_stream_head *head, unsigned char *p, Py_ssize_t n, object o, Sharing *sharing) noexcept
 cdef Py_ssize_t put_or_measure(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*) noexcept
 cdef Py_ssize_t compact_size(object o, Sharing *sharing=*) noexcept
-# open, but runs no user code while no garbage is collected. Raises NumPyIsNeeded:
-cdef object get_whole(const unsigned char *p, Py_ssize_t n)
-# open:
-cdef int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1
-cdef object get_last_importing(Decoder *d)
-cdef object get_whole_importing(const unsigned char *p, Py_ssize_t n)
+# open; get_whole() runs no user code while no garbage is collected, unless it `imports`:
+cdef inline int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1
+cdef inline object get_last(Decoder *d)
+cdef inline object get_whole(const unsigned char *p, Py_ssize_t n, bint imports)

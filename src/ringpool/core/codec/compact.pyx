@@ -55,21 +55,13 @@ cdef inline Py_ssize_t put_or_measure(unsigned char *p, Py_ssize_t room, object 
     return compact_size(o, sharing) if n == NO_ROOM else n
 
 
-cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
+cdef inline Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
     """put() for a part of a value. p is NULL if it is only to be measured."""
     cdef long long i
     cdef double d
     cdef int overflow = 0
-    cdef Py_ssize_t n, used, k, size
-    cdef PyObject *key
-    cdef PyObject *value
-    cdef int width
     if room < 1:
         return NO_ROOM
-    if o is None or o is True or o is False:
-        if p != NULL:
-            p[0] = TAG_NONE if o is None else TAG_TRUE if o is True else TAG_FALSE
-        return 1
     if PyLong_CheckExact(o):
         i = PyLong_AsLongLongAndOverflow(o, &overflow)
         if overflow:
@@ -80,6 +72,10 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e
             p[0] = TAG_INT
             memcpy(p + 1, &i, 8)
         return 9
+    if o is None or o is True or o is False:
+        if p != NULL:
+            p[0] = TAG_NONE if o is None else TAG_TRUE if o is True else TAG_FALSE
+        return 1
     if PyFloat_CheckExact(o):
         if room < 9:
             return NO_ROOM
@@ -88,6 +84,15 @@ cdef Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e
             p[0] = TAG_FLOAT
             memcpy(p + 1, &d, 8)
         return 9
+    return put_sized(p, room, o, e, depth)
+
+
+cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
+    """put_part() of what has a length, or may have no compact form."""
+    cdef Py_ssize_t n, used, k, size
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef int width
     if PyUnicode_CheckExact(o):
         n = PyUnicode_GET_LENGTH(o)
         width = PyUnicode_KIND(o)
@@ -216,20 +221,21 @@ cdef inline void put_length(unsigned char *p, unsigned char tag, unsigned char l
         memcpy(p + at, &n, 8)
 
 
-cdef object get(Decoder *d, int depth):
+cdef inline object get(Decoder *d, int depth):
     """Reads one compact value; ValueError if the bytes are not the compact form of anything."""
     cdef const unsigned char *p = d.at
-    cdef Py_ssize_t left = d.end - p, n, k
+    cdef Py_ssize_t left = d.end - p
     cdef unsigned char tag
     cdef long long i
     cdef double real
-    cdef int width
-    cdef object item, items
-    cdef dict pairs
     if left < 1:
         raise ValueError("a compact value is truncated")
     arrive(d.source, p, FORETOLD)
     tag = look8(p)
+    if tag == TAG_INT and left >= 9:
+        memcpy(&i, p + 1, 8)
+        d.at = p + 9
+        return PyLong_FromLongLong(i)
     if tag == TAG_NONE:
         d.at = p + 1
         return None
@@ -239,14 +245,20 @@ cdef object get(Decoder *d, int depth):
     if tag == TAG_FALSE:
         d.at = p + 1
         return False
-    if tag == TAG_INT and left >= 9:
-        memcpy(&i, p + 1, 8)
-        d.at = p + 9
-        return PyLong_FromLongLong(i)
     if tag == TAG_FLOAT and left >= 9:
         memcpy(&real, p + 1, 8)
         d.at = p + 9
         return PyFloat_FromDouble(real)
+    return get_sized(d, tag, depth)
+
+
+cdef object get_sized(Decoder *d, unsigned char tag, int depth):
+    """get() of a value with that tag that has a length, or is malformed."""
+    cdef const unsigned char *p = d.at
+    cdef Py_ssize_t left = d.end - p, n, k
+    cdef int width
+    cdef object item, items
+    cdef dict pairs
     if tag == TAG_STR and left >= 4:
         d.at = p + 4
         return get_string(d, left - 4, look8(p + 1), look8(p + 2) | <Py_ssize_t>look8(p + 3) << 8)
@@ -299,7 +311,7 @@ cdef object get(Decoder *d, int depth):
                 fetch(d.source, PyBytes_AS_STRING(item), p + 9, n)
             return item
     if (tag == TAG_ARRAY and left >= 3) or (tag == TAG_NUMBER and left >= 2):
-        return get_array(&d.at, left, tag, d.source)
+        return get_array(&d.at, left, tag, d.source, d.imports)
     if tag == TAG_SHARED and left >= 25:
         d.at = p + 25
         if d.shared == NULL:
@@ -335,22 +347,10 @@ cdef inline object get_last(Decoder *d):
     return value
 
 
-cdef int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1:
+cdef inline int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1:
     """Reads values into items[k] to items[n - 1]. What is there, up to k, are references that the caller is to drop, also if
     this raises."""
-    cdef const unsigned char *begin = NULL
-    try:
-        return get_items_here(d, items, n, k, &begin)
-    except NumPyIsNeeded:
-        pass
-    learn_numpy(True)
-    d.at = begin
-    return get_items_here(d, items, n, k, &begin)
-
-
-cdef int get_items_here(Decoder *d, PyObject **items, uint32_t n, uint32_t *k, const unsigned char **begin) except -1:
     while k[0] < n:
-        begin[0] = d.at
         item = get(d, 1)
         Py_INCREF(item)
         items[k[0]] = <PyObject *>item
@@ -358,27 +358,10 @@ cdef int get_items_here(Decoder *d, PyObject **items, uint32_t n, uint32_t *k, c
     return 0
 
 
-cdef object get_last_importing(Decoder *d):
-    """get_last(), in the same way."""
-    cdef const unsigned char *begin = d.at
-    try:
-        return get_last(d)
-    except NumPyIsNeeded:
-        pass
-    learn_numpy(True)
-    d.at = begin
-    return get_last(d)
-
-
-cdef object get_whole(const unsigned char *p, Py_ssize_t n):
-    """The value of n bytes, which is no stream and has no shared objects in it."""
+cdef inline object get_whole(const unsigned char *p, Py_ssize_t n, bint imports):
+    """The value of n bytes, which is no stream and has no shared objects in it. It `imports` NumPy if it needs it, which
+    runs user code, or raises NumPyIsNeeded."""
     cdef Decoder d
     begin_decoding(&d, p, n)
+    d.imports = imports
     return get_last(&d)
-
-
-cdef object get_whole_importing(const unsigned char *p, Py_ssize_t n):
-    """get_whole(), in the same way."""
-    cdef Decoder d
-    begin_decoding(&d, p, n)
-    return get_last_importing(&d)

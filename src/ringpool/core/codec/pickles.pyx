@@ -154,7 +154,7 @@ def try_compact(object value, Py_ssize_t room):
 
 def decode_compact(bytes data):
     """The value of a compact form. Raises ValueError for any other bytes. For tests."""
-    return get_whole_importing(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
+    return get_whole(<const unsigned char *>PyBytes_AS_STRING(data), len(data), True)
 
 
 def encode_pickled(object value):

@@ -84,7 +84,7 @@ cdef class Batch(ChunkOwner):
     cdef int yield_to_threads(self) except -1
     cdef encode(self, tuple args)
     cdef bytes encode_large(self, tuple args, int *kind)
-    cdef int count_in(self) except -1
+    cdef inline int count_in(self) except -1
     cdef keep_all(self, Parcel parcel)
     cdef keep(self, object shared)
     cdef Chunk next_chunk(self)

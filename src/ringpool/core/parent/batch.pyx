@@ -191,7 +191,7 @@ cdef class Batch:
         kind[0] |= ITEM_APART
         return _no_block
 
-    cdef int count_in(self) except -1:
+    cdef inline int count_in(self) except -1:
         """An item more is in the pages."""
         if self.unsent == 0:
             self.account.add_unsent(self)
@@ -394,7 +394,7 @@ cdef class Batch:
         if kind == KIND_VALUE:
             form[0] = FORM_RESULT
             try:
-                return get_whole(p, n)
+                return get_whole(p, n, False)
             except NumPyIsNeeded:
                 form[0] = FORM_COMPACT
                 return payload_of(PyBytes_FromStringAndSize(<char *>p, n))

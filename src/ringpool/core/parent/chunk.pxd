@@ -47,4 +47,4 @@ cdef class Chunk(FutureBase):
     cdef void encode(self) except *
 
 # open:
-cdef uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0
+cdef inline uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0

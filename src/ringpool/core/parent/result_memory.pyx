@@ -104,11 +104,11 @@ cdef class Payload:
         if p == NULL or (form == FORM_PICKLE and self.views is None):
             copy = self.bytes()
             p = <const unsigned char *>PyBytes_AS_STRING(copy)
-            return get_whole_importing(p, len(copy)) if form == FORM_COMPACT else loads_at(p, len(copy))
+            return get_whole(p, len(copy), True) if form == FORM_COMPACT else loads_at(p, len(copy))
         collects = hold_gc()  # and so no user code runs that might let go of it
         try:
             if form == FORM_COMPACT:
-                return get_whole(p, self.n)
+                return get_whole(p, self.n, False)
             data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.n - self.pickle_at)
             buffers = self.memory.use_views(self.block.arena, self.views)
         finally:
@@ -211,7 +211,7 @@ cdef class ResultMemory:
                 raise RuntimeError(f"worker {w} sent a result of an invalid size")
             if kind == KIND_VALUE:
                 try:
-                    return get_whole(r.inline_bytes, r.bytes)
+                    return get_whole(r.inline_bytes, r.bytes, False)
                 except NumPyIsNeeded:
                     return payload_of(PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes))
             if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):

@@ -114,7 +114,7 @@ cdef class Results:
             self.left -= 1
             self.index += 1
             if rp_record_kind(head) == KIND_VALUE:
-                return get_whole_importing(p + RP_RECORD_HEAD, n)
+                return get_whole(p + RP_RECORD_HEAD, n, True)
             try:
                 return self.decode(rp_record_kind(head), p + RP_RECORD_HEAD, n)
             except StopIteration as error:  # the item's, not this iterator's

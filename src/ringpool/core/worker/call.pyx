@@ -70,7 +70,7 @@ cdef class Call:
     cdef object run_whole(self, object fn, int kind, Decoder *d):
         """run() of arguments that are a pickle, or many."""
         try:
-            args = get_last_importing(d) if kind == KIND_ARGS else self.arguments.loads(d.at, d.end - d.at)
+            args = get_last(d) if kind == KIND_ARGS else self.arguments.loads(d.at, d.end - d.at)
         finally:
             self.arguments.end_decoding()
         kwargs = {}
