@@ -93,6 +93,7 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
     cdef PyObject *key
     cdef PyObject *value
     cdef int width
+    cdef bint is_list
     if PyUnicode_CheckExact(o):
         n = PyUnicode_GET_LENGTH(o)
         width = PyUnicode_KIND(o)
@@ -117,38 +118,23 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
             put_length(p, TAG_BYTES, TAG_LONG_BYTES, 1, n)
             move(e.out, p + used, PyBytes_AS_STRING(o), n)
         return used + n
-    if PyTuple_CheckExact(o):
-        n = PyTuple_GET_SIZE(o)
-        if n > 0xff or depth >= MAX_DEPTH:
+    is_list = PyList_CheckExact(o)
+    if is_list or PyTuple_CheckExact(o):
+        n = PySequence_Fast_GET_SIZE(o)
+        if n > 0xff or depth >= MAX_DEPTH or (is_list and not see(&e.seen, <PyObject *>o)):
             return NO_FORM
         if room < 2:
             return NO_ROOM
         if p != NULL:
-            p[0] = TAG_TUPLE
+            p[0] = TAG_LIST if is_list else TAG_TUPLE
             p[1] = <unsigned char>n
         used = 2
         for k in range(n):
-            size = put_part(later(p, used), room - used, <object>PyTuple_GET_ITEM(o, k), e, depth + 1)
+            size = put_part(later(p, used), room - used, <object>PySequence_Fast_GET_ITEM(o, k), e, depth + 1)
             if size < 0:
                 return size
             used += size
-        return used if tally(&e.seen, o, used) else NO_FORM
-    if PyList_CheckExact(o):
-        n = PyList_GET_SIZE(o)
-        if n > 0xff or depth >= MAX_DEPTH or not see(&e.seen, <PyObject *>o):
-            return NO_FORM
-        if room < 2:
-            return NO_ROOM
-        if p != NULL:
-            p[0] = TAG_LIST
-            p[1] = <unsigned char>n
-        used = 2
-        for k in range(n):
-            size = put_part(later(p, used), room - used, <object>PyList_GET_ITEM(o, k), e, depth + 1)
-            if size < 0:
-                return size
-            used += size
-        return used
+        return used if is_list or tally(&e.seen, o, used) else NO_FORM
     if PyDict_CheckExact(o):
         n = PyDict_Size(o)
         if n > 0xff or depth >= MAX_DEPTH or not see(&e.seen, <PyObject *>o):
