@@ -8,7 +8,7 @@
  *                with Chunks.recover_chunk.
  *
  * A step is one access to a word that others may look at meanwhile. The board is that of pool.pml, where it is proved: here
- * a slot is claimed, taken back and freed in a step, and nobody sleeps. The same goes for the result rings. A result that
+ * a slot is claimed, taken back and freed in a step, and no process sleeps. The same goes for the result rings. A result that
  * is too large for its tray, and a task that is to end though it runs, are left out.
  *
  * Constants, by -D: NW workers, NI items, CHUNKS that they are sent in, STEALS, CANCELS, DEATHS.
@@ -41,7 +41,7 @@
 /* These are never set: `assert(name)` fails. At each step: */
 hidden byte runs_once, item_settled_once, cancelled_item_never_runs, result_at_its_place, a_death_costs_one_item,
     what_was_done_is_not_lost, the_account_is_right;
-/* When nobody will move any more: */
+/* When no process will move any more: */
 hidden byte no_item_lost;
 
 #define REQUIRE(name, condition) if :: (condition) :: else -> assert(name) fi
@@ -326,10 +326,10 @@ inline salvage(w, r)
     }
 }
 
-inline bury(w)
+inline recover_worker(w)
 {
     atomic {
-#ifndef MUTANT_BURIAL_DOES_NOT_READ
+#ifndef MUTANT_RECOVERY_DOES_NOT_READ
         do
         :: len(ring[w]) > 0 -> take_part(w)
         :: else -> break
@@ -391,7 +391,7 @@ init
         :: i < NW -> current[i] = NONE; chunk[i] = NONE; i++
         :: else -> break
         od;
-        /* the items in so many chunks, of one length but for the last */
+        /* the items in CHUNKS chunks, of one length but for the last */
         tasks = CHUNKS;
         i = 0;
         do
@@ -412,8 +412,8 @@ init
     do
     :: nempty(ring[0]) -> take_part(0)
     :: NW > 1 && nempty(ring[NW - 1]) -> take_part((NW - 1))
-    :: dead[0] -> bury(0)
-    :: NW > 1 && dead[NW - 1] -> bury((NW - 1))
+    :: dead[0] -> recover_worker(0)
+    :: NW > 1 && dead[NW - 1] -> recover_worker((NW - 1))
     :: ALL_ENDED -> break
     :: timeout -> assert(no_item_lost)
     :: atomic {

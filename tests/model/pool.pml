@@ -5,7 +5,7 @@
  *   worker(w)    Worker.run. It may die before any of its steps; the same process of the model is then its successor.
  *   parent       the parent's threads while they hold the GIL, one section of code at a time: the user's submit, cancel,
  *                result, add_done_callback and shutdown; the collector's rounds (Client.serve); the supervisor's
- *                recoveries (Supervisor._recover with Client.bury, .fail, .rouse). Between two sections it checks the promises.
+ *                recoveries (recovery.Recovery). Between two sections it checks the promises.
  *   leader       rp_pool_wait_results, which a thread in result() runs without the GIL
  *   collector    rp_pool_wait_service, likewise
  *
@@ -26,7 +26,7 @@
  * broken pools, several threads in result(), pools that grow, and builds without a GIL.
  *
  * Constants, by -D: NW workers (3 at most), NT tasks (4), CAP slots of the board (3), RING slots of a result ring (2),
- * DEATHS of workers, CANCELS; LAST tasks after which a worker retires (0: never); LEADS 0: nobody calls result(); TIMEOUTS 1:
+ * DEATHS of workers, CANCELS; LAST tasks after which a worker retires (0: never); LEADS 0: no thread calls result(); TIMEOUTS 1:
  * result() may give up; SHUTDOWN 1: at any time, else when all rest; WATCH 1: the first task may get a callback, and the
  * last does not end before it is called; TOGETHER 1: neither of two tasks ends before both have begun or are settled, so
  * both must be with workers at once; SLOW 1: the process of worker 0 takes any time to start and to end, so nothing may
@@ -85,7 +85,7 @@
 /* These are never set: `assert(name)` fails. At each step: */
 hidden byte settled_once, cancelled_never_runs, runs_on_one_worker, only_the_held_task_fails,
     what_was_answered_never_fails;
-/* When nobody will move any more, unless the user does something new or another worker dies: (And one more: every run comes
+/* When no process will move any more, unless the user does something new or another worker dies: (And one more: every run comes
  * to such an end. There is no cycle.) */
 hidden byte no_sleeper_left_with_work, no_queue_left_behind, no_result_left_unread, no_room_left_unnoticed,
     no_leader_left_asleep, no_watcher_left_untold, no_task_lost, the_pool_ends;
@@ -176,8 +176,8 @@ bit away = SLOW;          /* worker 0 starts or ends */
 
 /* ---- bell.h ---- */
 
-/* One compare-and-swap, for a look that finds AWAKE is one that fails; then the system call, in one step with it if nobody
- * dies: a wake that comes late may end a later sleep, which does no harm. */
+/* One compare-and-swap, for a look that finds AWAKE is one that fails; then the system call, in one step with it if its
+ * caller does not die: a wake that comes late may end a later sleep, which does no harm. */
 inline ring(b) {
     if
 #if DEATHS == 0
@@ -201,9 +201,9 @@ inline parent_rings(b) {
     fi
 }
 
-/* The last look, unless it finds cause to stay up, and the sleep are one step: whoever comes between them finds the
- * announcement, as he does when the sleep has begun. So are all looks of one sleeper. Likewise the getting up and the
- * withdrawal of the announcement: it is the same whether he sleeps, rung, or is awake and about to. */
+/* The last look, unless it finds cause to stay up, and the sleep are one step: a process that comes between them
+ * finds the announcement, as it does when the sleep has begun. So are all looks of one sleeper. Likewise the getting up and
+ * the withdrawal of the announcement: it is the same whether the sleeper sleeps, rung, or is awake and about to withdraw. */
 inline sleep_unless(cause, b) {
     if
     :: d_step {
@@ -228,10 +228,10 @@ inline toll(b) {
 /* ---- board.c ---- */
 
 /* Without HINTS, a look over the board is one step, and so is a claim. That loses nothing: a slot that was seen READY and is
- * gone means another look, which is the same as having looked later, and whoever finds the hint behind pushes it. */
+ * gone means another look, which is the same as having looked later, and a claimer that finds the hint behind pushes it. */
 #define SOME_READY (STATE(slot[0]) == 1 || STATE(slot[CAP / 2]) == 1 || STATE(slot[CAP - 1]) == 1) /* CAP <= 3 */
 
-/* Here and below: p, who and ok are variables of the process that calls. */
+/* Here and below: p, seen and ok are variables of the process that calls. */
 inline first() {
 #if HINTS == 0
     if
@@ -291,26 +291,26 @@ inline try_reserve() {
 
 inline rouse_one() {
     do
-    :: d_step { sleepers != 0 -> who = LOWEST(sleepers) }
+    :: d_step { sleepers != 0 -> seen = LOWEST(sleepers) }
        if
-       :: d_step { waking == 0 -> waking = who + 1 }
+       :: d_step { waking == 0 -> waking = seen + 1 }
           if
-          :: d_step { sleepers & BIT(who) -> sleepers = sleepers & ~BIT(who) }
-             ring(who);
-             who = 0;
+          :: d_step { sleepers & BIT(seen) -> sleepers = sleepers & ~BIT(seen) }
+             ring(seen);
+             seen = 0;
              break
-          :: (sleepers & BIT(who)) == 0 ->
+          :: (sleepers & BIT(seen)) == 0 ->
              if
-#ifdef MUTANT_WAKE_OF_ONE_WHO_IS_UP_STAYS
-             :: who = 0
+#ifdef MUTANT_WAKE_OF_ONE_THAT_IS_UP_STAYS
+             :: seen = 0
 #else
-             :: d_step { waking = 0; who = 0 }
+             :: d_step { waking = 0; seen = 0 }
 #endif
              OR_DIE
              fi
           OR_DIE
           fi
-       :: d_step { waking != 0 -> who = 0 }
+       :: d_step { waking != 0 -> seen = 0 }
           break
        OR_DIE
        fi
@@ -323,11 +323,11 @@ inline rouse() {
     if
     :: sleepers != 0 ->
 #ifdef SLEEPERS_FIRST /* C leaves it open which of the two words is read first */
-        who = sleepers;
-        d_step { ok = (outstanding > COUNT(ready & ~who)); who = 0 }
+        seen = sleepers;
+        d_step { ok = (outstanding > COUNT(ready & ~seen)); seen = 0 }
 #else
-        who = ready;
-        d_step { ok = (outstanding > COUNT(who & ~sleepers)); who = 0 }
+        seen = ready;
+        d_step { ok = (outstanding > COUNT(seen & ~sleepers)); seen = 0 }
 #endif
         if
         :: ok -> ok = 0; rouse_one()
@@ -550,7 +550,7 @@ inline lie_down() {
     if :: bell[me] = 1 OR_DIE fi;
     if :: sleepers = sleepers | BIT(me) OR_DIE fi;
 #endif
-#ifndef MUTANT_UNREAD_RINGS_NOBODY
+#ifndef MUTANT_UNREAD_DOES_NOT_RING
     tell_of_unread();
 #endif
 #if HINTS /* the look that pushes the hint on the way */
@@ -572,7 +572,7 @@ inline lie_down() {
 }
 
 proctype worker(byte me) {
-    byte p, at, who, t, answers, space, left;
+    byte p, at, seen, t, answers, space, left;
     bit ok, woken;
 born:
     do
@@ -609,7 +609,7 @@ born:
     od;
     if :: ready = ready & ~BIT(me) OR_DIE fi;
     came_round();
-#ifndef MUTANT_LEAVE_ROUSES_NOBODY
+#ifndef MUTANT_LEAVE_DOES_NOT_WAKE
     rouse_if_work_waits();
 #endif
 #ifndef MUTANT_LEAVE_TELLS_NOT_OF_UNREAD
@@ -620,7 +620,7 @@ born:
 #endif
     place[me] = DEAD;
 dead:
-    atomic { p = 0; at = 0; who = 0; t = 0; answers = 0; space = 0; left = 0; ok = 0; woken = 0; goto born };
+    atomic { p = 0; at = 0; seen = 0; t = 0; answers = 0; space = 0; left = 0; ok = 0; woken = 0; goto born };
 over:
     skip
 }
@@ -659,7 +659,7 @@ inline update_collect() {
 #endif
 }
 
-/* Settlement.finish; for a cancelled one, what try_cancel does instead. A leader who is up forgets kicks before he looks. */
+/* Settlement.finish; for a cancelled one, what try_cancel does instead. A leader that is up forgets kicks before it looks. */
 inline settle(f) {
     d_step {
         REQUIRE(settled_once, PENDING(f));
@@ -711,7 +711,7 @@ inline drain_worker(w) {
     if
     :: some ->
         d_step { read_pos[w] = next_read[w]; some = 0 };
-#if RING < NT && !defined(MUTANT_COMMIT_RINGS_NOBODY)
+#if RING < NT && !defined(MUTANT_COMMIT_DOES_NOT_RING)
         if
         :: waits_space[w] -> parent_rings(w)
         :: !waits_space[w]
@@ -905,7 +905,7 @@ inline toll_all() {
     toll(SERVICE)
 }
 
-inline bury() {
+inline begin_recovery() {
 #ifdef MUTANT_RECOVER_BEFORE_READING
     recover();
     drain_worker(w);
@@ -921,7 +921,7 @@ inline rouse_after_death() {
 #ifndef MUTANT_WAKING_IS_LEFT
     waking = 0;
 #endif
-#ifndef MUTANT_DEATH_TOLLS_NOBODY
+#ifndef MUTANT_DEATH_DOES_NOT_TOLL
     toll_all();
 #endif
     rouse()
@@ -964,12 +964,12 @@ inline check_promises() {
 
 proctype parent() {
     byte me = NW;
-    byte p, who, t;
+    byte p, seen, t;
     bit ok, some, total, last;
     byte future[NT], pos_of[NT], queue[NT], head, tail;
     byte outstanding, queued, next, cancels, awaited;
     bit closing;
-    byte stage, w, noted = NONE, claimed = NONE, lost; /* of the funeral of w */
+    byte stage, w, noted = NONE, claimed = NONE, lost; /* of the recovery of w */
 end:
     do
     /* the user */
@@ -1012,7 +1012,7 @@ end:
        if
        :: closing && outstanding + queued == 0 ->
             stop = 1;
-#ifndef MUTANT_STOP_TOLLS_NOBODY
+#ifndef MUTANT_STOP_DOES_NOT_TOLL
             toll_all();
 #endif
             service = GONE
@@ -1027,7 +1027,7 @@ end:
 #if NW > 2
     :: d_step { stage == 0 && place[2] == DEAD -> w = 2; stage = (stop -> 4 : 1) }
 #endif
-    :: stage == 1 -> bury(); stage = 2
+    :: stage == 1 -> begin_recovery(); stage = 2
     :: stage == 2 -> fail(noted); fail(claimed); stage = 3
     :: stage == 3 -> rouse_after_death(); stage = 4
     :: d_step { stage == 4 ->

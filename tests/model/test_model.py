@@ -25,17 +25,17 @@ AT_REST = {**LONE, "LEADS": 0}
 
 # Each about a few seconds. None of the kinds of steps that the model knows is missing from all of them.
 SMALL = {
-    "two tasks that nobody waits for": {"LEADS": 0, "RING": 2},
+    "two tasks that no thread waits for": {"LEADS": 0, "RING": 2},
     "two tasks at once": {"TOGETHER": 1},
     "a queue and a cancel": {**ONE, "CANCELS": 1, "TIMEOUTS": 1},
     "a death": {"NT": 1, "LEADS": 0, "DEATHS": 1, "SLOW": 1},
     "a death of the only worker": {**ONE, "LEADS": 0, "DEATHS": 1},
-    "a death while somebody waits": {**LONE, "DEATHS": 2},
+    "a death while a thread waits": {**LONE, "DEATHS": 2},
     "a callback, and shutdown at any time": {**ONE, "WATCH": 1, "SHUTDOWN": 1},
     "hints step by step": {**ONE, "HINTS": 1, "LEADS": 0, "CANCELS": 1},
 }
 LARGE = {
-    "a death of the only worker while somebody waits": {**ONE, "DEATHS": 1},
+    "a death of the only worker while a thread waits": {**ONE, "DEATHS": 1},
     "two tasks at once and a death": {"TOGETHER": 1, "DEATHS": 1},
     "two tasks at once and a death, masks read in the other order": {
         "TOGETHER": 1,
@@ -65,29 +65,29 @@ MUTANTS = {
     "FAIL_WITHOUT_LOOKING": ("what_was_answered_never_fails", {**LONE, "DEATHS": 1}),
     "NO_LAST_LOOK": ("no_sleeper_left_with_work", AT_REST),
     "CANCEL_LEAVES_THE_QUEUE": ("no_queue_left_behind", {**ONE, "CANCELS": 1}),
-    "UNREAD_RINGS_NOBODY": ("no_result_left_unread", AT_REST),
-    "COMMIT_RINGS_NOBODY": ("no_room_left_unnoticed", ONE),
+    "UNREAD_DOES_NOT_RING": ("no_result_left_unread", AT_REST),
+    "COMMIT_DOES_NOT_RING": ("no_room_left_unnoticed", ONE),
     "LEADER_IS_NOT_KICKED": ("no_leader_left_asleep", LONE),
     "COLLECT_LOOKS_NOT": ("no_watcher_left_untold", {"NW": 1, "WATCH": 1, "LEADS": 0}),
     "TAKE_FREES_FIRST": ("no_task_lost", {**LONE, "DEATHS": 1}),
-    "STOP_TOLLS_NOBODY": ("the_pool_ends", AT_REST),
+    "STOP_DOES_NOT_TOLL": ("the_pool_ends", AT_REST),
     "SLEEPER_IS_CAUSE_ENOUGH": ("every_run_ends", {**ONE, "LEADS": 0}),
 }
 MORE_MUTANTS = {
     "ROUSE_BEFORE_PUBLISHING": ("no_sleeper_left_with_work", AT_REST),
     "NO_CHAIN": ("no_sleeper_left_with_work", {"TOGETHER": 1, "LEADS": 0}),
     "LOOKS_BEFORE_THE_WAKE_IS_OVER": ("no_sleeper_left_with_work", {"TOGETHER": 1, "LEADS": 0}),
-    "WAKE_OF_ONE_WHO_IS_UP_STAYS": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0}),
+    "WAKE_OF_ONE_THAT_IS_UP_STAYS": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0}),
     "WAKING_IS_LEFT": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0, "DEATHS": 1}),
     "DEAD_STAY_ASLEEP": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0, "DEATHS": 1}),
     "BELL_AFTER_BIT": ("no_sleeper_left_with_work", {**ONE, "LEADS": 0}),
     "COPY_AFTER_FREEING": ("runs_on_one_worker", ONE),
     "DEAD_STAY_READY": ("no_sleeper_left_with_work", {"NT": 1, "LEADS": 0, "DEATHS": 1, "SLOW": 1}),
-    "LEAVE_ROUSES_NOBODY": ("no_sleeper_left_with_work", {"LAST": 1, "SLOW": 1}),
+    "LEAVE_DOES_NOT_WAKE": ("no_sleeper_left_with_work", {"LAST": 1, "SLOW": 1}),
     "LEAVE_TELLS_NOT_OF_UNREAD": ("no_result_left_unread", {"NT": 1, "LEADS": 0, "LAST": 1, "SLOW": 1}),
     "PUBLISH_FORGETS_FIRST": ("no_task_lost", {**LONE, "DEATHS": 1}),
     "RECOVER_BEFORE_READING": ("what_was_answered_never_fails", {**LONE, "DEATHS": 1}),
-    "DEATH_TOLLS_NOBODY": ("no_leader_left_asleep", {**LONE, "DEATHS": 1}),
+    "DEATH_DOES_NOT_TOLL": ("no_leader_left_asleep", {**LONE, "DEATHS": 1}),
 }
 
 CHUNKS_SMALL = {
@@ -120,7 +120,7 @@ CHUNKS_MUTANTS = {
     "HANDS_ARE_NOT_LOOKED_AT": ("the_account_is_right", {"NI": 2, "CHUNKS": 2, "STEALS": 1}),
     "RANGE_IS_INHERITED": ("the_account_is_right", {"NI": 2, "DEATHS": 1, "STEALS": 1}),
     "NEW_TRAY_KEEPS_ITS_COUNT": ("result_at_its_place", {"NI": 2, "NW": 1, "DEATHS": 1}),
-    "BURIAL_DOES_NOT_READ": ("what_was_done_is_not_lost", {"NI": 2, "NW": 1, "DEATHS": 1}),
+    "RECOVERY_DOES_NOT_READ": ("what_was_done_is_not_lost", {"NI": 2, "NW": 1, "DEATHS": 1}),
 }
 
 
