@@ -35,7 +35,7 @@
 #define TIMES(n) (n)
 #endif
 
-/* _exit: other threads may be in the midst of anything. */
+/* _exit: other threads may be anywhere in their work. */
 #define CHECK(condition)                                                                \
     do {                                                                                \
         if (!(condition)) {                                                             \

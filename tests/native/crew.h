@@ -5,7 +5,7 @@
  *
  *      UNSENT --post--> QUEUED --place--> SENT --take_in--> DONE     its result was read, and was right
  *                                          |----cancel----> CANCELLED
- *                                          '----bury------> LOST     recover named it, and no result was there
+ *                                          '----recover---> LOST     recover named it, and no result was there
  *
  * The books stand for the Python side: one lock, if several threads of the parent use them, is the interpreter's.
  */
@@ -225,7 +225,7 @@ struct books {
     uint64_t settled;
     uint64_t count[FATES];
     bool collect;    /* the collector is to hear of every result */
-    bool keep;       /* results' blocks are given back when somebody wants them, or by chance */
+    bool keep;       /* results' blocks are given back when they are wanted, or by chance */
     uint64_t *kept[MAX_CREW]; /* blocks of results, by worker */
     uint64_t n_kept[MAX_CREW];
     uint64_t refused; /* returns that found their ring full */
@@ -392,7 +392,7 @@ static inline uint64_t drain(struct books *b)
 }
 
 /* Takes in what the dead worker w left. Returns how many tasks were lost with it; one at most, if it was honest. */
-static inline uint64_t bury(struct books *b, uint32_t w)
+static inline uint64_t recover_worker(struct books *b, uint32_t w)
 {
     uint64_t ids[2] = {0, 0}, lost = 0;
     uint32_t n;

@@ -6,7 +6,7 @@
  * parent leads by single steps. Worker 1 lives and is asleep when it begins. After each death every task must be settled
  * once, by a result or by being named as lost, and worker 1 must be awake if there is work: a hang is the watchdog's.
  *
- * Exits with 77 where the system lets nobody trace a process.
+ * Exits with 77 where the system lets no process trace another.
  */
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -157,14 +157,14 @@ static bool die_after(uint64_t n, void (*prepare)(void), void (*run)(struct rp_w
     prepare();
     for (uint64_t i = 0; i < n && going; i++)
         going = step(pid);
-    if (n / stride % 2) /* a task that comes while nobody knows yet */
+    if (n / stride % 2) /* a task that comes before the death is known */
         post(&books, 1);
     CHECK_EQ(kill(pid, SIGKILL), 0);
     do
         CHECK_EQ(waitpid(pid, &status, 0), pid);
     while (WIFSTOPPED(status));
     CHECK(WIFSIGNALED(status));
-    (void)bury(&books, 0);
+    (void)recover_worker(&books, 0);
     rp_bell_cancel(&books.pool.shared->results);
     rp_pool_rouse_after_death(&books.pool, books.outstanding);
     settle_all();
@@ -228,7 +228,7 @@ int main(int argc, char **argv)
     rp_pool_stop(&books.pool);
     CHECK_EQ(waitpid(live, &status, 0), live);
     CHECK_EQ(status, 0);
-    CHECK_EQ(bury(&books, 1), 0);
+    CHECK_EQ(recover_worker(&books, 1), 0);
     close_books(&books);
     return 0;
 }

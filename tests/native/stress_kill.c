@@ -1,5 +1,5 @@
 /* stress_kill.c [seconds] [seed] - workers are killed at random instants, and every task ends once: with a result, by
- * being cancelled, or by being reported lost when its worker is buried.
+ * being cancelled, or by being reported lost when its worker is recovered.
  *
  * These are processes, each with a mapping of its own, as in a real pool. The parent has one thread. Some workers leave
  * by themselves, some are killed before they have joined, some two at a time.
@@ -58,7 +58,7 @@ static bool ended(uint32_t w, bool wait)
 
 static void replace(uint32_t w)
 {
-    (void)bury(&books, w);
+    (void)recover_worker(&books, w);
     rp_pool_rouse_after_death(&books.pool, books.outstanding);
     hire(w);
 }
@@ -99,7 +99,7 @@ static void kill_some(void)
         }
 }
 
-/* Nobody is killed until every task is settled: a wake lost with one of the dead shows up here, as a hang. */
+/* No worker is killed until every task is settled: a wake lost with one of the dead shows up here, as a hang. */
 static void let_it_settle(void)
 {
     uint64_t start = rp_os_now_ns();
@@ -157,7 +157,7 @@ int main(int argc, char **argv)
     rp_pool_stop(&books.pool);
     for (uint32_t w = 0; w < books.pool.n_workers; w++) {
         (void)ended(w, true);
-        CHECK_EQ(bury(&books, w), 0);
+        CHECK_EQ(recover_worker(&books, w), 0);
     }
     for (uint64_t id = 1; id <= books.posted; id++)
         CHECK(books.tasks[id].fate == DONE || books.tasks[id].fate == CANCELLED || books.tasks[id].fate == LOST);

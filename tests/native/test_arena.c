@@ -145,7 +145,7 @@ struct model {
     uint32_t n;
 };
 
-/* Is there a free, aligned run of so many units? By full joining, that is when an allocation must succeed. */
+/* Is there a free, aligned run of that many units? By full joining, that is when an allocation must succeed. */
 static bool has_room(const struct model *m, uint32_t units)
 {
     for (uint32_t u = 0; u < UNITS; u += units) {

@@ -1,5 +1,5 @@
-/* test_bell.c - no wake is lost, whoever rings, and a half-done one is made good by a toll. A lost wake is a hang, which
- * the watchdog ends. */
+/* test_bell.c - no wake is lost, whichever thread rings, and a half-done one is made good by a toll. A lost wake is a
+ * hang, which the watchdog ends. */
 #include "bell.h"
 #include "check.h"
 
@@ -41,7 +41,7 @@ static void a_ring_before_the_sleep_is_not_lost(void)
     CHECK_EQ(rp_bell_sleep(&bell, -1), 0);
 }
 
-/* ---- announce / publish: of the two who look at each other's word, one at least sees the other ---- */
+/* ---- announce / publish: of two threads that look at each other's word, one at least sees the other ---- */
 
 #define ROUNDS TIMES(200000u)
 
@@ -198,7 +198,7 @@ static void one_sleeper_hears_several_ringers(void)
     CHECK(rp_load_relaxed(&office.rung) <= announced); /* at most one wake for each announcement */
 }
 
-/* ---- of many who ring at once, one wakes ---- */
+/* ---- of many that ring at once, one wakes ---- */
 
 static pthread_barrier_t barrier;
 static struct chair race;
@@ -275,7 +275,7 @@ static void a_toll_wakes_the_sleeper_whose_ringer_died_half_way(void)
     CHECK(atomic_load(&bed.up));
 }
 
-static void a_toll_wakes_a_sleeper_whom_nobody_has_rung(void)
+static void a_toll_wakes_a_sleeper_that_has_not_been_rung(void)
 {
     pthread_t thread = put_to_bed();
     rp_bell_toll(&bed.chair.bell);
@@ -303,7 +303,7 @@ int main(int argc, char **argv)
     RUN(one_sleeper_hears_several_ringers);
     RUN(of_many_ringers_one_wakes);
     RUN(a_toll_wakes_the_sleeper_whose_ringer_died_half_way);
-    RUN(a_toll_wakes_a_sleeper_whom_nobody_has_rung);
+    RUN(a_toll_wakes_a_sleeper_that_has_not_been_rung);
     RUN(the_announcement_of_a_dead_sleeper_costs_one_ring);
     return 0;
 }

@@ -82,7 +82,7 @@ static void a_full_board_takes_no_more_until_a_slot_is_released(void)
     let_go(&b);
 }
 
-static void a_reserved_slot_is_claimed_by_nobody(void)
+static void a_reserved_slot_is_not_claimed(void)
 {
     struct rp_board b = board_of(4);
     struct rp_slot *slot = rp_board_try_reserve(&b);
@@ -235,7 +235,7 @@ static void a_claim_of_the_dead_is_named_and_its_slot_freed(void)
     let_go(&b);
 }
 
-static void a_claimer_that_died_before_it_pushed_the_hint_delays_nobody(void)
+static void a_claimer_that_died_before_it_pushed_the_hint_delays_no_other(void)
 {
     struct rp_board b = board_of(4);
     uint64_t id;
@@ -392,7 +392,7 @@ int main(int argc, char **argv)
     seed = seed_from(argc, argv, 1);
     RUN(tasks_are_claimed_in_the_order_they_were_posted);
     RUN(a_full_board_takes_no_more_until_a_slot_is_released);
-    RUN(a_reserved_slot_is_claimed_by_nobody);
+    RUN(a_reserved_slot_is_not_claimed);
     RUN(a_cancelled_task_is_never_claimed_and_a_claimed_one_never_cancelled);
     RUN(whole_laps_of_cancelled_tasks_leave_the_board_in_order);
     RUN(a_slow_claimer_holds_up_its_slot_and_loses_nothing);
@@ -400,7 +400,7 @@ int main(int argc, char **argv)
     RUN(a_hint_that_lags_costs_time_and_no_task);
     RUN(a_hint_scribbled_over_does_not_hold_the_parent);
     RUN(a_claim_of_the_dead_is_named_and_its_slot_freed);
-    RUN(a_claimer_that_died_before_it_pushed_the_hint_delays_nobody);
+    RUN(a_claimer_that_died_before_it_pushed_the_hint_delays_no_other);
     RUN(the_last_claim_of_a_lap_is_recovered_in_the_right_lap);
     RUN(several_claimers_share_a_small_board);
     RUN(several_claimers_share_a_large_board);

@@ -242,9 +242,9 @@ static void a_loan_is_asked_for_lent_and_ended(void)
     CHECK_EQ(rp_pool_await_loan(&w, &a), 0);
     CHECK_EQ(a, c);
     CHECK(b != c);
-    CHECK(!rp_pool_wants_memory(&p, 0, &bytes)); /* an answer is given once, whoever has found the request */
+    CHECK(!rp_pool_wants_memory(&p, 0, &bytes)); /* an answer is given once, whichever call has found the request */
 
-    /* None to be had, now or ever. */
+    /* None is available, now or ever. */
     rp_pool_ask_loan(&w, ARENA_BYTES);
     request = rp_pool_loan_wanted(&p, 0, &bytes);
     CHECK_EQ(rp_pool_lend(&p, 0, request, bytes, &a), -ENOMEM);
@@ -305,7 +305,7 @@ static void a_worker_that_waits_for_memory_is_told_that_there_is_no_more(void)
 
 struct plan {
     uint64_t n_tasks;
-    uint32_t n_cpus;     /* 1: crowded, so everybody sleeps; many: everybody spins first */
+    uint32_t n_cpus;     /* 1: crowded, so all sleep; many: all spin first */
     bool leader;         /* the main thread waits in rp_pool_wait_results */
     bool submitter;      /* a thread of its own submits, while the main thread leads */
     bool collector;      /* a thread waits in rp_pool_wait_service */
@@ -385,7 +385,7 @@ static void *submitter(void *unused)
         submit_some();
         more = crew.books.posted < crew.books.n_tasks;
         pthread_mutex_unlock(&crew.lock);
-        if (one_in(&r, 4)) /* long enough for everybody to fall asleep */
+        if (one_in(&r, 4)) /* long enough for all to fall asleep */
             rp_os_nap(rng_below(&r, 400000));
         else if (one_in(&r, 2))
             sched_yield();
@@ -423,7 +423,7 @@ static void *supervisor(void *unused)
                 any = true;
                 end_thread(crew.hands[w].thread);
                 detach_here(&crew.hands[w].pool);
-                CHECK_EQ(bury(&crew.books, w), 0); /* it left with nothing in its hands */
+                CHECK_EQ(recover_worker(&crew.books, w), 0); /* it left with nothing in its hands */
                 look_after();
                 rp_pool_rouse_after_death(&crew.books.pool, crew.books.outstanding);
                 hire(w);
@@ -541,12 +541,12 @@ static void one_thread_submits_and_waits(void)
     work((struct plan){.n_tasks = TIMES(20000u), .n_cpus = 2, .leader = true, .burst = 40, .habits = various});
 }
 
-static void one_after_the_other_with_everybody_falling_asleep(void)
+static void one_after_the_other_with_all_falling_asleep(void)
 {
     work((struct plan){.n_tasks = TIMES(4000u), .n_cpus = 1, .leader = true, .burst = 1, .habits = various});
 }
 
-static void one_after_the_other_with_everybody_spinning(void)
+static void one_after_the_other_with_all_spinning(void)
 {
     work((struct plan){.n_tasks = TIMES(4000u), .n_cpus = 64, .leader = true, .burst = 1, .habits = {.linger = 30}});
 }
@@ -568,7 +568,7 @@ static void the_collector_alone_hears_of_every_result(void)
                        .burst = 40, .habits = various});
 }
 
-static void results_that_nobody_waits_for_are_taken_in_all_the_same(void)
+static void results_without_a_waiter_are_taken_in_all_the_same(void)
 {
     work((struct plan){.n_tasks = TIMES(60000u), .n_cpus = 2, .submitter = true, .collector = true, .burst = 6000,
                        .habits = {.linger = 30}});
@@ -1024,7 +1024,7 @@ static void what_a_dead_worker_had_of_a_chunk_is_found(void)
     close_by_hand();
 }
 
-/* ---- who is woken ---- */
+/* ---- which worker is woken ---- */
 
 /* Sleeping workers, played: announced, with their bits set. */
 static void play_asleep(uint32_t w)
@@ -1041,7 +1041,7 @@ static bool sleeps(uint32_t w)
     return asleep;
 }
 
-static void nobody_is_woken_while_enough_are_awake(void)
+static void no_worker_is_woken_while_enough_are_awake(void)
 {
     open_by_hand(3);
     play_asleep(1);
@@ -1074,7 +1074,7 @@ static void the_woken_worker_wakes_the_next_if_work_is_left(void)
     CHECK(!worker.woken);
     rp_store_seq_cst(&parent.shared->waking, 1u);
     worker.woken = true;
-    CHECK(rp_pool_try_claim(&worker, &pos) != NULL); /* the last task: nobody else is needed */
+    CHECK(rp_pool_try_claim(&worker, &pos) != NULL); /* the last task: no other worker is needed */
     CHECK(sleeps(2));
     CHECK_EQ(rp_load_seq_cst(&parent.shared->waking), 0);
     close_by_hand();
@@ -1154,7 +1154,7 @@ static void the_guard_looks_at_a_worker_but_while_it_sleeps(void)
     rp_pool_destroy(&p);
 }
 
-/* Its process may take its time to end, and is buried only then. */
+/* Its process may take its time to end, and is recovered only then. */
 static void a_worker_that_leaves_results_unread_wakes_the_collector(void)
 {
     pthread_t thread;
@@ -1168,7 +1168,7 @@ static void a_worker_that_leaves_results_unread_wakes_the_collector(void)
     close_by_hand();
 }
 
-static void a_stop_wakes_everybody(void)
+static void a_stop_wakes_all(void)
 {
     pthread_t thread;
     open_by_hand(2);
@@ -1197,12 +1197,12 @@ int main(int argc, char **argv)
     RUN(two_mappings_of_a_pool_agree_on_every_part);
     RUN(a_block_outside_its_arena_has_no_address);
     RUN(one_thread_submits_and_waits);
-    RUN(one_after_the_other_with_everybody_falling_asleep);
-    RUN(one_after_the_other_with_everybody_spinning);
+    RUN(one_after_the_other_with_all_falling_asleep);
+    RUN(one_after_the_other_with_all_spinning);
     RUN(large_bursts_fill_the_board_and_the_arena);
     RUN(a_leader_a_submitter_and_a_collector_share_the_parent);
     RUN(the_collector_alone_hears_of_every_result);
-    RUN(results_that_nobody_waits_for_are_taken_in_all_the_same);
+    RUN(results_without_a_waiter_are_taken_in_all_the_same);
     RUN(memory_is_given_back_when_it_is_wanted);
     RUN(more_blocks_come_back_than_a_return_ring_holds);
     RUN(workers_leave_and_others_take_their_places);
@@ -1220,10 +1220,10 @@ int main(int argc, char **argv)
     RUN(a_sleeper_that_gets_up_by_itself_confuses_no_waker);
     RUN(an_item_is_the_workers_or_is_taken_away_never_both);
     RUN(what_a_dead_worker_had_of_a_chunk_is_found);
-    RUN(nobody_is_woken_while_enough_are_awake);
+    RUN(no_worker_is_woken_while_enough_are_awake);
     RUN(the_woken_worker_wakes_the_next_if_work_is_left);
     RUN(sleepers_beyond_the_first_64_are_found);
-    RUN(a_stop_wakes_everybody);
+    RUN(a_stop_wakes_all);
     RUN(a_worker_that_leaves_hands_its_task_to_a_sleeper);
     RUN(a_worker_that_leaves_results_unread_wakes_the_collector);
     RUN(the_guard_looks_at_a_worker_but_while_it_sleeps); /* last: its thread stays */

@@ -2,7 +2,7 @@
  *
  * Worker 0 is the one that dies: this thread plays it, with the functions of pool.h as far as they go whole, and with
  * their single steps from there. Worker 1 is alive, in a thread of its own, and mostly asleep. The parent is this thread
- * again. A wake that nobody makes good is a hang, which the watchdog ends.
+ * again. A lost wake that is not repeated is a hang, which the watchdog ends.
  */
 #include "check.h"
 #include "crew.h"
@@ -68,12 +68,12 @@ static void do_task(struct rp_worker *p)
     run_task(p, &task);
 }
 
-/* The corpse is found: its place is cleared, everybody who may wait for it is woken. Returns how many tasks are lost. */
+/* The corpse is found: its place is cleared, all that may wait for it are woken. Returns how many tasks are lost. */
 static uint64_t find_corpse(void)
 {
     uint64_t lost;
     detach_here(&dead);
-    lost = bury(&books, DEAD);
+    lost = recover_worker(&books, DEAD);
     CHECK(!is_sleeper(&books, DEAD));
     CHECK(!bit_of(books.pool.shared->ready, DEAD));
     rp_pool_rouse_after_death(&books.pool, books.outstanding);
@@ -98,7 +98,7 @@ static void close_scene(bool alive, uint64_t n_lost)
     rp_pool_leave(&successor);
     detach_here(&successor);
     if (alive) {
-        (void)bury(&books, DEAD);
+        (void)recover_worker(&books, DEAD);
         rp_pool_rouse_after_death(&books.pool, 0); /* it had left: no wake may be owed to it either */
         await_live_sleeps();
         post(&books, 1); /* and from here on all is as ever */
@@ -167,7 +167,7 @@ static void dead_after_the_task_was_noted_and_before_the_slot_was_freed(void)
     CHECK_EQ(rp_pool_recover(&books.pool, DEAD, ids), 2); /* both places name it */
     CHECK(ids[0] == 1 && ids[1] == 1);
     settle(&books, 1, LOST);
-    CHECK_EQ(bury(&books, DEAD), 0); /* and a second time neither does */
+    CHECK_EQ(recover_worker(&books, DEAD), 0); /* and a second time neither does */
     close_scene(false, 1);
 }
 
@@ -305,17 +305,17 @@ static void only_what_the_dead_held_is_lost(void)
     CHECK_EQ(books.tasks[1].fate, DONE);
     rp_pool_leave(&live);
     detach_here(&live);
-    CHECK_EQ(bury(&books, LIVE), 0);
+    CHECK_EQ(recover_worker(&books, LIVE), 0);
     close_scene(false, 1);
 }
 
 /* ---- wakes ---- */
 
-static void the_awake_worker_on_whom_the_parent_relied_dies(void)
+static void the_awake_worker_on_which_the_parent_relied_dies(void)
 {
     open_scene(true);
     post(&books, 1);
-    CHECK(is_sleeper(&books, LIVE)); /* one task, one awake worker: nobody was woken */
+    CHECK(is_sleeper(&books, LIVE)); /* one task, one awake worker: no sleeper was woken */
     CHECK_EQ(find_corpse(), 0);
     close_scene(true, 0);
 }
@@ -341,7 +341,7 @@ static void a_waker_dies_before_it_rings(void)
     close_scene(true, 0);
 }
 
-static void a_waker_dies_in_the_midst_of_its_ring(void)
+static void a_waker_dies_during_its_ring(void)
 {
     open_scene(true);
     rp_store_seq_cst(&books.pool.shared->waking, LIVE + 1u);
@@ -416,7 +416,7 @@ static void a_sleeper_dies_and_is_woken_in_place_of_a_living_one(void)
     close_scene(true, 0);
 }
 
-static void a_sleeper_dies_and_is_not_woken_once_it_is_buried(void)
+static void a_sleeper_dies_and_is_not_woken_once_it_is_recovered(void)
 {
     open_scene(true);
     rp_bell_announce(&dead.entries[DEAD].bell);
@@ -492,7 +492,7 @@ static void a_worker_dies_half_way_through_ringing_the_collector(void)
     wait_for_a_ring_that_stays_half_done(wait_for_service, false);
 }
 
-/* A thread of the parent looks at the rings, without the lock, while another buries. */
+/* A thread of the parent looks at the rings, without the lock, while another recovers a worker. */
 static _Atomic bool over;
 
 static void *lead(void *unused)
@@ -509,7 +509,7 @@ static void *collect(void *unused)
     return unused;
 }
 
-static void a_leader_and_a_collector_wait_through_a_funeral(void)
+static void a_leader_and_a_collector_wait_through_a_recovery(void)
 {
     pthread_t leader, collector;
     open_scene(false);
@@ -598,20 +598,20 @@ int main(int argc, char **argv)
     RUN(dead_while_it_waited_for_memory);
     RUN(dead_after_more_returns_than_their_ring_holds);
     RUN(only_what_the_dead_held_is_lost);
-    RUN(the_awake_worker_on_whom_the_parent_relied_dies);
+    RUN(the_awake_worker_on_which_the_parent_relied_dies);
     RUN(a_waker_dies_before_it_takes_the_sleepers_bit);
     RUN(a_waker_dies_before_it_rings);
-    RUN(a_waker_dies_in_the_midst_of_its_ring);
+    RUN(a_waker_dies_during_its_ring);
     RUN(a_waker_dies_when_its_sleeper_had_got_up_by_itself);
     RUN(the_woken_dies_before_it_has_come_round);
     RUN(the_woken_dies_with_its_task_before_it_has_woken_the_next);
     RUN(the_woken_dies_after_it_cleared_waking_and_before_it_woke_the_next);
     RUN(a_sleeper_dies_and_is_woken_in_place_of_a_living_one);
-    RUN(a_sleeper_dies_and_is_not_woken_once_it_is_buried);
+    RUN(a_sleeper_dies_and_is_not_woken_once_it_is_recovered);
     RUN(a_worker_dies_between_announcing_and_setting_its_bit);
     RUN(all_sleepers_get_up_after_a_death_and_lie_down_again);
     RUN(a_worker_dies_half_way_through_ringing_the_leader);
     RUN(a_worker_dies_half_way_through_ringing_the_collector);
-    RUN(a_leader_and_a_collector_wait_through_a_funeral);
+    RUN(a_leader_and_a_collector_wait_through_a_recovery);
     return 0;
 }

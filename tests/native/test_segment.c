@@ -1,4 +1,4 @@
-/* test_segment.c - what a segment promises: sealed, nameless, and refused to whoever was built otherwise. */
+/* test_segment.c - what a segment promises: sealed, nameless, and refused to a process that was built otherwise. */
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -141,7 +141,7 @@ static void what_is_no_memory_file_is_refused(void)
     CHECK_EQ(rp_segment_attach(&seg, -1, BYTES, LAYOUT), -EBADF);
 }
 
-static void nobody_can_shrink_it_grow_it_or_add_a_seal(void)
+static void no_process_can_shrink_it_grow_it_or_add_a_seal(void)
 {
     struct rp_segment seg = made();
     struct stat st;
@@ -281,7 +281,7 @@ static void windows_of_idle_regions_are_unmapped_and_no_others(void)
     rp_segment_destroy(&seg);
 }
 
-/* What has an address keeps it where no more address space is to be had; what has none is refused, and had later. */
+/* What has an address keeps it where no more address space is available; what has none is refused, and mapped later. */
 static inline void a_limit_of_the_address_space_refuses_windows(void)
 {
     struct rlimit old, low;
@@ -336,7 +336,7 @@ int main(void)
     RUN(a_file_too_small_for_a_header_is_refused);
     RUN(a_file_that_may_change_its_size_is_refused);
     RUN(what_is_no_memory_file_is_refused);
-    RUN(nobody_can_shrink_it_grow_it_or_add_a_seal);
+    RUN(no_process_can_shrink_it_grow_it_or_add_a_seal);
     RUN(it_is_its_users_own_and_not_handed_to_other_programs);
     RUN(a_forked_child_does_not_inherit_the_mapping);
     RUN(a_size_that_cannot_be_is_refused_without_a_leak);

@@ -184,7 +184,7 @@ static void what_has_left_the_group_stays(void)
         CHECK_EQ(WAYS[way](f.pidfd, f.root, getpgrp(), SIGKILL), 0);
         f.here[1] = -1;
         await_held(&f);
-        CHECK(read(f.here[0], &byte, 1) < 0 && errno == EAGAIN); /* those who have left hold the other end */
+        CHECK(read(f.here[0], &byte, 1) < 0 && errno == EAGAIN); /* the processes that have left hold the other end */
         close(f.go[1]);
         f.go[1] = -1;
         while (read(f.here[0], &byte, 1) != 0) /* now they go */
