@@ -216,7 +216,7 @@ def test_a_record_keeps_every_round_and_compares_round_by_round() -> None:
     assert record.ends("loky") == ""
 
 
-def test_who_cannot_or_is_late_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_contender_that_cannot_or_is_late_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def take(case: str, setting: Setting, limit_s: float) -> Outcome:
@@ -379,10 +379,10 @@ def test_the_command_measures_every_case(tmp_path: Path) -> None:
         assert case["metrics"], case["name"]
         assert not case["failures"], case
         for metric in case["metrics"]:
-            who = [*document["contenders"], *cases.CASES[case["name"]].also]
-            assert list(metric["rounds"]) == who
+            contenders = [*document["contenders"], *cases.CASES[case["name"]].also]
+            assert list(metric["rounds"]) == contenders
             assert all(len(rounds) == 1 for rounds in metric["rounds"].values())
-            assert list(metric["ratios"]) == who[1:]
+            assert list(metric["ratios"]) == contenders[1:]
             (own,) = metric["rounds"]["ringpool"]
             assert own is not None and math.isfinite(own), (case["name"], metric)
     (hot, idle) = by_name["round trip"]["distributions"]
@@ -400,7 +400,7 @@ def test_the_command_measures_every_case(tmp_path: Path) -> None:
     ]
 
 
-def test_who_is_not_installed_is_named(
+def test_a_contender_that_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(CONTENDERS, "loky", Contender("loky", "no_such_package", "nowhere:nothing"))

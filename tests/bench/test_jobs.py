@@ -142,7 +142,7 @@ def test_numbers_that_make_no_sense_are_errors(load, monkeypatch, capsys, words)
 
 
 def test_an_unknown_executor_is_an_error_that_names_those_there_are():
-    said = run("simulation", "--executor", "nobody", code=2).stderr
+    said = run("simulation", "--executor", "unknown", code=2).stderr
     assert all(name in said for name in ("ringpool", "stdlib", "mp.Pool", "threads", "serial", "loky", "mpire"))
 
 
