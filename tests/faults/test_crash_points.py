@@ -99,7 +99,7 @@ def test_a_worker_killed_at_a_point_costs_its_own_task_at_most_and_nothing_is_lo
 @pytest.mark.ci
 @pytest.mark.deadline(300)
 @pytest.mark.parametrize("workload", [n for n, w in crash_driver.WORKLOADS.items() if not (w.at_start or w.hold)])
-def test_whoever_is_slow_between_two_steps_no_wake_up_is_lost(package, workload):
+def test_no_wake_up_is_lost_when_a_process_is_slow_between_two_steps(package, workload):
     held = drive(package, workload, "--hold")
     wanted = [case.point for case in crash_driver.held_cases(crash_driver.WORKLOADS[workload])]
     assert [each["point"] for each in held] == wanted

@@ -1,4 +1,4 @@
-"""Who died and why: what WorkerDied says besides the exit code."""
+"""Which worker died and why: what WorkerDied says besides the exit code."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_a_rise_before_the_worker_started_does_not_count(counters):
         assert executor.submit(tasks.kill_self).exception(LIMIT).out_of_memory is False
 
 
-def test_where_nobody_counts_the_error_only_guesses(counters):
+def test_where_the_kernel_does_not_count_the_error_only_guesses(counters):
     counters.unlink()
     error = death_of(tasks.kill_self)
     assert error.out_of_memory is None

@@ -41,7 +41,7 @@ def living(executor: ProcessPoolExecutor) -> set[int]:
 
 def ready(executor: ProcessPoolExecutor, n: int, killed: Iterable[int] = ()) -> bool:
     """Whether all n workers have started: one that is killed before that counts as a failed start. One that was killed
-    is listed until it is buried, so whoever kills again says which were."""
+    is listed until it is recovered, so a test that kills again says which were."""
     pids = living(executor)
     return (
         len(pids) == n and pids.isdisjoint(killed) and all(executor._client.segment.worker_started(w) for w in range(n))
@@ -513,7 +513,7 @@ def test_with_break_an_exception_breaks_nothing():
         assert executor.submit(pow, 2, 5).result(LIMIT) == 32
 
 
-# ---- who notices ----
+# ---- which thread notices ----
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -630,7 +630,7 @@ def test_workers_end_when_their_parent_is_killed(work, method, tmp_path):
                 stack.callback(os.close, pidfds[-1])
             process.kill()
             wait_for_ends(pidfds, 5)
-        _, errors = process.communicate(timeout=5)  # nobody holds its stderr any more
+        _, errors = process.communicate(timeout=5)  # no process holds its stderr any more
         assert errors == ""
 
 

@@ -103,7 +103,7 @@ def test_a_task_that_was_not_lost_cannot_be_failed():
         Recovery(Client(["a"]), 0).fail("b", ValueError())
 
 
-def test_a_recovery_that_is_broken_off_wakes_nobody():
+def test_a_recovery_that_is_broken_off_wakes_no_worker():
     client = Client(["a"])
     with pytest.raises(MemoryError), Recovery(client, 0) as recovery:
         raise MemoryError

@@ -71,7 +71,7 @@ def test_an_action_at_a_place_neither_hangs_nor_harms_for_long(place, action, me
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "acted\n", "")
 
 
-# ---- in the midst of the beginning ----
+# ---- during the start of the pool ----
 
 
 @pytest.fixture
@@ -203,11 +203,11 @@ def test_another_thread_submits_and_shuts_down_while_the_pool_begins(at_fork):
     def start_other(_):
         threads.append(threading.Thread(target=other))
         threads[0].start()
-        assert submitted.wait(WAIT_S)  # it waits for nobody
+        assert submitted.wait(WAIT_S)  # it does not wait for the first thread
 
     submitted = threading.Event()
     executor, _ = begin_with("spawn", at_fork, start_other)
-    with contextlib.suppress(RuntimeError):  # whoever comes first
+    with contextlib.suppress(RuntimeError):  # either thread may be the first
         assert executor.submit(tasks.square, 9).result(WAIT_S) == 81
     threads[0].join(WAIT_S)
     assert not threads[0].is_alive()
@@ -226,12 +226,12 @@ def test_ctrl_c_while_the_pool_begins_is_raised_and_no_worker_is_left(at_fork):
     executor.shutdown()
 
 
-# ---- who leads while a leader's thread is busy ----
+# ---- which thread leads while a leader's thread is busy ----
 
 
 def test_what_a_task_called_may_wait_for_another_task_when_it_is_dropped(tmp_path):
-    """The leader settles a task, drops what it called, and is to wait above itself: nobody else reads the rings. The
-    worker is never idle with a result unread, which would rouse the collector."""
+    """The leader settles a task, drops what it called, and is to wait above itself: no other thread reads the rings.
+    The worker is never idle with a result unread, which would wake the collector."""
     seen = []
     release = tmp_path / "release"
     with pool() as executor:
@@ -258,7 +258,7 @@ def test_a_leader_that_leaves_does_not_name_a_thread_that_is_in_a_signal_handler
 
         def handler(signum, frame):
             releases[1].touch()
-            thread.join(WAIT_S)  # it leaves the lead to whoever waits
+            thread.join(WAIT_S)  # it leaves the lead to a thread that waits
             inner = executor.submit(tasks.late, 0.2, 9)
             busy = executor.submit(tasks.touch_and_wait, str(entered[2]), str(releases[2]))
             seen.append(inner.result(WAIT_S))
@@ -331,7 +331,7 @@ def test_a_future_is_cancelled_when_what_it_called_is_dropped(tmp_path):
         release.touch()
 
 
-def test_the_pool_may_be_shut_down_by_what_is_dropped_in_the_midst_of_taking_results():
+def test_the_pool_may_be_shut_down_by_what_is_dropped_during_a_drain():
     for _ in range(20):
         executor = pool(2)
         submitted = []
@@ -346,7 +346,7 @@ def test_the_pool_may_be_shut_down_by_what_is_dropped_in_the_midst_of_taking_res
         executor.shutdown()
 
 
-def test_futures_that_nobody_holds_may_end_in_any_way(tmp_path):
+def test_futures_without_references_may_end_in_any_way(tmp_path):
     code = """
     import multiprocessing, pathlib, sys, weakref
     import ringpool, tasks_reentrancy as tasks
@@ -429,7 +429,7 @@ def test_whatever_a_callback_raises_all_others_are_called(error, tmp_path):
 @pytest.mark.parametrize("error", RAISED)
 @pytest.mark.parametrize("how", ["cancel", "shutdown"])
 def test_whatever_a_callback_raises_in_cancelling_every_waiter_wakes(error, how, tmp_path):
-    """What is no Exception is passed on to who calls cancel(), when all is done. shutdown() leaves the callbacks to the
+    """What is no Exception is raised by cancel(), when all is done. shutdown() leaves the callbacks to the
     collector, as the stdlib leaves them to a thread of its own."""
 
     def raises(_):
@@ -500,7 +500,7 @@ def test_a_callback_may_wait_for_a_result_for_which_there_is_no_room_yet(arenas_
     arenas_of(1 << 20)
     seen = []
     with pool() as executor:
-        held = [executor.submit(tasks.make, 500_000)]  # nobody asks for it
+        held = [executor.submit(tasks.make, 500_000)]  # no thread asks for it
         concurrent.futures.wait(held, WAIT_S)
 
         def callback(_):
@@ -512,7 +512,7 @@ def test_a_callback_may_wait_for_a_result_for_which_there_is_no_room_yet(arenas_
         assert len(held[0].result(WAIT_S)) == 500_000
 
 
-def test_a_result_that_interrupts_its_unpickling_is_told_to_those_who_wait():
+def test_a_result_that_interrupts_its_unpickling_wakes_the_waiting_threads():
     with pool() as executor:
         future = executor.submit(tasks.make_interrupts)
         done, _ = concurrent.futures.wait([future], WAIT_S)
@@ -524,8 +524,8 @@ def test_a_result_that_interrupts_its_unpickling_is_told_to_those_who_wait():
 # ---- conditions ----
 
 
-def test_cancel_does_not_wait_for_who_holds_the_condition(tmp_path):
-    """He may wait for it: for a handler that interrupted wait(), which holds the conditions of its futures."""
+def test_cancel_does_not_wait_for_the_holder_of_the_condition(tmp_path):
+    """The holder may wait for cancel(), in a handler that interrupted wait(), which holds its futures' conditions."""
     release = tmp_path / "release"
     called = []
     with pool() as executor:
@@ -541,7 +541,7 @@ def test_cancel_does_not_wait_for_who_holds_the_condition(tmp_path):
             canceller.join(WAIT_S)
             assert not canceller.is_alive()
             assert future.cancelled()
-            assert future._state != "CANCELLED_AND_NOTIFIED"  # not while somebody who holds the condition may look
+            assert future._state != "CANCELLED_AND_NOTIFIED"  # not while the holder of the condition may look
         waiter.join(WAIT_S)
         assert called == [future]
         assert future._state == "CANCELLED_AND_NOTIFIED"

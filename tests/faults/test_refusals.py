@@ -98,7 +98,7 @@ def test_a_limit_that_is_too_small_is_named(which, value, method, tmp_path):
     run("limit", tmp_path, method, which, value)
 
 
-def test_a_thread_of_the_pool_that_fails_leaves_nobody_waiting_though_workers_cannot_be_killed(monkeypatch, tmp_path):
+def test_no_caller_waits_for_a_thread_of_the_pool_that_failed_though_workers_cannot_be_killed(monkeypatch, tmp_path):
     def refused(*_):
         raise PermissionError(1, "not this one")
 
