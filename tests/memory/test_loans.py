@@ -1,5 +1,5 @@
 """Results that their worker's arena cannot hold: they are lent room in the overflow, all come to their turn, and what
-is lent comes back, whoever dies, gives up or keeps it."""
+is lent comes back, even if a borrower dies, gives up or keeps it."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def test_its_buffers_are_ones_own_and_are_free_with_the_last_of_them():
         assert blocks(executor) == 0
 
 
-def test_more_than_there_is_room_for_wait_for_each_other_and_those_that_nobody_reads_are_copied_out():
+def test_more_than_there_is_room_for_wait_for_each_other_and_unread_ones_are_copied_out():
     with pool(4) as executor:
         futures = [executor.submit(tasks.filled, N, i) for i in range(20)]
-        assert not wait(futures, LIMIT).not_done  # though nobody has read any
+        assert not wait(futures, LIMIT).not_done  # though none has been read
         assert touched(executor) <= OVERFLOW + 5 * SHARE + 5 * MIB
         for i, future in enumerate(futures):
             assert future.result() == tasks.filled(N, i)
@@ -218,7 +218,7 @@ def test_a_task_that_is_ended_while_it_waits_for_a_loan_leaves_it_to_others():
         no_blocks(executor)
 
 
-def test_nobody_waits_for_the_loan_of_a_worker_that_has_no_use_for_it_and_asks_for_another(tmp_path):
+def test_no_borrower_waits_for_the_loan_of_a_worker_that_has_no_use_for_it_and_asks_for_another(tmp_path):
     """A value that changes while its worker waits for a loan has to be written in another way."""
     with pool(2) as executor:
         for i in range(3):
@@ -243,7 +243,7 @@ def test_a_worker_that_is_killed_while_it_waits_for_a_loan_leaves_it_to_others(t
             waiting = [executor.submit(tasks.note_and_make, str(tmp_path / str(i)), N) for i in range(2)]
             await_borrowers(executor, 2)
             os.kill(int((tmp_path / "0").read_text()), signal.SIGKILL)
-            wait_until(waiting[0].done, "the burial")
+            wait_until(waiting[0].done, "the recovery")
         assert type(waiting[0].exception()) is WorkerDied
         assert len(waiting[1].result(LIMIT)) == N
         assert executor.submit(tasks.filled, N, 1).result(LIMIT) == tasks.filled(N, 1)
@@ -296,7 +296,7 @@ def test_at_random(seed):
         wait_until(lambda: blocks(executor) + executor._client.results.blocks_of_workers == 0, "no blocks")
 
 
-def test_an_item_whose_result_lies_in_a_loan_holds_up_nobody_while_the_next_one_runs(tmp_path):
+def test_an_item_whose_result_lies_in_a_loan_holds_up_no_borrower_while_the_next_one_runs(tmp_path):
     with pool(2) as executor:
         path = tmp_path / "go on"
         first, second = executor.submit_many(tasks.make_or_wait, [(2 * MIB,), (str(path),)], chunksize=2)
@@ -316,7 +316,7 @@ def test_the_wait_for_a_loan_does_not_count_as_time_of_the_task():
         assert len(timed.result(LIMIT)) == N
 
 
-def test_a_fork_in_the_midst_of_it_goes_its_own_way():
+def test_a_fork_while_a_worker_waits_goes_its_own_way():
     """Where results are taken in, user code may run; here it forks, while a worker waits for a loan."""
     script = """
         import os

@@ -267,7 +267,7 @@ def test_a_buffer_is_what_it_was_at_the_submit(small_arenas):
             data[:] = bytes([i]) * MIB
             futures.append(executor.submit(tasks.same, tasks.Blob(data)))
         data[:] = bytes(MIB)
-        data.extend(b"!")  # nobody holds on to it
+        data.extend(b"!")  # the pool holds no export of it
         assert [future.result(LIMIT).data for future in futures] == [bytes([i]) * MIB for i in range(20)]
 
 
@@ -288,7 +288,7 @@ def test_a_buffer_larger_than_the_arena_fails_alone_and_says_so(small_arenas, n)
         assert executor.submit(tasks.make_blob, 100_000).result(LIMIT).data == bytes(100_000)
 
 
-def test_buffers_that_nobody_has_read_are_copied_out_when_their_memory_is_wanted(small_arenas):
+def test_unread_buffers_are_copied_out_when_their_memory_is_wanted(small_arenas):
     with pool() as executor:
         futures = [executor.submit(tasks.make_blob, MIB, i) for i in range(12)]
         wait_until(lambda: all_done(futures), "all results are there")
@@ -297,7 +297,7 @@ def test_buffers_that_nobody_has_read_are_copied_out_when_their_memory_is_wanted
             executor.submit(os._exit, 3).result(LIMIT)
 
 
-# ---- results that nobody has read yet ----
+# ---- unread results ----
 
 
 def done_futures(executor: ProcessPoolExecutor, n: int, size: int) -> list:
@@ -451,7 +451,7 @@ def test_what_a_dead_worker_had_touched_is_given_back(arenas_of):
 
 
 @pytest.mark.parametrize("size", [MIB // 2, MIB, 3 * MIB])
-def test_results_that_exceed_the_arenas_are_all_held_until_somebody_reads_them(small_arenas, size):
+def test_results_that_exceed_the_arenas_are_all_held_until_they_are_read(small_arenas, size):
     with pool(2) as executor:
         futures = [executor.submit(tasks.pattern, size, seed) for seed in range(200 * MIB // size)]
         futures[-1].result(LIMIT)

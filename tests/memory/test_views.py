@@ -453,7 +453,7 @@ def test_a_fork_leaves_the_parents_views_out_of_later_forks():
 # ---- garbage ----
 
 
-def test_results_may_be_collected_as_garbage_while_their_worker_is_buried(tmp_path):
+def test_results_may_be_collected_as_garbage_while_their_worker_is_recovered(tmp_path):
     """With debug hooks of the allocator, which spoil what is freed. Each threshold has the collector run elsewhere."""
     program = tmp_path / "program.py"
     program.write_text(
