@@ -376,5 +376,5 @@ def test_blocks_live_as_long_as_they_are_used_and_no_longer(arenas_of, share):
 @pytest.mark.deadline(900)
 @pytest.mark.parametrize("share", [4 * MIB, 400 * KIB])
 def test_the_same_for_long(arenas_of, share):
-    arenas_of(64 * MIB, overflow=4 * MIB, share=share)  # what so many steps share may come to more than 4 MiB
+    arenas_of(64 * MIB, overflow=4 * MIB, share=share)  # what 500 steps share may come to more than 4 MiB
     lives(500, 50)

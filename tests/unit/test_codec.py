@@ -293,7 +293,7 @@ def test_tuples_nest_so_deep_and_no_deeper():
 
 
 @pytest.mark.parametrize("make", [tuple, list, lambda items: dict.fromkeys(items)], ids=["tuple", "list", "dict"])
-def test_containers_have_so_many_items_and_no_more(make):
+def test_containers_of_more_items_than_a_byte_counts_are_not_compact(make):
     assert decode_compact(encode_compact(make(range(255)), ROOM)) == make(range(255))
     assert encode_compact(make(range(256)), ROOM) is None
 
@@ -563,7 +563,7 @@ def test_what_broadcast_arrays_gives_is_pickled_without_a_warning():
     small = np.broadcast_arrays(np.arange(5), np.zeros((10, 5)))[0]
     large = np.broadcast_arrays(np.arange(5), np.zeros((5000, 5)))[0]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # NumPy warns whoever asks whether it may be written to
+        warnings.simplefilter("error")  # NumPy warns when asked whether it may be written to
         again = decode_pickled(encode_pickled([small, large]))
     assert all(np.array_equal(a, b) and a.flags.writeable for a, b in zip(again, [small, large], strict=True))
 
@@ -583,7 +583,7 @@ def test_an_array_with_dimensions_that_cannot_be_is_refused(dimensions):
 
 
 @pytest.mark.parametrize("head", [b"\x0e", b"\x0e\x00", b"\x0e\x12\x00", b"\x0e\x00\x21", b"\x0f", b"\x0f\x12"])
-def test_an_array_with_a_type_or_so_many_dimensions_that_cannot_be_is_refused(head):
+def test_an_array_with_an_impossible_type_or_number_of_dimensions_is_refused(head):
     with pytest.raises(ValueError):
         decode_compact(head)
     with pytest.raises(ValueError):

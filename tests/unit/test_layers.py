@@ -1,4 +1,4 @@
-"""Who may import whom. The tables are the documentation; the tests compare them with the sources.
+"""Which module may import which. The tables are the documentation; the tests compare them with the sources.
 
 Nothing imports upwards. C knows no Python, Cython knows no policy, Python knows no memory order.
 """
@@ -53,7 +53,7 @@ CORE_IS_IMPORTED_BY = {
 C_LAYERS = [
     {"herald"},  # a thread that sleeps where greenlets must not
     {"pool"},  # all protocols, as the core calls them, and what a death takes
-    {"results", "chunk", "recycle"},  # results and who reads them, tasks of many items, the life of a worker
+    {"results", "chunk", "recycle"},  # results and their readers, tasks of many items, the life of a worker
     {"wake"},  # tasks, and which worker is woken for them
     {"memory", "ending"},  # blocks that go back, and loans; the end of a task that runs
     {"map"},  # which part of the segment lies where

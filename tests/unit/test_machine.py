@@ -9,7 +9,7 @@ import pytest
 
 from ringpool import machine
 
-NO_LIMIT_V1 = 9223372036854771712  # what version 1 shows where nobody has set a limit
+NO_LIMIT_V1 = 9223372036854771712  # what version 1 shows where no limit is set
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_a_pool_has_as_many_workers_as_the_quota_buys(tree):
         executor.shutdown()
 
 
-# ---- kills for want of memory ----
+# ---- kills by the kernel when memory runs out ----
 
 EVENTS = "low 0\nhigh 0\nmax 9\noom 7\noom_kill {}\noom_group_kill 5\n"
 
