@@ -88,7 +88,7 @@ def shared_pool(request):
 
 
 class Gate:
-    """Holds tasks up until it is opened, and tells how many have come to it. Two named pipes; nobody polls.
+    """Holds tasks up until it is opened, and tells how many have come to it. Two named pipes; no process polls.
 
     Args:
         path: Where its pipes go; what tasks are given, as a string.
@@ -781,7 +781,7 @@ def test_callbacks_are_called_with_the_future_in_the_order_they_were_added(make_
     assert calls == [(i, 1) for i in range(5)]
 
 
-def test_an_exception_in_a_callback_is_logged_and_harms_nobody(make_pool, gate, caplog):
+def test_an_exception_in_a_callback_is_logged_and_harms_no_other_task(make_pool, gate, caplog):
     pool = make_pool()
     future = pool.submit(tasks.pass_gate, gate.path, 1)
     done = threading.Event()
@@ -825,7 +825,7 @@ def test_callbacks_of_a_cancelled_future_run_once_in_the_cancelling_thread(make_
     assert calls == [(True, threading.current_thread())]
 
 
-def test_callbacks_come_while_nobody_waits_for_the_result(pool):
+def test_callbacks_come_while_no_thread_waits_for_the_result(pool):
     done = threading.Semaphore(0)
     for i in range(300):
         pool.submit(tasks.square, i).add_done_callback(lambda _: done.release())

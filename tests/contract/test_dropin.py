@@ -318,7 +318,7 @@ def test_connections_travel_from_a_main_that_workers_cannot_import(module):
 # ---- the fork server ----
 
 
-@pytest.mark.skipif(sys.version_info < (3, 15), reason="nobody can say so before 3.15")
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="new in 3.15")
 @pytest.mark.parametrize("module", ["concurrent.futures", "ringpool"])
 def test_what_the_user_says_of_errors_in_the_fork_server_is_kept(module, tmp_path):
     path = tmp_path / "script.py"
@@ -415,8 +415,8 @@ def test_no_method_of_the_stdlibs_future_sees_a_state_that_ours_does_not_have():
 
 
 @pytest.mark.parametrize("argument", [3, "a"], ids=["a result", "an exception"])
-def test_asyncio_takes_what_is_done_before_those_who_wait_are_told(executor, argument):
-    """A thread of the pool's tells them, when it comes to that."""
+def test_asyncio_takes_what_is_done_before_the_waiting_threads_are_notified(executor, argument):
+    """A thread of the pool notifies them later."""
 
     async def take():
         return await asyncio.wait_for(asyncio.wrap_future(future), LIMIT)
@@ -496,7 +496,7 @@ def test_aborting_fails_what_runs_and_cancels_or_fails_what_waits(executor_class
     getattr(executor, how)()
     for future in running:
         assert isinstance(future.exception(LIMIT), BrokenProcessPool)
-    if executor_class is CLASSES["stdlib"]:  # it does not tell those who wait for a future that it has cancelled
+    if executor_class is CLASSES["stdlib"]:  # it does not notify the waiters of a future that it has cancelled
         waiting = [future for future in waiting if not future.cancelled()]
     done, pending = concurrent.futures.wait(waiting, LIMIT)
     if executor_class is CLASSES["ringpool"]:

@@ -96,7 +96,7 @@ def test_whatever_a_task_makes_of_it_the_future_raises_the_timeout(task, cause, 
     assert type(error.__cause__) is (cause or type(None))
 
 
-def test_a_limit_of_so_many_seconds_is_that_long(path):
+def test_a_limit_lasts_the_seconds_that_it_is_given(path):
     with pool() as executor:
         executor.submit(tasks.nothing).result(WAIT_S)
         began = time.monotonic()
@@ -323,7 +323,7 @@ def test_cancelling_what_is_done_or_has_not_started(tmp_path):
         assert first.result(WAIT_S) is None
 
 
-def test_all_who_wait_hear_of_a_running_task_that_is_cancelled(path):
+def test_all_waiting_threads_hear_of_a_running_task_that_is_cancelled(path):
     told = []
     with pool() as executor, concurrent.futures.ThreadPoolExecutor(4) as threads:
         future = executor.submit(tasks.touch_and_sleep, str(path))
@@ -457,7 +457,7 @@ def test_a_stop_between_two_sleeps_of_the_supervisor_does_not_count(path, monkey
         assert future.exception(WAIT_S) is None
 
 
-def test_a_worker_that_nobody_could_signal_is_replaced(monkeypatch):
+def test_a_worker_that_cannot_be_signalled_is_replaced(monkeypatch):
     failed = []
 
     def pidfd_open(pid, flags=0, real=os.pidfd_open):
@@ -535,7 +535,7 @@ if __name__ == "__main__":
 
 @each_method
 @pytest.mark.parametrize("task", ["clean_up", "sit_in_c", "start_child"])
-def test_after_a_ctrl_c_the_program_is_back_soon_and_leaves_nobody(method, task, path, tmp_path):
+def test_after_a_ctrl_c_the_program_is_back_soon_and_leaves_no_process(method, task, path, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(CTRL_C)
     program = subprocess.Popen(

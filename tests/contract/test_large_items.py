@@ -229,7 +229,7 @@ def test_buffersize_auto_bounds_large_items_in_bytes(arenas_of, tmp_path, n):
             most.append(executor._client.segment.blocks - 1)
         results.close()
     assert (MIB if n == 200_000 else 0) < most[0] * n == most[1] * n
-    chunks = 3 * 2  # at most so many are under way: each may have a block, which names its items
+    chunks = 3 * 2  # at most these are under way: each may have a block, which names its items
     assert (max(most) - chunks) * n <= MIB + n  # an eighth of the memory for arguments
 
 

@@ -254,7 +254,7 @@ def test_where_a_death_breaks_the_pool_the_results_before_it_are_there():
             next(results)
 
 
-# ---- who gets which ----
+# ---- which worker gets which item ----
 
 
 @pytest.mark.parametrize("first_s", [0.0, 0.05])
@@ -371,7 +371,7 @@ def test_leaving_the_iterator_cancels_what_has_not_started(tmp_path):
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("begun", [True, False])
-def test_who_maps_for_the_effects_alone_need_not_read(tmp_path, ordered, begun):
+def test_a_program_that_maps_for_the_effects_alone_need_not_read(tmp_path, ordered, begun):
     with pool(2) as executor:
         if begun:
             executor.submit(int).result(WAIT_S)
@@ -379,7 +379,7 @@ def test_who_maps_for_the_effects_alone_need_not_read(tmp_path, ordered, begun):
     assert runs(tmp_path) == dict.fromkeys(range(3000), 1)
 
 
-def test_results_that_nobody_will_read_are_not_kept():
+def test_results_that_no_thread_will_read_are_not_kept():
     with pool(2) as executor:
         blocks = executor._client.segment.blocks
         for ordered in (True, False):
@@ -392,7 +392,7 @@ def test_results_that_nobody_will_read_are_not_kept():
         assert executor._client.segment.blocks <= blocks + 1
 
 
-def test_close_cancels_also_what_nobody_has_read(tmp_path):
+def test_close_cancels_also_what_no_thread_has_read(tmp_path):
     with pool(1) as executor:
         fn = functools.partial(tasks.note_and_wait_on, str(tmp_path), 0, str(tmp_path / "gate"), 0.0)
         results = executor.map(fn, range(1000))
@@ -512,7 +512,7 @@ def test_a_chunksize_that_is_no_integer_is_refused(chunksize):
 # ---- the end of the pool ----
 
 
-def test_shutdown_waits_for_all_items_though_nobody_reads(tmp_path):
+def test_shutdown_waits_for_all_items_though_no_thread_reads(tmp_path):
     executor = pool(2)
     results = executor.map(functools.partial(tasks.note, str(tmp_path)), range(5000), timeout=WAIT_S)
     executor.shutdown()
@@ -604,7 +604,7 @@ def test_a_map_that_is_not_read_gives_its_memory_back(arenas_of):
         assert executor.submit(tasks.blow_up, 900_000).result(WAIT_S) == bytes(900_000)
 
 
-def test_any_number_of_chunks_that_nobody_reads_can_be_dropped():
+def test_any_number_of_chunks_that_no_thread_reads_can_be_dropped():
     with pool(1) as executor:
         results = executor.map(tasks.square, range(50_000), chunksize=1)
         wait_until(lambda: executor._client.pending == 0, "all items")

@@ -117,7 +117,7 @@ def test_garbage_with_one_that_could_not_be_sent_is_collected():
     assert not gc.is_tracked(memoryview_of(b"", "B", 1, (0,)).obj)
 
 
-def test_nobody_holds_it_after_the_submit():
+def test_the_pool_does_not_hold_it_after_the_submit():
     with pool() as executor:
         data = bytearray(100_000)
         view = memoryview(data)

@@ -51,7 +51,7 @@ def test_a_slow_iterable_does_not_keep_the_progress_back():
     told = []
 
     def slow():
-        """Gives so many items that progress is told of one that is done."""
+        """Gives items until progress has been told of one that is done."""
         deadline = time.monotonic() + WAIT_S
         for i in itertools.count():
             if (told and told[-1][0] > 0) or time.monotonic() > deadline:

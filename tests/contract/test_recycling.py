@@ -1,4 +1,4 @@
-"""Workers that are replaced after so many tasks or so much memory: by a successor that is ready before they leave."""
+"""Workers that are replaced after a number of tasks or bytes: by a successor that is ready before they leave."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ready_workers_of(executor):
 
 @each_method
 @pytest.mark.parametrize("max_tasks", [1, 2, 7])
-def test_a_worker_runs_so_many_tasks_and_no_more(method, max_tasks):
+def test_a_worker_runs_its_number_of_tasks_and_no_more(method, max_tasks):
     with pool(method, max_tasks_per_child=max_tasks) as executor:
         ran = collections.Counter(
             f.result(WAIT_S) for f in [executor.submit(tasks.pid_of) for _ in range(3 * max_tasks)]
@@ -95,7 +95,7 @@ def test_a_worker_that_has_grown_is_replaced(method):
         assert executor.submit(tasks.pid_of).result(WAIT_S) == slim
         assert executor.submit(tasks.grow, 200 * MIB).result(WAIT_S) == slim
         # Also without another task.
-        wait_until(lambda: not tasks.is_there(slim), "the end of a worker that nobody needs")
+        wait_until(lambda: not tasks.is_there(slim), "the end of a worker that no task needs")
         assert executor.submit(tasks.pid_of).result(WAIT_S) != slim
 
 
@@ -153,7 +153,7 @@ def test_a_successor_that_is_killed_is_replaced(tmp_path):
             wait_until(lambda: len(ready_workers_of(executor)) == 2, "a successor")
             (successor,) = set(ready_workers_of(executor)) - {first}
             os.kill(successor, signal.SIGKILL)
-            wait_until(lambda pid=successor: pid not in workers_of(executor), "its burial")
+            wait_until(lambda pid=successor: pid not in workers_of(executor), "its recovery")
         later = executor.submit(tasks.pid_of)
         assert running.cancel(running=True)
         assert later.result(WAIT_S) not in (first, successor)

@@ -312,7 +312,7 @@ def test_what_goes_while_a_task_is_sent_may_send_another(arenas_of):
             executor.submit(tasks.same, (outer, 0)).result(LIMIT)
             executor.submit(tasks.sleep, 0).result(LIMIT)
             try:
-                sys.setswitchinterval(LIMIT)  # the collector is not to be the one who frees it
+                sys.setswitchinterval(LIMIT)  # the collector's thread is not to free it
                 before = words.worker(0)["releases"]
                 del outer
                 deadline = time.monotonic() + LIMIT
@@ -346,8 +346,8 @@ def test_the_memory_of_an_object_whose_handle_is_gone_is_there_for_the_next(what
             assert future.result(LIMIT) == (True, crc(filled(size, i)))
 
 
-def test_the_memory_of_arguments_that_nobody_needs_any_more_is_there_for_an_object(arenas_of):
-    """Though nobody has looked whether their task is answered."""
+def test_the_memory_of_arguments_that_no_task_needs_any_more_is_there_for_an_object(arenas_of):
+    """Though no thread has looked whether their task is answered."""
     arenas_of(4 * MIB)
     interval = sys.getswitchinterval()
     with pool(1) as executor, Words(executor._client) as words:
@@ -380,7 +380,7 @@ def test_an_object_that_a_task_keeps_does_not_hold_up_those_for_which_it_leaves_
         assert executor.submit(len, bytes(size)).result(LIMIT) == size
 
 
-def test_a_task_that_waits_for_memory_gets_that_of_an_object_nobody_has(arenas_of, tmp_path):
+def test_a_task_that_waits_for_memory_gets_that_of_an_object_without_handles(arenas_of, tmp_path):
     """The other worker is busy meanwhile, and the program does not wait for a result, so nothing else moves it up."""
     arenas_of(4 * MIB)
     size = 5 * MIB // 2

@@ -108,7 +108,7 @@ def test_what_the_arguments_raise_cancels_what_has_not_started(tmp_path):
     assert len(runs(tmp_path)) == n
 
 
-# ---- those who watch ----
+# ---- watched futures ----
 
 
 def test_callbacks_waiters_and_asyncio_are_told():
@@ -135,7 +135,7 @@ def test_threads_may_wait_for_different_calls():
         assert list(threads.map(lambda f: f.result(WAIT_S), futures)) == list(range(400))
 
 
-def test_nobody_need_keep_the_futures(tmp_path):
+def test_the_futures_need_not_be_kept(tmp_path):
     executor = pool(2)
     executor.submit_many(functools.partial(tasks.note, str(tmp_path)), zip(range(3000)))
     executor.shutdown()
@@ -304,7 +304,7 @@ def test_shutdown_may_cancel_what_has_not_started(at_gate):
 
 
 class ShortOfMemory:
-    """A client whose n-th allocation at a burial fails."""
+    """A client whose n-th allocation at a recovery fails."""
 
     def __init__(self, client, nth: int) -> None:
         self.client = client
@@ -324,7 +324,7 @@ class ShortOfMemory:
 
 
 @pytest.mark.parametrize("nth", range(1, 9))
-def test_a_burial_for_which_memory_is_wanting_loses_no_call(nth):
+def test_a_recovery_without_memory_loses_no_call(nth):
     fn = functools.partial(tasks.die_on, 5)
     with pool(1) as executor:
         wait_until(lambda: executor.submit(int).result(WAIT_S) == 0 and ready(executor), "the worker")
