@@ -95,7 +95,7 @@ def test_at_fork_handlers_run_once_in_the_parent_and_once_in_each_worker():
             pid, forks = executor.submit(tasks.pid_and_forks).result(LIMIT)
             seen[pid] = forks
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: pid not in pids(executor), "the burial")
+            wait_until(lambda pid=pid: pid not in pids(executor), "the recovery")
         wait_until(lambda: ready(executor, 3), "all successors")
     assert len(seen) == 5
     once_in_child = {**before, "before": before["before"] + 1, "after_in_child": before["after_in_child"] + 1}
@@ -134,15 +134,15 @@ def test_hundreds_of_successors_while_threads_are_busy(deaths):
         )
 
 
-def test_a_worker_and_its_successor_are_who_they_should_be():
+def test_a_worker_and_its_successor_have_the_identity_of_a_new_process():
     with pool() as executor:
         number = 0
         for _ in range(3):
-            who = executor.submit(tasks.identity).result(LIMIT)
-            assert who["number"] > ((number,))
-            number = who.pop("number")[0]
-            pid = who.pop("pid")
-            assert who == {
+            identity = executor.submit(tasks.identity).result(LIMIT)
+            assert identity["number"] > ((number,))
+            number = identity.pop("number")[0]
+            pid = identity.pop("pid")
+            assert identity == {
                 "parent": os.getpid(),
                 "name": "RingpoolProcess-1",
                 "parent process": os.getpid(),
@@ -155,7 +155,7 @@ def test_a_worker_and_its_successor_are_who_they_should_be():
                 "method": "fork",
                 "stdin": "",
             }
-            wait_until(lambda: ready(executor, 1), "the supervisor")  # the worker may be faster than who has made it
+            wait_until(lambda: ready(executor, 1), "the supervisor")  # the worker may be faster than its maker
             assert [(p.pid, p.name, p.exitcode) for p in active_children()] == [(pid, "RingpoolProcess-1", None)]
             process = active_children()[0]
             lose_worker(executor, 5)
@@ -173,11 +173,11 @@ def test_a_pool_made_in_a_thread_that_ends_works_on():
     with threads(make):
         pass
     with made[0] as executor:
-        who = executor.submit(tasks.identity).result(LIMIT)
-        assert who["is main"] and who["native id"] == who["pid"] and who["main thread"] == who["pid"]
+        found = executor.submit(tasks.identity).result(LIMIT)
+        assert found["is main"] and found["native id"] == found["pid"] and found["main thread"] == found["pid"]
         lose_worker(executor)
-        who = executor.submit(tasks.identity).result(LIMIT)
-        assert who["is main"] and who["native id"] == who["pid"] and who["main thread"] == who["pid"]
+        found = executor.submit(tasks.identity).result(LIMIT)
+        assert found["is main"] and found["native id"] == found["pid"] and found["main thread"] == found["pid"]
 
 
 def test_every_worker_draws_random_numbers_of_its_own():
@@ -324,7 +324,7 @@ def test_a_successor_for_which_there_is_no_descriptor_is_made_later(left):
         del supervisor._replace
 
 
-def test_a_successor_that_cannot_be_watched_is_killed_and_buried(monkeypatch):
+def test_a_successor_that_cannot_be_watched_is_killed_and_recovered(monkeypatch):
     unwatched = []
 
     def once(pid):
