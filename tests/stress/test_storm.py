@@ -115,7 +115,7 @@ class Storm:
         self.check_some(rng, pending, 0)
 
     def check_some(self, rng: random.Random, pending: dict, keep: int) -> None:
-        """Waits until so many are left: for the oldest first, or for those that are done first."""
+        """Waits until `keep` are left: for the oldest first, or for those that are done first."""
         if rng.random() < 0.5:
             futures = list(pending)[: len(pending) - keep]
             done = iter(futures)
@@ -215,7 +215,7 @@ def test_in_a_storm_of_kills_stops_and_cancels_each_task_ends_right_or_lost_or_c
     with storm(method, 3, capsys, kill_s=kill_s, stop_s=0.01, cancels=0.1) as (weather, blocks):
 
         def numbers(first):
-            """So many, and as many more as it takes until each kind of weather has struck."""
+            """n_tasks numbers, and as many more as it takes until each kind of weather has struck."""
             for i in itertools.count(first, n_threads):
                 if i >= n_tasks and all(weather.count[what] for what in ("SIGKILL", "SIGSTOP", "cancelled")):
                     return

@@ -109,7 +109,7 @@ def bursts(executor: ProcessPoolExecutor, n: int, rng: random.Random) -> None:
 
 
 def as_they_complete(executor: ProcessPoolExecutor, n: int, rng: random.Random) -> None:
-    """The collector is the one who sleeps."""
+    """The collector sleeps, and no leader does."""
     while n > 0:
         size = rng.randrange(1, 50)
         futures = {executor.submit(tasks.square, i): i for i in range(size)}
@@ -134,7 +134,7 @@ def one_of_many(executor: ProcessPoolExecutor, n: int, rng: random.Random) -> No
 
 
 def callbacks(executor: ProcessPoolExecutor, n: int, rng: random.Random) -> None:
-    """Nobody waits for the future; the callback frees the next."""
+    """No thread waits for the future; the callback frees the next."""
     room = threading.Semaphore(3)
     wrong = []
 
@@ -188,7 +188,7 @@ WAYS = [
 ]
 
 
-# One worker: nobody else takes the task that it has missed. Three: they wake each other.
+# One worker: no other takes the task that it has missed. Three: they wake each other.
 @pytest.mark.ci
 @pytest.mark.xdist_group("overload")
 @pytest.mark.parametrize("n_workers", [1, 3])
