@@ -101,7 +101,7 @@ def _helpers_of_multiprocessing() -> None:
 
 @pytest.fixture
 def arenas_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Gives pools so many bytes for arguments, each worker as many for its results, or its share, and loans so many."""
+    """Gives pools n bytes for arguments, each worker n or `share` bytes for its results, and loans `overflow` bytes."""
 
     def give(n: int, overflow: int = 0, share: int | None = None) -> None:
         sizes = 4 * max(n, overflow), n, n if share is None else share, overflow

@@ -15,7 +15,7 @@ from typing import Any
 from ringpool.bench import contenders
 from ringpool.bench.contenders import Contender, Pool
 
-STARTED = "RINGPOOL_TEST_STARTED"  # in the environment: where `hanging` writes, once it has started all, whom
+STARTED = "RINGPOOL_TEST_STARTED"  # in the environment: the file for the names of what `hanging` has started
 
 
 def opened(workers: int, start_method: str) -> Iterator[Pool]:

@@ -6,8 +6,8 @@ future must end: with the right result, or with WorkerDied, of which one death c
 none where the table below knows). Then the pool must be whole again: all workers there, every block of every arena
 back, and new tasks done. All points of a workload use one pool, so what a death leaves would add up.
 
-With --hold nobody is killed. Instead all workers, and the parent where it passes, sleep at the point each time: so the
-other side gets between any two steps, and a wake-up that can be lost there is lost.
+With --hold no process is killed. Instead all workers, and the parent where it passes, sleep at the point each time: so
+the other side gets between any two steps, and a wake-up that can be lost there is lost.
 
 Prints a line of JSON for each point. Exits with a traceback, and with the shared words, when something is not so.
 """
@@ -208,7 +208,7 @@ class Pool:
         return self.find_victim() and self.victim not in self.living()
 
     def was_killed(self) -> bool:
-        """Whether the victim, which has been buried, was killed; if not, it has left after its tasks."""
+        """Whether the victim, which has been recovered, was killed; if not, it has left after its tasks."""
         # Not .exitcode, which would ask the system, and take the answer away from the supervisor.
         code = self.processes[self.victim]._popen.returncode
         assert code == -signal.SIGKILL or (code == 0 and self.workload.max_tasks), code
@@ -266,7 +266,7 @@ class Pool:
         return {"point": case.point, "after": case.after, "rounds": rounds, "done": self.done, "died": self.died}
 
     def hold_at(self, case: Case) -> dict[str, Any]:
-        """Nobody dies; but all workers are slow at that point, and so is this process if it passes there."""
+        """No process dies; but all workers are slow at that point, and so is this process if it passes there."""
         self.victim, self.died, self.done = -1, 0, 0
         for _ in range(HOLD_ROUNDS):
             self.await_(self.whole, "all workers")
@@ -313,9 +313,9 @@ def idle(pool: Pool) -> None:
 
 
 def unread(pool: Pool) -> None:
-    """Nobody asks for the result; the worker goes to sleep, and has the collector take it."""
+    """No thread asks for the result; the worker goes to sleep, and has the collector take it."""
     future = pool.submit(tasks.square, 5)
-    pool.await_(future.done, "the result that nobody asks for")
+    pool.await_(future.done, "the result that no thread asks for")
     pool.settle([(future, 25)])
 
 
@@ -432,7 +432,7 @@ def full_board(pool: Pool) -> None:
 
 
 def full_ring(pool: Pool) -> None:
-    """Nobody reads the results: no thread asks, and the collector is held in a callback."""
+    """The results stay unread: no thread asks, and the collector is held in a callback."""
     held, release = threading.Event(), threading.Event()
     path, first = closed_gate(pool)
     first.add_done_callback(lambda _: (held.set(), release.wait(LIMIT)))
@@ -450,7 +450,7 @@ def full_ring(pool: Pool) -> None:
 
 
 def _running(pool: Pool) -> set[int]:
-    """Those of the living that have not been killed and merely not been buried yet."""
+    """The living ones that were not killed: a killed one is listed until it is recovered."""
     found = set()
     for pid in pool.living():
         try:
@@ -464,7 +464,7 @@ def _running(pool: Pool) -> set[int]:
 
 def full_arena(pool: Pool) -> None:
     futures = [(pool.submit(tasks.make, i, LARGE), bytes([i % 256]) * LARGE) for i in range(8)]
-    pool.await_(futures[-1][0].done, "results that are copied out, though nobody asks")
+    pool.await_(futures[-1][0].done, "results that are copied out, though no thread asks")
     pool.settle(futures)
 
 
@@ -676,7 +676,7 @@ def main() -> None:
     parser.add_argument("workload", choices=[*WORKLOADS, "list"])
     parser.add_argument("--method", default="fork")
     parser.add_argument("--nth", type=int, default=1)
-    parser.add_argument("--hold", action="store_true", help="kill nobody; hold whoever passes")
+    parser.add_argument("--hold", action="store_true", help="kill no process; hold each that passes")
     options = parser.parse_args()
     library = tasks.steps()
     if options.workload == "list":

@@ -97,7 +97,7 @@ def make(i, size):
 
 
 def make_buffer(size):
-    """Not compact: who has it uses it where it lies."""
+    """Not compact: its receiver uses it where it lies."""
     return pickle.PickleBuffer(bytearray(b"B" * size))
 
 

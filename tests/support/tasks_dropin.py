@@ -11,7 +11,7 @@ from multiprocessing import forkserver
 class Reduced:
     """Pickled by whatever reducer is registered for it."""
 
-    def __init__(self, by="nobody"):
+    def __init__(self, by="default"):
         self.by = by
 
 

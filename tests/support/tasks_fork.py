@@ -57,7 +57,7 @@ def take_locks():
     return sum(len(bytes(n)) for n in range(0, 100_000, 1000))
 
 
-# ---- who a worker is ----
+# ---- the identity of a worker ----
 
 
 def identity():

@@ -55,7 +55,7 @@ def note_and_die_once(path: str, bad: int, x: int) -> int:
 
 
 def note_and_wait_on(path: str, bad: int, gate: str, first_s: float, x: int) -> int:
-    """One item waits at the gate; the first takes so many seconds."""
+    """One item waits at the gate; the first takes `first_s` seconds."""
     note(path, x)
     if x == 0:
         time.sleep(first_s)

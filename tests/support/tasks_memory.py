@@ -154,7 +154,7 @@ def pass_the_gate() -> str:
 
 
 class Gate:
-    """Lets its reader do something in the midst of unpickling."""
+    """Lets its reader do something during the unpickling."""
 
     def __reduce__(self) -> tuple[Callable[[], str], tuple[()]]:
         return pass_the_gate, ()

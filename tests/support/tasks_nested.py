@@ -46,7 +46,7 @@ def squares_at_depth(depth: int, n: int) -> list[int]:
 
 
 def leave_open(kind: str, method: str) -> int:
-    """Makes a pool that nobody shuts down, and uses it."""
+    """Makes a pool that is never shut down, and uses it."""
     made = {"ringpool": ringpool.ProcessPoolExecutor, "stdlib": concurrent.futures.ProcessPoolExecutor}[kind]
     kept.append(made(1, context(method)))
     return kept[-1].submit(os.getpid).result(WAIT_S)

@@ -10,7 +10,7 @@ _kept: list[bytearray] = []
 
 
 def note_start(path: str) -> None:
-    """An initializer: writes who starts, and which of those who started before are still there."""
+    """An initializer: writes which process starts, and which of those that started before are still there."""
     with open(path, "a+") as file:
         file.seek(0)
         before = [int(line.split()[0]) for line in file]

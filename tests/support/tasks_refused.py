@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-# All that a program needs that has become a user who may not read this file, nor the interpreter's.
+# All that a program needs that has become a user without the right to read this file and the interpreter's.
 import cloudpickle  # noqa: F401
 import refuse
 from files import await_file
@@ -134,7 +134,7 @@ def default_encodings(folder: str, method: str) -> None:
 
 
 def drop() -> None:
-    """Becomes a user of whom there is no other process."""
+    """Becomes a user that has no other process."""
     user = 60000 + os.getpid() % 5000
     os.setgroups([])
     os.setgid(user)

@@ -18,7 +18,7 @@ def space() -> int:
 
 
 def leave(room: int) -> None:
-    """This process may have so many bytes more than it has."""
+    """This process may have `room` bytes more than it has."""
     resource.setrlimit(resource.RLIMIT_AS, (space() + room, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

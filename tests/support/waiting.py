@@ -56,7 +56,7 @@ def make_overdue(executor: ProcessPoolExecutor, worker: int = 0) -> None:
 
 @contextlib.contextmanager
 def collector_held_up(executor: ProcessPoolExecutor) -> Iterator[None]:
-    """Nobody gives a worker memory that it asks for meanwhile, unless a thread waits for a result for a second."""
+    """No thread gives a worker memory that it asks for meanwhile, unless a thread waits for a result for a second."""
     held, go_on = threading.Event(), threading.Event()
 
     def hold(_: object) -> None:

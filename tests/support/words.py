@@ -91,7 +91,7 @@ class Words:
         struct.pack_into("<Q", self.map, at, max(started_ns - int(seconds * 1e9), 1))
 
     def board(self) -> dict[str, int]:
-        """How many slots are in which state, and who has claimed which."""
+        """How many slots are in which state, and how many each worker has claimed."""
         found: dict[str, int] = {}
         for i in range(SLOTS):
             word = self.word(BOARD + LINE + i * SLOT_BYTES)
