@@ -1,8 +1,8 @@
 """What does an idle pool cost: CPU time of all its processes, and how often their threads wake?
 
 Each contender's pool does some work, rests a second so that its spinning ends, and is watched while this
-process sleeps. A context switch is voluntary when a thread goes to sleep, so each is a wake-up that somebody
-paid for; the sleep of this script itself is one of them.
+process sleeps. A context switch is voluntary when a thread goes to sleep, so each is a wake-up that costs
+something; the sleep of this script itself is one of them.
 
     python benchmarks/idle.py [--rounds N] [--seconds N] [--workers N]
 """

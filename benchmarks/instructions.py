@@ -7,7 +7,7 @@ that a regression of a percent is seen.
     python benchmarks/instructions.py --compare before.json
 
 The parent's side and the worker's run one after the other in one process, which valgrind can follow: all tasks are
-submitted, then the worker's loop runs them, then all results are taken. Nobody waits, so this says nothing of waking
+submitted, then the worker's loop runs them, then all results are taken. No thread waits, so this says nothing of waking
 and sleeping. Each number is the difference between many tasks and few, divided by that of their numbers, so that what
 happens once does not count; both run in one process, and what comes before them is counted apart. Python's garbage
 collection is off.

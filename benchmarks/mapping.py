@@ -24,7 +24,7 @@ from typing import Any
 
 import ringpool
 
-STDLIB_SHARE = 200  # the stdlib's executor maps one item in so many
+STDLIB_SHARE = 200  # the stdlib's executor maps one of this number of items
 
 
 def square(x: int) -> int:

@@ -22,7 +22,7 @@ from ringpool.bench.report import ratios, spread
 from ringpool.bench.setting import Setting, percentile, round_trips_ns
 from ringpool.machine import usable_cpus
 
-# Ends by itself when the one who started it is gone.
+# Ends by itself when the process that started it is gone.
 BUSY = """
 import os
 parent = os.getppid()

@@ -76,7 +76,7 @@ def spread(each: list[float]) -> str:
 
 
 def timed(call: Callable[[], object], times: int) -> float:
-    """Seconds that the call takes: the median of so many."""
+    """Seconds that the call takes: the median of `times` calls."""
     taken = []
     for _ in range(times):
         start = time.perf_counter()

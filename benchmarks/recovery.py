@@ -70,7 +70,7 @@ def seconds_to_worker_died(workers: int, context: Any) -> float:
         others = [executor.submit(pow, i, 2) for i in range(2000)]
         while not victim.running():
             time.sleep(0.001)
-        # Who runs it? Nobody is asked: each worker but one is seen at another task.
+        # Which worker runs it is found from outside: each worker but one is seen at another task.
         place = next(p for p in executor._supervisor._places if runs_long(p.process.pid))
         killed = time.perf_counter()
         os.kill(place.process.pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ def seconds_to_worker_died(workers: int, context: Any) -> float:
 
 
 def runs_long(pid: int | None) -> bool:
-    """Whether the process sleeps in `time.sleep` rather than for want of tasks."""
+    """Whether the process sleeps in `time.sleep` rather than because it has no task."""
     with open(f"/proc/{pid}/syscall") as file:
         return file.read().split()[0] == "230"  # clock_nanosleep on x86-64
 

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from executors import WrongResult, add_arguments, open_pool, positive
 
-SAMPLE = 30  # so many source files are counted again, by other means
+SAMPLE = 30  # source files that are counted again, by other means
 SHOPS, MOST, CENTS = 100, 7, 10_000
 PERIOD = math.lcm(SHOPS, MOST, CENTS)  # orders
 
@@ -49,7 +49,7 @@ def count_nodes(path: str) -> Counts:
     lines = len(source.splitlines())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Invalid escapes in somebody's old string.
+            warnings.simplefilter("ignore")  # Invalid escapes in old strings.
             tree = ast.parse(source, path)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Counts(lines, None)
@@ -116,7 +116,7 @@ def write_orders(path: Path, rows: int) -> None:
 
 
 def cut(path: Path, size: int) -> list[Block]:
-    """Cut a CSV file, without its first line, into blocks of about so many bytes, at ends of lines."""
+    """Cut a CSV file, without its first line, into blocks of about `size` bytes, at ends of lines."""
     blocks: list[Block] = []
     with path.open("rb") as file:
         start = len(file.readline())
@@ -168,7 +168,7 @@ def check_orders(rows: int, sales: Sales) -> None:
 
 
 def sources(limit: int | None) -> list[str]:
-    """Return the source files of the standard library, at most so many of them, spread over all."""
+    """Return the source files of the standard library, at most `limit` of them, spread over all."""
     library = Path(sysconfig.get_path("stdlib"))
     found = (path for path in library.rglob("*.py") if "site-packages" not in path.relative_to(library).parts)
     paths = sorted(str(path) for path in found if path.is_file())
@@ -179,7 +179,7 @@ def main() -> None:
     """Count, check and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--files", type=positive, help="take only so many source files; default: all")
+    parser.add_argument("--files", type=positive, help="the number of source files to take; default: all")
     parser.add_argument("--rows", type=positive, default=4_000_000, help="of the CSV file; default: %(default)s")
     parser.add_argument("--block", type=positive, default=1 << 18, help="bytes of it in a task; default: %(default)s")
     arguments = parser.parse_args()

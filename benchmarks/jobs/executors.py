@@ -5,7 +5,7 @@ as its defaults have it. Those which send items one by one unless they are told 
 the `chunksize` that `multiprocessing.Pool.map` takes by default: four chunks for each worker. ringpool, mp.Pool, mpire
 and joblib choose their chunks themselves; dask and ray know none.
 
-Who copies a job needs none of this: put `ringpool.ProcessPoolExecutor()` in the place of `open_pool(...)`.
+A copy of a job needs none of this: put `ringpool.ProcessPoolExecutor()` in the place of `open_pool(...)`.
 """
 
 from __future__ import annotations

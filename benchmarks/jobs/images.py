@@ -27,7 +27,7 @@ from executors import WrongResult, add_arguments, open_pool, positive
 from PIL import Image, ImageOps
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-SAMPLE = 20  # so many pictures are done again in this process
+SAMPLE = 20  # pictures that are done again in this process
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for bad files
 
 
@@ -39,7 +39,7 @@ class Task(NamedTuple):
 
 
 def render(source: str, size: int) -> Image.Image:
-    """Return a picture as a square of so many pixels a side: its longer side cropped, white where it is transparent.
+    """Return a picture as a square of `size` pixels a side: its longer side cropped, white where it is transparent.
 
     Raises:
         One of `UNREADABLE`: If it is not a picture that Pillow reads.

@@ -29,7 +29,7 @@ from executors import WrongResult, add_arguments, open_pool, positive
 SHARE, STRIKE = 100.0, 105.0  # prices
 RATE, VOLATILITY = 0.03, 0.2  # a year
 YEARS, MONTHS = 1.0, 12
-SAMPLE = 20  # so many blocks are simulated again in this process
+SAMPLE = 20  # blocks that are simulated again in this process
 FEWEST = 1000  # draws
 ERRORS = 5.0  # standard errors; chance goes beyond in one run of two million
 
