@@ -179,7 +179,7 @@ def rise(path, number):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_kill_while_the_kernels_count_rises_was_probably_for_want_of_memory(method, counters):
+def test_a_kill_while_the_kernels_count_rises_was_probably_out_of_memory(method, counters):
     error = death_of(rise, counters, signal.SIGKILL, method=method)
     assert error.out_of_memory is True
     assert "was killed by SIGKILL (probably out of memory) while it ran" in str(error)
@@ -216,7 +216,7 @@ def test_the_death_of_an_idle_worker_that_breaks_the_pool_says_it_too(counters):
         assert "probably out of memory" in str(future.exception(LIMIT))
 
 
-def test_a_kill_by_the_pool_itself_was_not_for_want_of_memory(counters, tmp_path):
+def test_a_kill_by_the_pool_itself_was_not_out_of_memory(counters, tmp_path):
     executor = ProcessPoolExecutor(1, get_context("fork"))
     runs = tmp_path / "runs"
     future = executor.submit(touch_and_hang, runs)
