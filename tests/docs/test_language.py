@@ -140,9 +140,10 @@ if __name__ == "__main__":
     before, after = sum(DEBTS.values()), sum(table.values())
     if DEBTS and after > before:
         raise SystemExit(f"{after} retired words, {before} before: a debt may only shrink")
-    lines = "".join(f'    "{name}": {count},\n' for name, count in sorted(table.items()))
+    lines = "".join(f'\n    "{name}": {count},' for name, count in sorted(table.items()))
+    lines += "\n" if lines else ""
     text = Path(__file__).read_text()
     begin, end = "# debts: begin\n", "# debts: end\n"
     head, tail = text.split(begin, 1)[0], text.split("\n" + end, 1)[1]
-    Path(__file__).write_text(f"{head}{begin}DEBTS: dict[str, int] = {{\n{lines}}}\n{end}{tail}")
+    Path(__file__).write_text(f"{head}{begin}DEBTS: dict[str, int] = {{{lines}}}\n{end}{tail}")
     print(f"{before} before, {after} now")
