@@ -66,10 +66,10 @@ def compiler_version() -> str:
     return subprocess.run([*compiler(), "--version"], capture_output=True, text=True).stdout
 
 
-def shared_library(name: str, sources: Iterable[str]) -> Path:
-    """The path of a shared library of some files of csrc."""
+def shared_library(name: str, sources: Iterable[str | Path]) -> Path:
+    """The path of a shared library of some files: of csrc, or with their paths. They may include any of csrc."""
     files = [CSRC / source for source in sources]
-    of = [compiler_version(), *FLAGS, *WARNINGS, *files, *sorted(CSRC.glob("*.h"))]
+    of = [compiler_version(), *FLAGS, *WARNINGS, *files, *sorted(CSRC.glob("*.[ch]"))]
 
     def make(folder: Path) -> None:
         compile_c(["-shared", "-fPIC", *files, "-o", folder / f"{name}.so"], "plain")

@@ -14,7 +14,7 @@ from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
-from words import ENTRIES, ENTRY_BYTES, LINE, PAGE, RING_BYTES
+from words import Map, fields
 
 EDGES = [0, 1, 2, 7, 88, 89, 255, 256, 1 << 16, (1 << 16) - 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32]
 EDGES += [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 64, (1 << 64) - 4096]
@@ -41,13 +41,11 @@ class Memory:
         )
         self.base = start
         w = int(re.findall(r"\d+", current_process().name)[-1]) - 1
-        rings = ENTRIES + -(-n_workers * ENTRY_BYTES // PAGE) * PAGE
-        self.entry = start + ENTRIES + w * ENTRY_BYTES
-        self.ring = start + rings + w * RING_BYTES + LINE
-        returns = rings + n_workers * RING_BYTES
-        arenas = returns + n_workers * (-(-(LINE + 1024 * 16) // PAGE) * PAGE)
-        arenas = -(-arenas // (2 << 20)) * (2 << 20)
-        self.arena_offset = arenas + self.read(self.entry + 3 * LINE + 48) * arena_bytes
+        layout = Map(n_workers, arena_bytes)
+        self.entry = start + layout.at("worker", w)
+        self.words, self.result = fields("worker"), fields("result")
+        self.slots = [start + at for at in layout.results(w)]
+        self.arena_offset = layout.at("arena", self.read(self.entry + self.words["arena"].at))
         # A window of its own onto the beginning of the arena: the worker's may come and go.
         name = next(fd for fd in os.listdir("/proc/self/fd") if is_the_memory(fd))
         self.window = mmap.mmap(int(name), WINDOW_BYTES, offset=self.arena_offset)
@@ -60,12 +58,18 @@ class Memory:
     def write(self, at: int, n: int, value: int) -> None:
         ctypes.memmove(at, (value & ((1 << 8 * n) - 1)).to_bytes(n, "little"), n)
 
+    def write_result(self, slot: int, offset: int, n: int, kind: int) -> None:
+        """What says where a result's payload is, how long it is, and how it is encoded."""
+        for name, written in ("offset", offset), ("bytes", n), ("kind", kind):
+            at, size = self.result[name]
+            self.write(slot + at, size, written)
+
     def slot(self, i: int) -> int:
-        return self.ring + i % 1024 * 128
+        return self.slots[i % len(self.slots)]
 
     def newest(self) -> int:
         """The slot that was published last."""
-        return max(range(1024), key=lambda i: self.read(self.slot(i)))
+        return max(range(len(self.slots)), key=lambda i: self.read(self.slots[i] + self.result["seq"].at))
 
 
 def value(chance: random.Random, near: int) -> int:
@@ -83,20 +87,19 @@ def scribble_once(memory: Memory, chance: random.Random) -> None:
     what = chance.randrange(7)
     if what == 0:  # a field of a result that is there or is about to be
         slot = memory.slot(memory.newest() + chance.randrange(-2, 4))
-        at, n = chance.choice([(0, 8), (8, 8), (16, 8), (24, 8), (32, 4), (36, 4), (40, 8), (48, 8)])
-        memory.write(slot + at, n, value(chance, memory.read(slot + at)))
+        at, n = chance.choice([*memory.result.values()])
+        memory.write(slot + at, min(n, 8), value(chance, memory.read(slot + at)))
     elif what == 1:  # another result again, or one too early
         slot = memory.newest()
         source = memory.slot(slot - chance.randrange(3))
-        body = ctypes.string_at(source + 8, 120)
-        ctypes.memmove(memory.slot(slot + 1) + 8, body, 120)
-        memory.write(memory.slot(slot + 1), 8, memory.read(memory.slot(slot)) + 1)
+        body, seq = memory.result["task_id"].at, memory.result["seq"].at  # all but the first word, which goes last
+        end = memory.slots[1] - memory.slots[0]
+        ctypes.memmove(memory.slot(slot + 1) + body, ctypes.string_at(source + body, end - body), end - body)
+        memory.write(memory.slot(slot + 1) + seq, 8, memory.read(memory.slot(slot) + seq) + 1)
     elif what == 2:  # a result that leads into the arena, or past it
         slot = memory.slot(memory.newest() + chance.randrange(2))
         offset = memory.arena_offset + chance.choice([0, 512, 1024, 16384, memory.arena_bytes - 8, memory.arena_bytes])
-        memory.write(slot + 16, 8, offset + chance.choice([0, 0, -8, 1]))
-        memory.write(slot + 24, 8, value(chance, 1000))
-        memory.write(slot + 32, 4, chance.randrange(9))
+        memory.write_result(slot, offset + chance.choice([0, 0, -8, 1]), value(chance, 1000), chance.randrange(9))
     elif what == 3:  # what a block begins with: the head of a parcel, a tray, a compact form, a pickle
         at = memory.arena + 512 * chance.randrange(64) + 8 * chance.randrange(12)
         memory.write(at, 8, value(chance, memory.read(at)))
@@ -112,16 +115,16 @@ def scribble_once(memory: Memory, chance: random.Random) -> None:
                 at + 24 + 24 * k, 8, memory.arena_offset + chance.choice([0, 16384, 32768, value(chance, 16384)])
             )
         slot = memory.slot(memory.newest() + chance.randrange(2))
-        memory.write(slot + 16, 8, memory.arena_offset + at - memory.arena)
-        memory.write(slot + 24, 8, chance.choice([16, 44, 68, 424, 20_000, value(chance, 68)]))
-        memory.write(slot + 32, 4, 2)
+        n = chance.choice([16, 44, 68, 424, 20_000, value(chance, 68)])
+        memory.write_result(slot, memory.arena_offset + at - memory.arena, n, 2)
     elif what == 5:  # this worker's words, but the bell and the place of its arena
-        at = memory.entry + LINE + 8 * chance.randrange(16 + 16)
-        if at < memory.entry + 3 * LINE:
-            memory.write(at, 8, value(chance, memory.read(at)))
+        first, end = memory.words["current"].at, memory.words["interrupted"].at
+        at = memory.entry + chance.randrange(first, end, 8)
+        memory.write(at, 8, value(chance, memory.read(at)))
     else:  # those of a chunk
-        at = memory.entry + 4 * LINE + 8 * chance.randrange(3)
-        near = memory.arena_offset if at % 24 == 0 else memory.read(at)
+        name = chance.choice(["range", "chunk", "tray"])
+        at = memory.entry + memory.words[name].at
+        near = memory.arena_offset if name == "tray" else memory.read(at)
         memory.write(at, 8, value(chance, near))
 
 

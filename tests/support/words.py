@@ -1,22 +1,97 @@
 """The shared words of a pool, seen from outside: for a test that waits for one, or makes a task older than it is, and
 for the report of one that hangs.
 
-The places follow the map and the structures in csrc/map.h; test_storm.py checks them against a pool that runs.
+Where each lies is what words.c says, which is compiled with the headers of csrc; test_storm.py checks it against a pool
+that runs.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
-import struct
+from functools import cache
+from typing import NamedTuple
 
-LINE, PAGE = 128, 4096
-SLOTS, SLOT_BYTES = 1024, 256
-SHARED = PAGE
-BOARD = 2 * PAGE
-ENTRIES = BOARD + -(-(LINE + SLOTS * SLOT_BYTES) // PAGE) * PAGE
-ENTRY_BYTES = 5 * LINE
-MASK_BYTES = 2048 // 8
-RING_BYTES = -(-(LINE + 1024 * 128) // PAGE) * PAGE
+from programs import SUPPORT
+
+
+class _Place(ctypes.Structure):
+    """struct words_place"""
+
+    _fields_ = (
+        ("part", ctypes.c_char_p),
+        ("word", ctypes.c_char_p),
+        ("at", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+    )
+
+
+class _Part(ctypes.Structure):
+    """struct words_part"""
+
+    _fields_ = (("part", ctypes.c_char_p), *((name, ctypes.c_uint64) for name in ("at", "bytes", "count")))
+
+
+class Field(NamedTuple):
+    at: int  # from the beginning of its part
+    bytes: int
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    from compiling import CSRC, shared_library  # which imports pytest: not in a worker that only imports this
+
+    sources = [path for path in sorted(CSRC.glob("*.c")) if path.name != "map.c"]  # words.c includes it
+    library = ctypes.CDLL(str(shared_library("words", [SUPPORT / "words.c", *sources])))
+    library.words_part.argtypes = ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.POINTER(_Part)
+    return library
+
+
+@cache
+def fields(part: str) -> dict[str, Field]:
+    """The words of a part, by their names in words.c."""
+    found: dict[str, Field] = {}
+    first = _Place.in_dll(_library(), "words_places")
+    i = 0
+    while (each := _Place.from_address(ctypes.addressof(first) + i * ctypes.sizeof(_Place))).part:
+        if each.part.decode() == part:
+            found[each.word.decode()] = Field(each.at, each.bytes)
+        i += 1
+    assert found, f"words.c knows no words of a part {part!r}"
+    return found
+
+
+class Map:
+    """The map of a pool: where its parts begin in the segment.
+
+    Args:
+        n: How many places for workers it has.
+        arena_bytes: The size of an arena; needed for nothing but arenas.
+    """
+
+    def __init__(self, n: int, arena_bytes: int = 0) -> None:
+        self._n, self._arena_bytes = n, arena_bytes
+        self._parts: dict[str, _Part] = {}
+
+    def part(self, name: str) -> _Part:
+        if name not in self._parts:
+            found = _Part()
+            known = _library().words_part(name.encode(), self._n, self._arena_bytes, ctypes.byref(found))
+            assert known, f"words.c knows no part {name!r}"
+            self._parts[name] = found
+        return self._parts[name]
+
+    def at(self, name: str, i: int = 0) -> int:
+        """The offset of a part; of the i-th one where there are several."""
+        part = self.part(name)
+        assert i <= part.count  # the end is an offset, too
+        return part.at + i * part.bytes
+
+    def results(self, w: int) -> range:
+        """The offsets of the results in the ring of place w."""
+        ring, result = self.part("ring"), self.part("result")
+        first = result.at + w * ring.bytes
+        return range(first, first + result.count * result.bytes, result.bytes)
 
 
 class Words:
@@ -29,9 +104,8 @@ class Words:
     def __init__(self, client) -> None:
         client.create()  # if it was not used before
         self.n_workers = client.segment.n_places
-        entries_end = ENTRIES + -(-self.n_workers * ENTRY_BYTES // PAGE) * PAGE
-        self.rings = entries_end
-        self.map = mmap.mmap(client.segment.memfd, entries_end + self.n_workers * RING_BYTES)
+        self.layout = Map(self.n_workers)
+        self.map = mmap.mmap(client.segment.memfd, self.layout.at("ring", self.n_workers))
 
     def __enter__(self) -> Words:
         return self
@@ -39,62 +113,33 @@ class Words:
     def __exit__(self, *_) -> None:
         self.map.close()
 
-    def word(self, at: int) -> int:
-        return struct.unpack_from("<Q", self.map, at)[0]
+    def word(self, at: int, n: int = 8) -> int:
+        return int.from_bytes(self.map[at : at + n], "little")
+
+    def _words(self, part: str, i: int = 0) -> dict[str, int]:
+        start = self.layout.at(part, i)
+        return {name: self.word(start + field.at, field.bytes) for name, field in fields(part).items()}
 
     def shared(self) -> dict[str, int]:
-        at = SHARED
-        return {
-            "stop": self.word(at),
-            "collect": self.word(at + 8),
-            "refill_pos": self.word(at + 24),
-            "leader sleeps": self.word(at + LINE) & 0xFFFFFFFF,
-            "collector sleeps": self.word(at + 2 * LINE) & 0xFFFFFFFF,
-            "sleepers": self.word(at + 3 * LINE),
-            "ready": self.word(at + 3 * LINE + MASK_BYTES),
-            "waking": self.word(at + 3 * LINE + 2 * MASK_BYTES),
-            "claim_pos": self.word(BOARD),
-        }
+        return {**self._words("shared"), **self._words("board")}
 
     def worker(self, w: int) -> dict[str, int]:
-        at = ENTRIES + w * ENTRY_BYTES
-        return {
-            "sleeps": self.word(at) & 0xFFFFFFFF,
-            "current": self.word(at + LINE),
-            "started_ns": self.word(at + LINE + 8),
-            "state": self.word(at + 2 * LINE),
-            "waits_space": self.word(at + 2 * LINE + 16),
-            "wants_memory": self.word(at + 2 * LINE + 24),
-            "retiring": self.word(at + 2 * LINE + 32),
-            "raised": self.word(at + 2 * LINE + 40),
-            "releases": self.word(at + 2 * LINE + 56),
-            "loan_bytes": self.word(at + 2 * LINE + 72),
-            "interrupted": self.word(at + 3 * LINE),
-            "condemned": self.word(at + 3 * LINE + 16),
-            "successor": self.word(at + 3 * LINE + 24),
-            "dismissed": self.word(at + 3 * LINE + 32),
-            "turn": self.word(at + 3 * LINE + 40),
-            "granted": self.word(at + 3 * LINE + 56),
-            "lent": self.word(at + 3 * LINE + 64),
-            "range": self.word(at + 4 * LINE),
-            "chunk": self.word(at + 4 * LINE + 8),
-            "tray": self.word(at + 4 * LINE + 16),
-            "results read": self.word(self.rings + w * RING_BYTES),
-            "results written": max(self.word(self.rings + w * RING_BYTES + LINE + i * 128) for i in range(1024)),
-        }
+        seq = fields("result")["seq"].at
+        written = max(self.word(result + seq) for result in self.layout.results(w))
+        return {**self._words("worker", w), **self._words("ring", w), "results written": written}
 
     def age(self, w: int, seconds: float) -> None:
         """The task with a time limit that a worker runs began so much earlier than it did."""
-        at = ENTRIES + w * ENTRY_BYTES + LINE + 8
+        at = self.layout.at("worker", w) + fields("worker")["started_ns"].at
         started_ns = self.word(at)
         assert started_ns, "the worker runs no task that has a time limit"
-        struct.pack_into("<Q", self.map, at, max(started_ns - int(seconds * 1e9), 1))
+        self.map[at : at + 8] = max(started_ns - int(seconds * 1e9), 1).to_bytes(8, "little")
 
     def board(self) -> dict[str, int]:
         """How many slots are in which state, and how many each worker has claimed."""
         found: dict[str, int] = {}
-        for i in range(SLOTS):
-            word = self.word(BOARD + LINE + i * SLOT_BYTES)
+        for i in range(self.layout.part("slot").count):
+            word = self._words("slot", i)["word"]
             state, owner = word & 0xFF, word >> 8 & 0xFFFF
             name = ("free", "ready", f"claimed by {owner - 1}")[state] if state < 3 else "spoilt"
             found[name] = found.get(name, 0) + 1
