@@ -13,11 +13,13 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from typing import Any
 
 import levels
 import optional
@@ -28,6 +30,7 @@ from ringpool import _core, budget
 DEADLINE_S = 120.0  # what hangs, hangs for ever; a busy machine takes its time
 _STDERR = pytest.StashKey[int]()
 LEFT_S = 5.0  # how long what a test leaves may take to go
+DOWN_S = 10.0  # how long a process of pytest-xdist may take to end when its pipe is closed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,6 +89,29 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Keeps what exists by now out of all later collections, which then look at what the tests have made."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Says how a process of pytest-xdist ended, which itself says only that it is there no more."""
+    if not error:
+        return
+    try:
+        status = node.gateway._io.popen.wait(DOWN_S)
+    except subprocess.TimeoutExpired:
+        how = "has closed its pipe, and goes on"
+    else:
+        how = f"exited with status {status}" if status >= 0 else f"was killed by {_signal_name(-status)}"
+    reporter = node.config.pluginmanager.get_plugin("terminalreporter")
+    reporter.ensure_newline()
+    reporter.write_line(f"[{node.gateway.id}] the process {how}", red=True)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 @pytest.fixture(scope="session", autouse=True)
