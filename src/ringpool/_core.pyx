@@ -39,6 +39,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/parent/intake.pyx           results, from the workers' rings to the futures
   core/parent/service.pyx          rounds over the workers: results, memory, tasks that are to end
   core/parent/recovery.pyx         what is done when a worker has died
+  core/parent/waiting.pyx          how a thread or a greenlet waits for a future
   core/parent/client.pyx           the parent's side of a pool: which part of it is called when
   core/parent/results.pyx          the iterator that map returns
   core/herald.pyx                  for programs whose threads are greenlets
@@ -113,6 +114,7 @@ include "core/parent/chunks.pyx"
 include "core/parent/intake.pyx"
 include "core/parent/service.pyx"
 include "core/parent/recovery.pyx"
+include "core/parent/waiting.pyx"
 include "core/parent/client.pyx"
 include "core/parent/results.pyx"
 include "core/herald.pyx"

@@ -58,6 +58,7 @@ COLOUR_DEBTS: dict[str, set[str]] = {
 }
 
 CLASS_LINES = 600
+FEWER_LINES = {"Client": 500}  # it says only which part is called when
 FILE_LINES = 700
 GENERATED = {"_core.c"}
 
@@ -172,7 +173,7 @@ def test_no_class_and_no_file_is_too_long_to_know():
         for path in files
         if path.suffix in {".py", ".pyx"}
         for name, n in class_lengths(path).items()
-        if n > CLASS_LINES
+        if n > FEWER_LINES.get(name, CLASS_LINES)
     ]
 
 

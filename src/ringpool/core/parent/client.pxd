@@ -1,8 +1,5 @@
 # client.pxd - the parent's side of a pool: which part of it is called when.
 
-cdef enum:
-    GLANCES = 120          # looks with the GIL held, some 3 us: less than giving it up and taking it back may cost
-
 @cython.final
 cdef class Client(Pool):
     cdef readonly Segment segment
@@ -23,6 +20,7 @@ cdef class Client(Pool):
     cdef readonly Intake intake
     cdef Service service
     cdef Recovery recovery
+    cdef Waiting waiting
     cdef object __weakref__
     cdef readonly bint stopped
     cdef rp_futex ended              # 1: the last of its threads is done
@@ -34,4 +32,3 @@ cdef class Client(Pool):
     cdef send_chunks(self, Batch batch)
     cdef uint64_t count_done(self, Batch batch)
     cdef void cancel_batch(self, Batch batch) noexcept
-    cdef wait_green(self, FutureBase future, timeout)
