@@ -44,6 +44,9 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     object PyObject_Vectorcall(object fn, PyObject *const *args, size_t n, PyObject *names)
 
+cdef extern from "assert.h":
+    void c_assert "assert"(bint holds) nogil  # nothing, but in the debug build
+
 # Before 3.12, any creation of an object may collect garbage, and so run any object's __del__. Later, only Python code does.
 cdef extern from *:
     """

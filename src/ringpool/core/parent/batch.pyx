@@ -1,8 +1,5 @@
 # batch.pyx - see batch.pxd.
 
-cdef extern from "assert.h":
-    void c_assert "assert"(bint holds) nogil  # nothing, but in the debug build
-
 cdef uint64_t YIELD_NS = 5000000  # 5 ms: as often as the interpreter itself has threads take turns
 
 

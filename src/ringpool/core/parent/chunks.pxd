@@ -24,6 +24,7 @@ cdef class Chunks:
     cdef bint item_begun(self, FutureBase item) noexcept
     cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept
     cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=*, Ending ending=*) noexcept
+    cdef void on_bad_result(self, uint32_t w, Chunk chunk, Loan *loan, object error) noexcept
     cdef bint check(self) noexcept
     # open:
     cdef send_chunks(self, Batch batch)

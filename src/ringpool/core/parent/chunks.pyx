@@ -310,10 +310,7 @@ cdef class Chunks:
             if kind == KIND_PART:
                 rest = Chunk()
         except Exception as error:
-            if not isinstance(error, MemoryError):
-                self.staff.mark_suspect(w)
-            self.loans.free(loan)
-            self.settlement.conclude(chunk, FORM_ERROR, error)
+            self.on_bad_result(w, chunk, loan, error)
         else:
             self.loans.free(loan)
             if last is not None and last is not chunk:
@@ -349,10 +346,7 @@ cdef class Chunks:
             (<Batch>chunk.batch).pacing.measure(1, &tray)
             rest = Chunk()
         except Exception as error:
-            if not isinstance(error, MemoryError):
-                self.staff.mark_suspect(w)
-            self.loans.free(loan)
-            self.settlement.conclude(chunk, FORM_ERROR, error)
+            self.on_bad_result(w, chunk, loan, error)
         else:
             self.loans.free(loan)
             if chunk.n == 1:
@@ -361,6 +355,13 @@ cdef class Chunks:
             self.complete_prefix(chunk, rest, 1, value, form, ending)
         let_gc(collects)
         chunk.drop_call()
+
+    cdef void on_bad_result(self, uint32_t w, Chunk chunk, Loan *loan, object error) noexcept:
+        """A result of a chunk cannot be taken in: the chunk fails. Unless this process lacks memory, the worker is suspect."""
+        if not isinstance(error, MemoryError):
+            self.staff.mark_suspect(w)
+        self.loans.free(loan)
+        self.settlement.conclude(chunk, FORM_ERROR, error)
 
     cdef FutureBase recover_chunk(self, uint32_t w, Chunk chunk):
         """What a dead worker had of a chunk: the results that it had not published are taken in, and what it had not
