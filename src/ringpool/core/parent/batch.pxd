@@ -21,8 +21,8 @@
 # Guarantees: item i is in the pages if i >= `sent`, else in one chunk; each is answered once, in the results or by its future.
 # Not: it sends nothing itself, which the pool does when there is room; it does not wait.
 #
-# open:  encode_function(), add(), yield_to_threads(), record(), and what makes a chunk, unless the caller holds the garbage
-#        collector; detach_reader() and cancel(), which drop results
+# open:  encode_function(), encode(), yield_to_threads(); record(), settle_from_tray() and next_chunk(), unless the caller holds
+#        the garbage collector; detach_reader(), which drops results
 # quiet: the others
 
 @cython.final
@@ -88,5 +88,6 @@ cdef class Batch(ChunkOwner):
     cdef keep_all(self, Parcel parcel)
     cdef keep(self, object shared)
     cdef Chunk next_chunk(self)
+    cdef void settle_from_tray(self, Chunk chunk, uint32_t n, object source) noexcept
     cdef record(self, uint64_t index, int kind, const unsigned char *p, Py_ssize_t n, int *form)
     cdef void detach_reader(self) noexcept

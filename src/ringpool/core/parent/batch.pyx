@@ -341,25 +341,24 @@ cdef class Batch:
             and (self.large is None or self.large.check(self.sent))
             and self.chunks.check())
 
-    cdef void settle_futures(self, Chunk chunk) noexcept:
-        """Settles the futures of its items."""
-        cdef uint64_t begin = chunk.index, end = chunk.index + chunk.n, i
+    cdef void settle_from_tray(self, Chunk chunk, uint32_t n, object source) noexcept:
+        """The results of its first n items are in a tray: settles their futures, if they have any. This makes objects: no
+        other thread may come by the results, nor by the futures, before all are out, so the caller holds the garbage
+        collector."""
         cdef const unsigned char *p = NULL
         cdef Py_ssize_t at = sizeof(rp_tray)
-        cdef uint64_t head = 0
+        cdef uint64_t head = 0, i
         cdef int form
-        cdef bint results = chunk.state == FINISHED and chunk.form == FORM_TRAY
-        # No other thread can come by these results, nor by their futures, before they are out: no garbage is collected now.
-        cdef int collects = hold_gc()
+        if self.futures is None:
+            return
         tray = b""
         failure = None
-        if results:
-            try:
-                tray = payload_bytes(chunk.value)
-            except Exception as error:
-                failure = error
-        for i in range(begin, end):
-            if results and failure is None:
+        try:
+            tray = payload_bytes(source)
+        except Exception as error:
+            failure = error
+        for i in range(chunk.index, chunk.index + n):
+            if failure is None:
                 p = <const unsigned char *>PyBytes_AS_STRING(tray) + at
                 try:
                     head = record_head(p, PyBytes_GET_SIZE(tray) - at)
@@ -368,23 +367,25 @@ cdef class Batch:
                     failure = error
             if not self.futures.is_pending(i):
                 continue
-            form = chunk.form
-            value = chunk.value
-            if chunk.state != FINISHED:
-                form = FORM_NONE
-            elif failure is not None:
-                form = FORM_ERROR
-                value = failure
-            elif results:
+            form = FORM_ERROR
+            value = failure
+            if failure is None:
                 try:
                     value = self.record(i, rp_record_kind(head), p + RP_RECORD_HEAD, rp_record_bytes(head), &form)
                 except Exception as error:
                     value = error
                     form = FORM_ERROR
             self.futures.settle(i, form, value)
+
+    cdef void settle_futures(self, Chunk chunk) noexcept:
+        """It is done, and so are its items: those that no tray has settled end as it has."""
+        cdef int form = chunk.form if chunk.state == FINISHED else FORM_NONE
+        cdef uint64_t begin = chunk.index, end = chunk.index + chunk.n, i
+        for i in range(begin, end):
+            if self.futures.is_pending(i):
+                self.futures.settle(i, form, chunk.value)
         chunk.value = None
         self.futures.drop(begin, end)
-        let_gc(collects)
 
     cdef record(self, uint64_t index, int kind, const unsigned char *p, Py_ssize_t n, int *form):
         """The value of a result, and its form."""

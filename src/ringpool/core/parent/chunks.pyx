@@ -313,6 +313,7 @@ cdef class Chunks:
             self.on_bad_result(w, chunk, loan, error)
         else:
             self.loans.free(loan)
+            (<Batch>chunk.batch).settle_from_tray(chunk, n if ending is None else n - 1, value)
             if last is not None and last is not chunk:
                 self.complete_prefix(chunk, last, n - 1, value)
                 form = FORM_ERROR  # it was cancelled, for only that ends one item of many
@@ -398,6 +399,7 @@ cdef class Chunks:
                     n += 1
                 if n:
                     rest = Chunk()
+                    (<Batch>chunk.batch).settle_from_tray(chunk, n, results)
                     self.complete_prefix(chunk, rest, n, results)
                     chunk = rest
         if chunk.ending is not None and chunk.n:

@@ -39,9 +39,7 @@ cdef class ItemFutures:
     cdef void drop(self, uint64_t begin, uint64_t end) noexcept:
         """These items are done. To let go of their futures may run user code: that is done later."""
         cdef uint64_t i
-        try:
-            self.notifier.defer(self.futures[begin:end])
-        except MemoryError:  # then with the batch
-            return
         for i in range(begin, end):
+            if not self.notifier.defer(<object>PyList_GET_ITEM(self.futures, i)):
+                return  # then with the batch
             self.futures[i] = None

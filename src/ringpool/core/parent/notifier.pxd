@@ -40,8 +40,8 @@ cdef class Notifier:
     # quiet:
     cdef bint is_drained(self) noexcept
     cdef inline void notify(self, FutureBase future, bint tell) noexcept
+    cdef inline bint defer(self, object garbage) noexcept
     cdef bint check(self, uint64_t n_blocks) noexcept
     # open:
-    cdef void defer(self, object garbage) except *
     cdef void drop_deferred(self) noexcept
     cdef flush(self)

@@ -66,8 +66,13 @@ cdef class Notifier:
                 and (not self.segment.open or is_collect_set(&self.segment.pool) == (self.needs != 0))
                 and self.waiters.check(n_blocks))
 
-    cdef void defer(self, object garbage) except *:
-        self.deferred.append(garbage)
+    cdef inline bint defer(self, object garbage) noexcept:
+        """Holds it until drop_deferred(). False if there is no memory to do so."""
+        try:
+            self.deferred.append(garbage)
+        except MemoryError:
+            return False
+        return True
 
     cdef void drop_deferred(self) noexcept:
         """Drops what has been deferred: runs user code."""
