@@ -15,6 +15,8 @@ import pytest
 from core_model import COLOURS, PACKAGE, Core, analyse, core, header_colours, included
 from programs import ROOT
 
+pytestmark = pytest.mark.deadline(600)  # Cython analyses the whole core: ten seconds on an idle machine
+
 # (part, the part above it that it names): what it names.
 UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {}
 
