@@ -56,32 +56,6 @@ def _no_mapping_is_left():
     wait_until(lambda: mapped() <= before, "the shared memory of the test's pools is unmapped")
 
 
-def files_of(pid: int) -> set[str]:
-    """The names of all files that a process has open or mapped."""
-    folder = Path("/proc", str(pid))
-    names = set()
-    for entry in (folder / "fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            names.add(os.readlink(entry))
-    for line in (folder / "maps").read_text().splitlines():
-        names.add(line.split(maxsplit=5)[5] if line.count(" /") else "")
-    return names
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_the_shared_memory_has_no_name_in_any_process(method):
-    """So nothing of it is left in a file system, however the processes end."""
-    before = files_of(os.getpid())  # temporary files may be in /dev/shm
-    with pool(2, method) as executor:
-        assert len(executor.submit(bytes, 1 << 20).result()) == 1 << 20
-        executor.share(bytearray(1 << 20))
-        for pid in {os.getpid(), *living(executor)}:
-            files = files_of(pid)
-            assert any(name.startswith("/memfd:ringpool") for name in files)
-            # Semaphores are multiprocessing's own, which this test's program has anyhow.
-            assert not {name for name in files - before if name.startswith("/dev/shm/") and "/sem." not in name}
-
-
 # ---- sizes ----
 
 
