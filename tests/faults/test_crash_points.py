@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
+import builds
 import crash_driver
-import optional
 import pytest
 import tasks_crash
-from builds import built, package_sources
 from levels import METHODS
 from programs import SUPPORT
 
@@ -26,25 +23,7 @@ WARNINGS = "-Wall -Wextra -Werror"  # a warning is an error in this build
 @pytest.fixture(scope="module")
 def package() -> Path:
     """A folder with a build of ringpool that has the points."""
-    optional.need("build")
-    # Nothing that was built here: an ordinary build of this tree must never pick up an object of this one. And nothing
-    # that has no part in it, so that the build serves until what it is of is changed.
-    copy, files = package_sources("*.so", "tests", "docs", "benchmarks", "CHANGELOG.md")
-
-    def make(folder: Path) -> None:
-        tree = copy(folder)
-        command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(tree)]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        environment["RINGPOOL_CRASH_POINTS"] = "1"
-        environment["CFLAGS"] = f"{environment.get('CFLAGS', '')} {WARNINGS}"
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stdout + done.stderr
-        shutil.rmtree(tree)
-        (wheel,) = folder.glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder / "package")
-
-    return built("crash-points", [WARNINGS, *files], make) / "package"
+    return builds.package("crash-points", RINGPOOL_CRASH_POINTS="1", CFLAGS=WARNINGS)
 
 
 def drive(package: Path, *arguments: str) -> list:

@@ -10,18 +10,22 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
+import optional
 from programs import ROOT
 
 KEPT_S = 14 * 24 * 3600
 # What changes the outcome of a compiler and of a build of a package, besides their sources and arguments.
 ENVIRONMENT = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "PATH", "RINGPOOL_DEBUG", "RINGPOOL_CRASH_POINTS")
+BUILD_S = 280
 
 
 @cache
@@ -89,3 +93,33 @@ def package_sources(*skipped: str) -> tuple[Callable[[Path], Path], list[Path | 
         return to / "tree"
 
     return copy, files
+
+
+def package(name: str, **variables: str) -> Path:
+    """The folder of a build of ringpool, for the PYTHONPATH of processes that are to import it.
+
+    Args:
+        name: As of built().
+        variables: Of the environment of the build. Flags of the compiler and the linker come after those that the
+            environment has.
+    """
+    optional.need("build")
+    # Nothing that was built here: an ordinary build of this tree must never pick up an object of this one. And nothing
+    # that has no part in it, so that the build serves until what it is of is changed.
+    copy, files = package_sources("*.so", "tests", "docs", "benchmarks", "CHANGELOG.md")
+
+    def make(folder: Path) -> None:
+        tree = copy(folder)
+        command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(tree)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        for variable, value in variables.items():
+            before = f"{environment.get(variable, '')} " if variable.endswith("FLAGS") else ""
+            environment[variable] = before + value
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=BUILD_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shutil.rmtree(tree)
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder / "package")
+
+    return built(name, [*(f"{each}={value}" for each, value in variables.items()), *files], make) / "package"
