@@ -106,7 +106,7 @@ def package(name: str, **variables: str) -> Path:
     optional.need("build")
     # Nothing that was built here: an ordinary build of this tree must never pick up an object of this one. And nothing
     # that has no part in it, so that the build serves until what it is of is changed.
-    copy, files = package_sources("*.so", "tests", "docs", "benchmarks", "CHANGELOG.md")
+    copy, files = package_sources("*.so", "tests", "docs", "benchmarks", "CHANGELOG.md", "CONTRIBUTING.md")
 
     def make(folder: Path) -> None:
         tree = copy(folder)

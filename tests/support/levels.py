@@ -1,8 +1,9 @@
 """Which tests run when: the levels of the suite, decided here alone.
 
     pytest              default  what a change is tried with: each promise once, with one start method
-    pytest --ci         ci       what CI adds on its main Python: sanitizers, models, crash points, CPython's own tests,
-                                 packages, the other start methods, the stdlib's executor, benchmarks
+    pytest --ci         ci       what CI adds on its main Python: sanitizers on the C protocols, the debug build's
+                                 invariants, models, crash points, CPython's own tests, packages, the other start
+                                 methods, the stdlib's executor, benchmarks
     pytest --matrix     matrix   what CI runs on every other Python: the default level, and what is marked `matrix`
     pytest --run-slow            everything, with what takes minutes a test
 
