@@ -34,24 +34,16 @@ cdef class Endings:
         """
         cdef Ending ending = Ending()
         cdef int64_t own_ns = future.options.grace_ns if future.options is not None else GRACE_NS
-        cdef uint64_t began_ns, kill_ns
-        ending.why = why
-        ending.task = describe(future)  # this may run user code
+        cdef uint64_t now, kill_ns
+        task = describe(future)  # this may run user code
         if not self.tasks.holds(future):
             return False
-        began_ns = rp_os_now_ns()
-        kill_ns = began_ns + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
+        now = rp_os_now_ns()
+        kill_ns = now + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
         if future.ending is not None:
-            ending = future.ending
-            ending.why = max(ending.why, why)  # a cancellation has the last word
-            if kill_ns < ending.kill_ns:
-                ending.kill_ns = kill_ns
-                ending.began_ns = began_ns
+            future.ending.hasten(why, now, kill_ns)
         else:
-            ending.kill_ns = kill_ns
-            ending.began_ns = began_ns
-            ending.worker = -1
-            ending.timeout_ns = future.options.timeout_ns if future.options is not None else 0
+            ending.begin(why, task, future.options.timeout_ns if future.options is not None else 0, now, kill_ns)
             future.ending = ending
             self.futures.append(future)
         self.staff.alarm()
@@ -93,8 +85,8 @@ cdef class Endings:
                 self.forgiven[task_id] = before.get(task_id, 0) + min(lost, now - started)
         for future in list(self.futures):
             ending = (<FutureBase>future).ending
-            if ending is not None and ending.began_ns < now and ending.kill_ns != RP_NEVER:
-                ending.kill_ns += min(lost, now - ending.began_ns)
+            if ending is not None:
+                ending.forgive(now, lost)
 
     cdef uint64_t begin_overdue(self, uint64_t now) except? 0:
         """Begins to end the tasks that have overrun their time. When the next one may have."""
@@ -130,15 +122,9 @@ cdef class Endings:
         cdef Ending ending = future.ending
         cdef bint signalled = False
         due[0] = min(due[0], ending.kill_ns)
-        if ending.worker != w:
-            ending.worker = w
-            ending.pause_ns = PAUSE_NS
-            ending.again_ns = now
+        ending.seen_in(w, now, PAUSE_NS)
         if rp_pool_interrupt(&self.segment.pool, w, future.task_id, ending.why):
-            if now >= ending.again_ns:
-                signalled = True
-                ending.again_ns = now + ending.pause_ns
-                ending.pause_ns *= 2
+            signalled = ending.signal(now)
             due[0] = min(due[0], ending.again_ns)
         return signalled
 
@@ -148,8 +134,7 @@ cdef class Endings:
         for future in self.futures:
             ending = (<FutureBase>future).ending
             if ending is not None and ending.worker == w:
-                ending.killed = False
-                ending.kill_ns = RP_NEVER
+                ending.spare()
 cdef describe(FutureBase future):
     """The name of a pending task, or else of what it calls."""
     if future.options is not None and future.options.name is not None:

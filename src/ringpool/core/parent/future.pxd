@@ -50,6 +50,16 @@ cdef class Ending:
     cdef object task       # its name
     cdef int form          # of value, as a future's
     cdef object value      # what the task did in the end
+    # raw:
+    cdef inline void hasten(self, int why, uint64_t now, uint64_t kill_ns) noexcept nogil
+    cdef inline void forgive(self, uint64_t now, uint64_t lost) noexcept nogil
+    cdef inline void seen_in(self, uint32_t w, uint64_t now, uint64_t pause_ns) noexcept nogil
+    cdef inline bint signal(self, uint64_t now) noexcept nogil
+    cdef inline void mark_killed(self) noexcept nogil
+    cdef inline void spare(self) noexcept nogil
+    # quiet:
+    cdef inline void begin(self, int why, object task, int64_t timeout_ns, uint64_t now, uint64_t kill_ns) noexcept
+    cdef inline void note_end(self, int form, object value) noexcept
     # open:
     cdef exception(self)
 

@@ -196,7 +196,7 @@ cdef class Service:
                 rp_pool_condemn(&self.segment.pool, w, future.task_id)
                 self.drain()
                 if future.state == PENDING:
-                    ending.killed = True
+                    ending.mark_killed()
                     signals.append((w, True))
                 else:
                     rp_pool_condemn(&self.segment.pool, w, 0)

@@ -57,8 +57,7 @@ cdef class Settlement:
         elif ending.why == WHY_CANCELLED:
             future.settle_cancelled()
         else:
-            ending.form = form
-            ending.value = value
+            ending.note_end(form, value)
             future.settle(FORM_OVERRUN, ending)
 
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept:
