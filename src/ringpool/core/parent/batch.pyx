@@ -378,12 +378,13 @@ cdef class Batch:
             self.futures.settle(i, form, value)
 
     cdef void settle_futures(self, Chunk chunk) noexcept:
-        """It is done, and so are its items: those that no tray has settled end as it has."""
+        """It is done: its items end as it has, but for those that its tray has settled."""
         cdef int form = chunk.form if chunk.state == FINISHED else FORM_NONE
         cdef uint64_t begin = chunk.index, end = chunk.index + chunk.n, i
-        for i in range(begin, end):
-            if self.futures.is_pending(i):
-                self.futures.settle(i, form, chunk.value)
+        if form != FORM_TRAY:
+            for i in range(begin, end):
+                if self.futures.is_pending(i):
+                    self.futures.settle(i, form, chunk.value)
         chunk.value = None
         self.futures.drop(begin, end)
 

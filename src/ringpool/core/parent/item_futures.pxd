@@ -13,8 +13,8 @@ cdef class ItemFutures:
     cdef list futures  # by the item's index; None once its chunk is done
     cdef bint gaps     # some items have been cancelled on their own
     # quiet:
-    cdef bint is_pending(self, uint64_t index) noexcept
-    cdef void settle(self, uint64_t index, int form, object value) noexcept
+    cdef inline bint is_pending(self, uint64_t index) noexcept
+    cdef inline void settle(self, uint64_t index, int form, object value) noexcept
     cdef void cancel(self, FutureBase item) noexcept
     cdef void cancel_from(self, uint64_t begin, object failure) noexcept
     cdef void drop(self, uint64_t begin, uint64_t end) noexcept

@@ -15,11 +15,11 @@ cdef class ItemFutures:
         self.futures.append(future)
         return 0
 
-    cdef bint is_pending(self, uint64_t index) noexcept:
+    cdef inline bint is_pending(self, uint64_t index) noexcept:
         cdef FutureBase future = <FutureBase>PyList_GET_ITEM(self.futures, index)
         return future is not None and future.state == PENDING
 
-    cdef void settle(self, uint64_t index, int form, object value) noexcept:
+    cdef inline void settle(self, uint64_t index, int form, object value) noexcept:
         """Settles the future of an item that is pending; with FORM_NONE, as cancelled."""
         self.settlement.settle_item(<FutureBase>PyList_GET_ITEM(self.futures, index), form, value)
 
@@ -37,9 +37,5 @@ cdef class ItemFutures:
         self.drop(begin, end)
 
     cdef void drop(self, uint64_t begin, uint64_t end) noexcept:
-        """These items are done. To let go of their futures may run user code: that is done later."""
-        cdef uint64_t i
-        for i in range(begin, end):
-            if not self.notifier.defer(<object>PyList_GET_ITEM(self.futures, i)):
-                return  # then with the batch
-            self.futures[i] = None
+        """These items are done. To let go of their futures may run user code: that is done later, or with the batch."""
+        self.notifier.defer(self.futures, begin, end)

@@ -40,7 +40,7 @@ cdef class Notifier:
     # quiet:
     cdef bint is_drained(self) noexcept
     cdef inline void notify(self, FutureBase future, bint tell) noexcept
-    cdef inline bint defer(self, object garbage) noexcept
+    cdef void defer(self, list held, uint64_t begin, uint64_t end) noexcept
     cdef bint check(self, uint64_t n_blocks) noexcept
     # open:
     cdef void drop_deferred(self) noexcept

@@ -66,13 +66,16 @@ cdef class Notifier:
                 and (not self.segment.open or is_collect_set(&self.segment.pool) == (self.needs != 0))
                 and self.waiters.check(n_blocks))
 
-    cdef inline bint defer(self, object garbage) noexcept:
-        """Holds it until drop_deferred(). False if there is no memory to do so."""
+    cdef void defer(self, list held, uint64_t begin, uint64_t end) noexcept:
+        """Takes a part of a list and holds it until drop_deferred(): None is there instead. What it has no memory for stays."""
+        cdef list deferred = self.deferred
+        cdef uint64_t i
         try:
-            self.deferred.append(garbage)
+            for i in range(begin, end):
+                deferred.append(<object>PyList_GET_ITEM(held, i))
+                held[i] = None
         except MemoryError:
-            return False
-        return True
+            pass
 
     cdef void drop_deferred(self) noexcept:
         """Drops what has been deferred: runs user code."""
