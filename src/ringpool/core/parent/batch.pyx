@@ -69,9 +69,7 @@ cdef class Batch:
 
     cdef int add_future(self, FutureBase future) except -1:
         """The next item has this future."""
-        future.client = self.client
-        future.item_of = self
-        future.task_id = self.encoded
+        future.enter_batch(self.client, self, self.encoded)
         return self.futures.append(future)
 
     cdef void begin_items(self) noexcept:
@@ -259,18 +257,8 @@ cdef class Batch:
         """Makes the next chunk, of one item at least. The caller holds the garbage collector."""
         cdef Cut cut = self.pages.cut(self.pacing.next_size(self.unsent), self.sent, self.large)
         cdef Chunk chunk = Chunk()
-        chunk.batch = self
-        chunk.index = self.sent
-        chunk.fn = self.fn
-        chunk.entry = self.entry
-        chunk.options = self.options
-        chunk.pos = POS_QUEUED
-        chunk.kind = KIND_CHUNK
-        if self.options is not None and self.options.timeout_ns:
-            chunk.kind |= KIND_TIMED
-        chunk.page = self.pages.page
-        chunk.at = self.pages.at
-        chunk.n = cut.n
+        chunk.set_call(self.fn, self.entry, self.options, KIND_CHUNK)
+        chunk.set_items(self, self.sent, cut.n, self.pages.page, self.pages.at)
         chunk.encode()
         # From here on nothing can fail: what has been counted here is sent.
         self.pages.sent(&cut)

@@ -40,6 +40,7 @@ cdef class Chunk(FutureBase):
     cdef Parcel waiting  # the only item, while it has no room in the arena; else None
     cdef bint holds      # items that lie apart, in the arena
     # quiet:
+    cdef inline void set_items(self, ChunkOwner batch, uint64_t index, uint32_t n, bytes page, Py_ssize_t at) noexcept
     cdef void worker_died(self, uint32_t w) noexcept
     cdef bint store_waiting(self) noexcept
     cdef Chunk split(self, uint32_t k, Chunk rest)

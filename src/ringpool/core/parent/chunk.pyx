@@ -43,6 +43,14 @@ cdef class ChunkOwner:
 cdef class Chunk:
     """Consecutive items that went to the workers as one task, or what became of them."""
 
+    cdef inline void set_items(self, ChunkOwner batch, uint64_t index, uint32_t n, bytes page, Py_ssize_t at) noexcept:
+        """Which items of the batch it has, and where in the page their records begin."""
+        self.batch = batch
+        self.index = index
+        self.n = n
+        self.page = page
+        self.at = at
+
     cdef Chunk split(self, uint32_t k, Chunk rest):
         """The items from the k-th on become those of `rest`, a new one, which follows this one. Creates no object."""
         cdef const char *p = PyBytes_AS_STRING(self.page)
@@ -52,18 +60,9 @@ cdef class Chunk:
         for i in range(k):
             head = rp_record_at(p + at)
             at += rp_record_span(head)
-        rest.batch = self.batch
-        rest.index = self.index + k
+        rest.set_call(self.fn, self.entry, self.options, self.kind)
+        rest.set_items(self.batch, self.index + k, self.n - k, self.page, at)
         rest.base = self.base + k
-        rest.n = self.n - k
-        rest.page = self.page
-        rest.at = at
-        rest.pos = POS_QUEUED
-        rest.kind = self.kind
-        rest.fn = self.fn
-        rest.entry = self.entry
-        rest.options = self.options
-        rest.deaths = 0
         self.n = k
         self.batch.chunk_split(self, rest)
         return rest

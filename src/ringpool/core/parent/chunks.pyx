@@ -48,11 +48,11 @@ cdef class Chunks:
         self.started(chunk)
         if chunk.holds:
             self.outbox.holding = True
-        chunk.client = (<Batch>chunk.batch).client
+        chunk.enter_pool((<Batch>chunk.batch).client)
         try:
             self.outbox.enqueue(chunk, first)
         except MemoryError as error:
-            chunk.client = None
+            chunk.leave_pool()
             chunk.settle(FORM_ERROR, error)
             chunk.ended()
         return 0
@@ -243,7 +243,7 @@ cdef class Chunks:
         cdef Chunk chunk = self.isolate_running(item)
         if chunk is None or not self.endings.begin(chunk, why, -1):
             return False
-        item.ending = chunk.ending
+        item.set_ending(chunk.ending)
         return True
 
     # ---- results ----
@@ -252,17 +252,8 @@ cdef class Chunks:
         """The task of `chunk` is that of `rest` from now on, which has been split off."""
         self.started(rest)
         self.tasks.replace(chunk.task_id, rest)
-        rest.pos = chunk.pos
-        rest.block = chunk.block
-        rest.client = chunk.client
-        rest.options = chunk.options
-        rest.ending = chunk.ending
-        rest.deaths = chunk.deaths
+        rest.take_over(chunk)
         self.endings.adopt(rest)
-        chunk.block = 0
-        chunk.client = None
-        chunk.options = None
-        chunk.ending = None
         Py_DECREF(chunk)  # the table's
 
     cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=FORM_TRAY,
@@ -325,7 +316,7 @@ cdef class Chunks:
                 self.settlement.conclude(last, form, value)
             else:
                 if ending is not None:
-                    last.ending = None  # not of the rest, in which there may be no item
+                    last.take_ending()  # not of the rest, in which there may be no item
                 self.complete_prefix(last, rest, n, value, form, ending)
         let_gc(collects)
         chunk.drop_call()
@@ -351,8 +342,7 @@ cdef class Chunks:
         else:
             self.loans.free(loan)
             if chunk.n == 1:
-                ending = chunk.ending
-                chunk.ending = None  # not of the rest, in which there is no item
+                ending = chunk.take_ending()  # not of the rest, in which there is no item
             self.complete_prefix(chunk, rest, 1, value, form, ending)
         let_gc(collects)
         chunk.drop_call()

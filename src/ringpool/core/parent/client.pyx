@@ -148,7 +148,6 @@ cdef class Client:
             for args in calls:
                 args = tuple(args)
                 future = new_future()
-                future.pos = POS_QUEUED
                 futures.append(future)
                 if failure is not None:
                     self.outbox.refuse(future, failure)

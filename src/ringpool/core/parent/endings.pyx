@@ -44,7 +44,7 @@ cdef class Endings:
             future.ending.hasten(why, now, kill_ns)
         else:
             ending.begin(why, task, future.options.timeout_ns if future.options is not None else 0, now, kill_ns)
-            future.ending = ending
+            future.set_ending(ending)
             self.futures.append(future)
         self.staff.alarm()
         return True

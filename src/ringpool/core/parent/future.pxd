@@ -103,7 +103,32 @@ cdef class FutureBase:
     cdef bint watched
     cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
     cdef bint told            # _state may show the end
+    # raw:
+    @cython.final
+    cdef inline void enter_wait(self) noexcept nogil
+    @cython.final
+    cdef inline void leave_wait(self) noexcept nogil
+    @cython.final
+    cdef inline void mark_lost(self) noexcept nogil
+    @cython.final
+    cdef inline void count_death(self) noexcept nogil
     # quiet:
+    @cython.final
+    cdef inline void set_call(self, object fn, FunctionEntry entry, Options options, int kind) noexcept
+    @cython.final
+    cdef inline void enter_pool(self, Pool client) noexcept
+    @cython.final
+    cdef inline void enter_batch(self, Pool client, object batch, uint64_t index) noexcept
+    @cython.final
+    cdef inline void leave_pool(self) noexcept
+    @cython.final
+    cdef inline void leave_batch(self) noexcept
+    @cython.final
+    cdef inline void take_over(self, FutureBase other) noexcept
+    @cython.final
+    cdef inline void set_ending(self, Ending ending) noexcept
+    @cython.final
+    cdef inline Ending take_ending(self)
     @cython.final
     cdef void settle(self, int form, object value) noexcept
     @cython.final

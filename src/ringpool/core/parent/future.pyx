@@ -168,6 +168,75 @@ cdef class FutureBase:
 
     # ---- what the pool does ----
 
+    cdef inline void set_call(self, object fn, FunctionEntry entry, Options options, int kind) noexcept:
+        """What its task calls, and how the arguments are encoded. It is on no board yet."""
+        self.fn = fn
+        self.entry = entry
+        self.options = options
+        self.kind = kind
+        if options is not None and options.timeout_ns:
+            self.kind |= KIND_TIMED
+        self.pos = POS_QUEUED
+
+    cdef inline void enter_pool(self, Pool client) noexcept:
+        """It is pending in this pool."""
+        self.client = client
+
+    cdef inline void enter_batch(self, Pool client, object batch, uint64_t index) noexcept:
+        """It is pending as an item of a batch."""
+        self.client = client
+        self.item_of = batch
+        self.task_id = index
+        self.pos = POS_QUEUED
+
+    cdef inline void leave_pool(self) noexcept:
+        """It is pending no more; its block is free. What it calls is dropped later: see drop_call()."""
+        self.block = 0
+        self.options = None
+        self.client = None
+        self.ending = None
+
+    cdef inline void leave_batch(self) noexcept:
+        """It is pending no more."""
+        self.item_of = None
+        self.client = None
+        self.ending = None
+
+    cdef inline void take_over(self, FutureBase other) noexcept:
+        """The task of the other one is its own from now on."""
+        self.pos = other.pos
+        self.block = other.block
+        self.client = other.client
+        self.options = other.options
+        self.ending = other.ending
+        self.deaths = other.deaths
+        other.leave_pool()
+
+    cdef inline void set_ending(self, Ending ending) noexcept:
+        """It is to end though its task runs."""
+        self.ending = ending
+
+    cdef inline Ending take_ending(self):
+        """How it is to end; None if it is not. From now on it is not."""
+        cdef Ending ending = self.ending
+        self.ending = None
+        return ending
+
+    cdef inline void mark_lost(self) noexcept nogil:
+        """Its worker has died."""
+        self.lost = True
+
+    cdef inline void count_death(self) noexcept nogil:
+        """It is run once more, after the death of its worker."""
+        self.deaths += 1
+
+    cdef inline void enter_wait(self) noexcept nogil:
+        """A thread or a greenlet begins to wait for it."""
+        self.n_waiting += 1
+
+    cdef inline void leave_wait(self) noexcept nogil:
+        self.n_waiting -= 1
+
     cdef void settle(self, int form, object value) noexcept:
         """From PENDING to FINISHED. Runs no Python code."""
         self.value = value

@@ -82,7 +82,7 @@ cdef class Recovery:
                 self.arguments.force_release(<Parcel>future.value, w)
             elif type(future) is Chunk:
                 (<Chunk>future).worker_died(w)
-            future.lost = True
+            future.mark_lost()
             lost.append(future)
 
     cdef bint retry(self, FutureBase future) except -1:
@@ -95,7 +95,7 @@ cdef class Recovery:
             return False
         if future.deaths >= future.options.retries:
             return False
-        future.deaths += 1
+        future.count_death()
         try:
             self.outbox.resend(future)
         except MemoryError:

@@ -196,7 +196,7 @@ cdef class Results:
             if batch.is_idle():
                 return self.nothing_left()
             awaited = FutureBase()
-            awaited.client = self.client
+            awaited.enter_pool(self.client)
             if batch.chunks.announce(awaited):
                 self.wait(awaited)
 

@@ -21,9 +21,7 @@ cdef class Settlement:
                 self.arguments.release(<Parcel>future.value)
             else:
                 self.segment.free_block(future.block)
-            future.block = 0
-        future.options = None
-        future.client = None
+        future.leave_pool()
         if future.watched:
             self.notifier.unwatch()
         self.notifier.stop_if_drained()
@@ -40,7 +38,6 @@ cdef class Settlement:
         cdef Ending ending = future.ending
         self.remove(future)
         self.settle_as(future, form, value, ending)
-        future.ending = None
         self.notifier.notify(future, future.watched or future.callbacks is not None)
         future.ended()
 
@@ -65,9 +62,7 @@ cdef class Settlement:
         cancelled. Runs no user code."""
         if item.watched:
             self.notifier.unwatch()
-        item.item_of = None
-        item.client = None
-        item.ending = None
+        item.leave_batch()
         if form == FORM_NONE:
             item.settle_cancelled()
         else:

@@ -24,7 +24,7 @@ cdef class Waiters:
         self.supplant(waiter)
         self.first = waiter
         self.segment.hold()
-        future.n_waiting += 1
+        future.enter_wait()
 
     cdef inline bint leads(self, Waiter *waiter) noexcept nogil:
         """Whether this waiter leads; it does from now on, if no other one does."""
@@ -78,7 +78,7 @@ cdef class Waiters:
 
     cdef void leave(self, Waiter *waiter, FutureBase future) noexcept nogil:
         cdef Waiter **at = &self.first
-        future.n_waiting -= 1
+        future.leave_wait()
         while at[0] != NULL and at[0] != waiter:
             at = &at[0].next
         if at[0] == waiter:
@@ -117,10 +117,10 @@ cdef class Waiters:
 
     cdef add_sleeper(self, FutureBase future, object event):
         self.sleepers.setdefault(id(future), []).append(event)
-        future.n_waiting += 1
+        future.enter_wait()
 
     cdef remove_sleeper(self, FutureBase future, object event):
-        future.n_waiting -= 1
+        future.leave_wait()
         events = self.sleepers[id(future)]
         events.remove(event)
         if not events:
