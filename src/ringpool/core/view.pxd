@@ -24,6 +24,9 @@ cdef class View:
     cdef bint readonly
     cdef bint used        # by objects: it is listed
     cdef uint64_t copy_at # where in _copies, plus 1; 0: it is not there
+    # raw:
+    @cython.final
+    cdef inline void place(self, unsigned char *at, Py_ssize_t size, bint readonly) noexcept nogil
     # quiet:
     cdef void list(self) noexcept
     cdef void unlist(self) noexcept

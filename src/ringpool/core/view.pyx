@@ -22,6 +22,12 @@ cdef class View:
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.at, self.size, self.readonly, flags)
 
+    cdef inline void place(self, unsigned char *at, Py_ssize_t size, bint readonly) noexcept nogil:
+        """Which memory it is a view of. It is not listed yet."""
+        self.at = at
+        self.size = size
+        self.readonly = readonly
+
     cdef void list(self) noexcept:
         global _views
         self.used = True

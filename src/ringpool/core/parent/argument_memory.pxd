@@ -40,7 +40,7 @@ cdef class ArgumentMemory:
     cdef void release(self, Parcel parcel) noexcept
     cdef void free_unheld(self, Parcel parcel) noexcept
     cdef void force_release(self, Parcel parcel, uint32_t w) noexcept
-    cdef void add_share(self, Shared shared) noexcept
+    cdef void add_share(self, Shared shared, Parcel parcel) noexcept
     cdef void end_share(self, Shared shared) noexcept
     cdef bint check(self) noexcept
     cdef void force_release_shares(self, uint32_t w) noexcept

@@ -133,7 +133,9 @@ cdef class ArgumentMemory:
 
     # ---- shared objects ----
 
-    cdef void add_share(self, Shared shared) noexcept:
+    cdef void add_share(self, Shared shared, Parcel parcel) noexcept:
+        shared.parcel = parcel
+        shared.nbytes = parcel.bytes
         self.n_shares += 1
         shared.id = self.n_shares
         shared.next = self.shares

@@ -12,7 +12,7 @@
 # Guarantees: `value` is what is sent, from encode() on; its first item is that at `base` of its task, and `index` of its batch.
 # Not: which chunks there are, and which of their items have been cancelled, is the batch's; it puts itself on no board.
 #
-# quiet: split(), worker_died(), store_waiting()
+# quiet: set_items(), split(), worker_died(), store_waiting()
 # open:  encode(), which makes an object; the caller holds the garbage collector where no user code may run
 
 cdef class ChunkOwner:

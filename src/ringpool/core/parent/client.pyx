@@ -234,9 +234,7 @@ cdef class Client:
             self.arguments.reclaim(NOBODY)
             self.gate.check()  # user code may have run
         parcel.fill(&self.segment.pool.base)
-        shared.nbytes = parcel.bytes
-        shared.parcel = parcel
-        self.arguments.add_share(shared)
+        self.arguments.add_share(shared, parcel)
         parcel.client = None  # no cycle
         parcel.clear()
         return shared

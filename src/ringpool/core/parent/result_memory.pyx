@@ -273,17 +273,15 @@ cdef class ResultMemory:
             if entries[k].offset & (LARGE_BUFFER - 1) or entries[k].size < LARGE_BUFFER:
                 raise RuntimeError(f"worker {w} sent a result with buffers of an invalid size or alignment")
             view = ResultView()
-            view.size = entries[k].size
-            view.readonly = entries[k].readonly
             if head.arena == self.overflow:
                 at = entries[k].offset - head.offset  # wraps for an offset before it, and is refused with the rest
                 if at > head.n or entries[k].size > head.n - at:
                     raise RuntimeError(f"worker {w} sent a result that lies outside its memory")
                 view.block = head
-                view.at = head.at() + at
+                view.place(head.at() + at, entries[k].size, entries[k].readonly)
             else:
                 view.block = self.new_block(w, entries[k].offset, entries[k].size)
-                view.at = view.block.at()
+                view.place(view.block.at(), entries[k].size, entries[k].readonly)
                 if view.at == NULL:
                     raise no_address(&self.segment.pool.segment, entries[k].size)
             views.append(view)

@@ -119,9 +119,7 @@ cdef class Arguments:
                 continue
             view = ArgumentView()
             view.hold = self.hold
-            view.at = at
-            view.size = entries[k].size
-            view.readonly = entries[k].readonly
+            view.place(at, entries[k].size, entries[k].readonly)
             view.answering = self.hold.answering
             view.holder = entries[k].holder
             rp_store_release(view.holder, self.pool.index + 1)
@@ -154,9 +152,7 @@ cdef class Arguments:
         count = read_head(at, n, entries, &pickle_at)
         for k in range(count):
             view = ShareView()
-            view.at = self.hold.of_parent(entries[k].offset, entries[k].size)
-            view.size = entries[k].size
-            view.readonly = True
+            view.place(self.hold.of_parent(entries[k].offset, entries[k].size), entries[k].size, True)
             view.lease = lease
             view.list()
             buffers.append(PyMemoryView_FromObject(view))
