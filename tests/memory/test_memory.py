@@ -23,6 +23,7 @@ from limits import LIMIT
 from pools import pool
 from programs import environment
 from waiting import wait_until
+from words import SLOTS, Words
 
 from ringpool import ProcessPoolExecutor, WorkerDied, _core, budget, machine
 
@@ -663,6 +664,31 @@ def test_the_arguments_of_tasks_that_failed_or_were_cancelled_or_dropped_take_no
         assert blocks_after(executor) == base
         assert isinstance(executor.submit(tasks.same, threading.Lock()).exception(LIMIT), TypeError)
         assert blocks_after(executor) == base
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1, tasks.pattern(1000), tasks.pattern(100_000), tasks.Blob(tasks.pattern(100_000))],
+    ids=["in the slot", "in a block", "a stream", "a buffer"],
+)
+def test_arguments_that_were_encoded_when_the_board_proves_to_be_full_take_no_blocks_and_arrive(value, tmp_path):
+    with pool() as executor:
+        client = executor._client
+        assert executor.submit(tasks.same, value).result(LIMIT) == value
+        gate = executor.submit(await_file, tmp_path / "gate")
+        with Words(client) as words:
+            wait_until(lambda: gate.running() and words.board() == {"free": SLOTS}, "the task at the gate")
+        before = client.segment.blocks
+        small = [executor.submit(tasks.same, n) for n in range(SLOTS)]
+        assert client.pending == client.tasks.outstanding == SLOTS + 1
+        first, *others = [executor.submit(tasks.same, value) for _ in range(3)]
+        assert client.pending == client.tasks.outstanding + 3
+        assert client.segment.blocks == before
+        assert others.pop().cancel()
+        (tmp_path / "gate").touch()
+        assert [future.result(LIMIT) for future in [*small, first, *others]] == [*range(SLOTS), value, value]
+        del first, others
+        assert blocks_after(executor) == before
 
 
 def test_functions_by_value_take_no_more_than_128_blocks():

@@ -31,7 +31,7 @@ WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/chunks", "Outbox"): 1,
     ("parent/client", "Parcel"): 3,
     ("parent/large_items", "Parcel"): 5,
-    ("parent/outbox", "FutureBase"): 25,
+    ("parent/outbox", "FutureBase"): 23,
     ("parent/outbox", "Parcel"): 3,
     ("parent/outbox", "TaskTable"): 5,
     ("parent/tasks", "FutureBase"): 2,

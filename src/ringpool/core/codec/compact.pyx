@@ -13,7 +13,8 @@ cdef inline Py_ssize_t put_value(
     e.out = out
     if sharing != NULL:
         sharing.shared = NULL
-    n = put_part(p, room, o, &e, 0)
+    # The arguments of a task are a tuple: put_part() would look first for all else that they are not.
+    n = put_items(p, room, o, TAG_TUPLE, &e, 0) if PyTuple_CheckExact(o) else put_part(p, room, o, &e, 0)
     if n < 0 and sharing != NULL:
         sharing.shared = NULL
     return n
@@ -55,6 +56,24 @@ cdef inline Py_ssize_t put_or_measure(unsigned char *p, Py_ssize_t room, object 
     return compact_size(o, sharing) if n == NO_ROOM else n
 
 
+cdef inline Py_ssize_t put_items(unsigned char *p, Py_ssize_t room, object o, int tag, Encoder *e, int depth) noexcept:
+    """put() for a tuple, or for a list that has been seen."""
+    cdef Py_ssize_t n = PySequence_Fast_GET_SIZE(o), used = 2, size, k
+    if n > 0xff or depth >= MAX_DEPTH:
+        return NO_FORM
+    if room < 2:
+        return NO_ROOM
+    if p != NULL:
+        p[0] = tag
+        p[1] = <unsigned char>n
+    for k in range(n):
+        size = put_part(later(p, used), room - used, <object>PySequence_Fast_GET_ITEM(o, k), e, depth + 1)
+        if size < 0:
+            return size
+        used += size
+    return used if tag == TAG_LIST or tally(&e.seen, o, used) else NO_FORM
+
+
 cdef inline Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
     """put() for a part of a value. p is NULL if it is only to be measured."""
     cdef long long i
@@ -93,7 +112,6 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
     cdef PyObject *key
     cdef PyObject *value
     cdef int width
-    cdef bint is_list
     if PyUnicode_CheckExact(o):
         n = PyUnicode_GET_LENGTH(o)
         width = PyUnicode_KIND(o)
@@ -118,23 +136,10 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
             put_length(p, TAG_BYTES, TAG_LONG_BYTES, 1, n)
             move(e.out, p + used, PyBytes_AS_STRING(o), n)
         return used + n
-    is_list = PyList_CheckExact(o)
-    if is_list or PyTuple_CheckExact(o):
-        n = PySequence_Fast_GET_SIZE(o)
-        if n > 0xff or depth >= MAX_DEPTH or (is_list and not see(&e.seen, <PyObject *>o)):
-            return NO_FORM
-        if room < 2:
-            return NO_ROOM
-        if p != NULL:
-            p[0] = TAG_LIST if is_list else TAG_TUPLE
-            p[1] = <unsigned char>n
-        used = 2
-        for k in range(n):
-            size = put_part(later(p, used), room - used, <object>PySequence_Fast_GET_ITEM(o, k), e, depth + 1)
-            if size < 0:
-                return size
-            used += size
-        return used if is_list or tally(&e.seen, o, used) else NO_FORM
+    if PyTuple_CheckExact(o):
+        return put_items(p, room, o, TAG_TUPLE, e, depth)
+    if PyList_CheckExact(o):
+        return put_items(p, room, o, TAG_LIST, e, depth) if see(&e.seen, <PyObject *>o) else NO_FORM
     if PyDict_CheckExact(o):
         n = PyDict_Size(o)
         if n > 0xff or depth >= MAX_DEPTH or not see(&e.seen, <PyObject *>o):

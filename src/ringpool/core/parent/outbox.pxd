@@ -1,10 +1,12 @@
 # outbox.pxd - the way of a task from its call to the board.
 #
 # Outbox:
-# 1. A task is encoded into the slot that is reserved for it, into a block, as a stream, or as a parcel.
+# 1. A task is encoded first: onto the stack, into a block, or as a parcel. A slot is reserved for what is whole. Only a stream
+#    is written when its task has been published.
 # 2. Tasks leave the queue in its order, but that chunks that need no memory may pass a task that waits for some.
 # 3. While `waiting_for_memory`, the collector is rung for each result.
-# 4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication none runs.
+# 4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication, within try_send() or
+#    try_publish(), none runs, nothing is encoded and no object is created.
 
 @cython.final
 cdef class Outbox:
@@ -22,8 +24,9 @@ cdef class Outbox:
     cdef bint waiting_for_memory  # the arena is full; blocks come back as results do
     cdef bint holding             # there may be chunks in the queue whose items lie in the arena
     # quiet:
-    cdef Py_ssize_t put_in_block(self, object args, FutureBase future, Sharing *sharing) noexcept
-    cdef void write_stream(self, Pool client, unsigned char *p, Py_ssize_t n, object args) noexcept
+    cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept
+    cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept
+    cdef void write_stream(self, Pool client, uint64_t block, Py_ssize_t n, object args) noexcept
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept
     cdef bint try_publish(self, FutureBase future) noexcept
     cdef void let_pass(self) noexcept
@@ -33,9 +36,10 @@ cdef class Outbox:
     cdef bint check(self) noexcept
     # open:
     cdef FutureBase submit(self, Pool client, fn, tuple args, dict kwargs, Options options)
-    cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n,
-                             PyObject *args)
-    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs)
+    cdef FunctionEntry look_up(self, fn, FutureBase future)
+    cdef inline int sent(self, FutureBase future) except -1
+    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs,
+                                   Py_ssize_t size)
     cdef refuse(self, FutureBase future, object error)
     cdef int enqueue(self, FutureBase future, bint first) except -1
     cdef void flush(self) noexcept

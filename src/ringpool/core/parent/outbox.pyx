@@ -24,8 +24,8 @@ cdef class Outbox:
         cdef FutureBase future
         cdef FunctionEntry entry
         cdef Sharing sharing
-        cdef rp_slot *slot
-        cdef Py_ssize_t n
+        cdef rp_slot task  # as it will stand on the board
+        cdef Py_ssize_t size = UNMEASURED
         future = new_future()
         future.fn = fn
         future.pos = POS_QUEUED
@@ -33,74 +33,91 @@ cdef class Outbox:
         if options is not None:
             future.options = options
             future.kind |= KIND_TIMED if options.timeout_ns else 0
-        kind = type(fn)
         entry = None
-        if kind is FunctionType or kind is BuiltinType or kind is type:
+        if type(fn) is FunctionType or type(fn) is BuiltinType or type(fn) is type:
             entry = self.functions.entry_at_once(fn)
             if entry is None:
-                try:
-                    entry = self.functions.look_up(fn)
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:
-                    return self.refuse(future, error)
+                entry = self.look_up(fn, future)
+                if is_done(future.state):
+                    return future
+        if entry is not None and not kwargs and self.tasks.queued == 0 and (options is None or options.retries == 0):
+            sharing.client = <PyObject *>client
+            size = put_or_measure(task.inline_bytes, RP_SLOT_INLINE, args, &sharing)
         self.tasks.reserve()
         self.gate.check()  # again: all of the above may have run user code, or let another thread run
-        # From the reservation to the publication no object is created and no Python code runs.
-        if entry is not None and not kwargs and self.tasks.queued == 0 and (options is None or options.retries == 0):
-            slot = rp_board_try_reserve(&self.segment.pool.board)
-            if slot != NULL:
-                sharing.client = <PyObject *>client
-                sharing.shared = NULL
-                n = put(slot.inline_bytes, RP_SLOT_INLINE, args, &sharing)
-                if n < 0:
-                    n = self.put_in_block(args, future, &sharing)
-                if n >= 0:
-                    if sharing.shared != NULL:
-                        future.shared = <object>sharing.shared
-                    future.kind |= KIND_ARGS
-                    return self.send_now(client, slot, future, entry, n, <PyObject *>args)
-        return self.submit_pickled(client, future, entry, args, kwargs)
+        if size >= 0:
+            task.kind = future.kind | KIND_ARGS
+            task.offset = 0
+            task.bytes = size
+            if size <= RP_SLOT_INLINE or self.put_in_block(args, &task, &sharing):
+                if sharing.shared != NULL:
+                    future.shared = <object>sharing.shared
+                if self.try_send(client, future, entry, &task):
+                    if task.kind & KIND_STREAM:
+                        self.write_stream(client, task.offset, size, args)
+                    self.sent(future)
+                    return future
+                if task.offset:
+                    self.segment.free_block(task.offset)
+        return self.submit_pickled(client, future, entry, args, kwargs, size)
 
-    cdef FutureBase send_now(self, Pool client, rp_slot *slot, FutureBase future, FunctionEntry entry, uint64_t n,
-                             PyObject *args):
-        """Publishes a task, n bytes that are in the slot or in the future's block, or will be: the compact form of `args`."""
-        slot.kind = future.kind
-        slot.offset = future.block
-        slot.bytes = n
+    cdef FunctionEntry look_up(self, fn, FutureBase future):
+        """The entry of a function that has none, or may have changed; None if it must go with the task. If it cannot be sent,
+        the future gets the error."""
+        try:
+            return self.functions.look_up(fn)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.refuse(future, error)
+            return None
+
+    cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept:
+        """Publishes an encoded task. False if there is no room on the board. The caller has reserved an entry of the task table.
+        From the reservation of the slot to its publication no object is created and no Python code runs."""
+        cdef rp_slot *slot = rp_board_try_reserve(&self.segment.pool.board)
+        if slot == NULL:
+            return False
+        slot.kind = task.kind
+        slot.offset = task.offset
+        slot.bytes = task.bytes
+        if task.offset == 0:
+            memcpy(slot.inline_bytes, task.inline_bytes, task.bytes)
+        future.block = task.offset
         future.client = client
         future.entry = entry
         self.tasks.enter(future)
         self.publish(slot, future)
-        if future.kind & KIND_STREAM:
-            self.write_stream(client, rp_pool_block(&self.segment.pool, 0, future.block, n), n - STREAM_HEAD, <object>args)
+        return True
+
+    cdef inline int sent(self, FutureBase future) except -1:
+        """A task has been published: asks for workers and for its time limit to be kept."""
         self.staff.recruit()
         if future.options is not None:
             self.endings.keep_time(future.options)
-        return future
+        return 0
 
-    cdef Py_ssize_t put_in_block(self, object args, FutureBase future, Sharing *sharing) noexcept:
-        """Writes the compact form of arguments into a block, or makes room for a stream. The length, or -1 if there is no such
-        form, or no block. Creates no object, as put()."""
-        cdef Py_ssize_t n = compact_size(args, sharing)
-        cdef bint stream = n >= LEAST_STREAM and rp_pool_apart(&self.segment.pool)
+    cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept:
+        """Writes the compact form of arguments, of the bytes that put_or_measure() has said, into a block, or makes room for a
+        stream. False if there is no block, or the arguments have changed."""
+        cdef Py_ssize_t n = task.bytes
         cdef unsigned char *p
-        if stream:
-            n += STREAM_HEAD
-        if n < 0 or rp_arena_alloc(&self.segment.pool.arena, n, &future.block):
-            return -1
-        p = rp_pool_block(&self.segment.pool, 0, future.block, n)
-        if stream:
+        if n >= LEAST_STREAM and rp_pool_apart(&self.segment.pool):
+            task.kind |= KIND_STREAM
+            task.bytes += STREAM_HEAD
+        if rp_arena_alloc(&self.segment.pool.arena, task.bytes, &task.offset):
+            return False
+        p = rp_pool_block(&self.segment.pool, 0, task.offset, task.bytes)
+        if task.kind & KIND_STREAM:
             rp_store_release(&(<rp_stream_head *>p).written, 0)
-            future.kind |= KIND_STREAM
-        elif put(p, n, args, sharing, True) != n:  # out of memory
-            self.segment.free_block(future.block)
-            future.block = 0
-            return -1
-        return n
+        elif put(p, n, args, sharing, True) != n:
+            self.segment.free_block(task.offset)
+            return False
+        return True
 
-    cdef void write_stream(self, Pool client, unsigned char *p, Py_ssize_t n, object args) noexcept:
+    cdef void write_stream(self, Pool client, uint64_t block, Py_ssize_t n, object args) noexcept:
         """Writes n bytes, the compact form of arguments, that a worker may be reading. Creates no object."""
+        cdef unsigned char *p = rp_pool_block(&self.segment.pool, 0, block, n + STREAM_HEAD)
         cdef Sharing sharing
         sharing.client = <PyObject *>client
         sharing.shared = NULL
@@ -123,11 +140,12 @@ cdef class Outbox:
         self.tasks.outstanding += 1
         future.pos = rp_pool_publish(&self.segment.pool, self.tasks.outstanding)
 
-    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs):
+    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs,
+                                   Py_ssize_t size):
         """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
-        to be sent again."""
+        to be sent again. `size`: of the compact form, if that has been measured."""
         cdef Parcel parcel = Parcel()
-        cdef rp_slot *slot
+        cdef rp_slot task
         cdef uint64_t n
         cdef int kind
         parcel.client = client
@@ -139,7 +157,7 @@ cdef class Outbox:
                 kind = KIND_KWARGS_PICKLE
                 data = pack((args, kwargs), parcel)
             else:
-                data = encode(args, &kind, parcel)
+                data = encode(args, &kind, parcel, size)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -157,21 +175,22 @@ cdef class Outbox:
             self.tasks.reserve()
             self.gate.check()
             while self.tasks.queued == 0 and (future.options is None or future.options.retries == 0):
-                # As in submit().
-                slot = rp_board_try_reserve(&self.segment.pool.board)
-                if slot == NULL:
-                    break
                 if parcel.spread(&self.segment.pool.arena) == 0:
                     parcel.fill(&self.segment.pool.base)
-                    future.block = parcel.block
                     future.value = parcel
-                    self.send_now(client, slot, future, entry, parcel.head_bytes(), NULL)
+                    task.kind = future.kind
+                    task.offset = parcel.block
+                    task.bytes = parcel.head_bytes()
+                    if not self.try_send(client, future, entry, &task):
+                        self.arguments.release(parcel)  # which no worker has seen
+                        break
                     parcel.clear()
+                    self.sent(future)
                     return future
                 if not self.arguments.reclaim_if_released():
                     break
                 self.tasks.reserve()
-                self.gate.check()  # what has been let go may have run user code, which may have taken the slot
+                self.gate.check()  # what has been let go may have run user code
             data = parcel.join()
         self.gate.check()  # pickling ran user code, in which the pool may have been shut down
         self.tasks.reserve()
@@ -186,6 +205,7 @@ cdef class Outbox:
     cdef refuse(self, FutureBase future, object error):
         """The task cannot be sent: its future gets the error."""
         future.fn = None
+        future.shared = None
         future.settle(FORM_ERROR, error)
         return future
 
