@@ -24,6 +24,7 @@ from typing import Any
 import levels
 import optional
 import pytest
+from limits import PATIENCE
 
 from ringpool import _core, budget
 
@@ -170,7 +171,7 @@ def _leaves_nothing_behind(request: pytest.FixtureRequest):
     before = _state()
     marker = request.node.get_closest_marker("deadline")
     seconds = marker.args[0] if marker else DEADLINE_S
-    faulthandler.dump_traceback_later(seconds, exit=True, file=request.config.stash[_STDERR])
+    faulthandler.dump_traceback_later(seconds * PATIENCE, exit=True, file=request.config.stash[_STDERR])
     yield
     for client in tuple(_core._clients):
         client.check_invariants()

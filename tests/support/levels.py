@@ -5,7 +5,8 @@
                                  invariants, models, crash points, CPython's own tests, packages, the other start
                                  methods, the stdlib's executor, benchmarks
     pytest --matrix     matrix   what CI runs on every other Python: the default level, and what is marked `matrix`
-    pytest --run-slow            everything, with what takes minutes a test
+    pytest --run-slow            everything, with what takes minutes a test: among it the default level once more, with
+                                 the core under AddressSanitizer
 
 A test is of the level `slow` or `ci` if it is marked so, and of the default level otherwise, with two exceptions, which
 are of the level `ci`:
