@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import tasks_fork as tasks
 from levels import METHODS
-from limits import LIMIT
+from limits import LIMIT, PATIENCE
 from pools import pool
 from programs import environment
 from waiting import wait_until
@@ -490,7 +490,7 @@ def run(script: str, tmp_path: Path) -> subprocess.CompletedProcess:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=50 * PATIENCE,
         cwd=tmp_path,
     )
 

@@ -14,7 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TRIES 10000 /* of a millisecond: a thread that computes without the GIL for so long need not be waited for */
+/* Of a millisecond. Fewer: a lock may be held. More: where threads never all sleep, each fork takes so long; arbitrary. */
+#define TRIES 500
 
 /* One that has ended meanwhile runs no more. */
 static bool runs(const char *tid)
