@@ -276,7 +276,7 @@ cdef class Client:
         return (future.pos != POS_QUEUED and self.segment.open
                 and rp_board_claimed(&self.segment.pool.board, future.pos))
 
-    cdef wait_for(self, FutureBase future, timeout):
+    cdef int wait_for(self, FutureBase future, timeout) except -1:
         return self.waiting.wait_for(future, timeout)
 
     cdef bint try_cancel(self, FutureBase future) noexcept:

@@ -77,7 +77,7 @@ cdef class Pool(Sender):
     # open:
     cdef bint try_cancel(self, FutureBase future) noexcept
     cdef void drain(self) noexcept
-    cdef wait_for(self, FutureBase future, timeout)
+    cdef int wait_for(self, FutureBase future, timeout) except -1
     cdef bint end_task(self, FutureBase future, int why) except -1
 
 cdef class FutureBase:
@@ -158,7 +158,7 @@ cdef class FutureBase:
     @cython.final
     cdef bint try_cancel(self)
     @cython.final
-    cdef await_done(self, timeout)
+    cdef int await_done(self, timeout) except -1
     @cython.final
     cdef set_done(self, int form, object value)
 

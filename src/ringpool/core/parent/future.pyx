@@ -140,8 +140,9 @@ cdef class Pool:
     cdef void drain(self) noexcept:
         """Takes in the results that have arrived. May run user code."""
 
-    cdef wait_for(self, FutureBase future, timeout):
+    cdef int wait_for(self, FutureBase future, timeout) except -1:
         """Waits until the future is done, or the time is up. May run user code."""
+        return 0
 
     cdef bint has_begun(self, FutureBase future) noexcept:
         """Whether a worker has claimed the pending task."""
@@ -529,10 +530,10 @@ cdef class FutureBase:
         except Exception:
             logger().exception("exception calling callback for %r", self)
 
-    cdef await_done(self, timeout):
+    cdef int await_done(self, timeout) except -1:
         cdef Pool client = self.client
         if is_done(self.state):
-            return
+            return 0
         if client is not None:
             client.wait_for(self, timeout)
         else:
@@ -541,6 +542,7 @@ cdef class FutureBase:
                     self.cond.wait(timeout)
         if not is_done(self.state):
             raise TimeoutError()
+        return 0
 
     def result(self, timeout=None):
         """Waits for the result.

@@ -19,4 +19,4 @@ cdef class ItemFutures:
     cdef void cancel_from(self, uint64_t begin, object failure) noexcept
     cdef void drop(self, uint64_t begin, uint64_t end) noexcept
     # open:
-    cdef int append(self, FutureBase future) except -1
+    cdef inline int append(self, FutureBase future) except -1

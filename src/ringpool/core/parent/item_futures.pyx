@@ -10,7 +10,7 @@ cdef class ItemFutures:
         self.notifier = notifier
         self.futures = []
 
-    cdef int append(self, FutureBase future) except -1:
+    cdef inline int append(self, FutureBase future) except -1:
         """The next item's."""
         self.futures.append(future)
         return 0

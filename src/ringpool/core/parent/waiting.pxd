@@ -21,5 +21,5 @@ cdef class Waiting:
     cdef Service service
     cdef Recovery recovery
     # open:
-    cdef wait_for(self, FutureBase future, timeout)
-    cdef wait_green(self, FutureBase future, timeout)
+    cdef int wait_for(self, FutureBase future, timeout) except -1
+    cdef int wait_green(self, FutureBase future, timeout) except -1

@@ -15,7 +15,7 @@ cdef class Waiting:
         self.service = service
         self.recovery = recovery
 
-    cdef wait_for(self, FutureBase future, timeout):
+    cdef int wait_for(self, FutureBase future, timeout) except -1:
         """Waits until the future is done or the time is up, reading the rings meanwhile. One waiting thread at a time
         leads: it sleeps on the rings and takes in the results of all. The others sleep until their future is done, or
         until the leader leaves and names one of them the next."""
@@ -26,7 +26,7 @@ cdef class Waiting:
         cdef uint32_t rounds = 0
         self.service.drain()
         if is_done(future.state):
-            return
+            return 0
         if timeout is not None:
             left = <int64_t>(min(timeout, 1e9) * 1e9) if timeout > 0 else 0
             deadline = rp_os_now_ns() + left
@@ -40,7 +40,7 @@ cdef class Waiting:
                 if rp_pool_has_results(&self.segment.pool):
                     self.service.drain()
                     if is_done(future.state):
-                        return
+                        return 0
         self.waiters.enter(&waiter, future)
         try:
             while True:
@@ -48,12 +48,12 @@ cdef class Waiting:
                     rp_pool_begin_leading(&self.segment.pool)
                     self.service.drain()
                 if is_done(future.state):
-                    return
+                    return 0
                 future.check_here()
                 if timeout is not None:
                     now = rp_os_now_ns()
                     if now >= deadline:
-                        return
+                        return 0
                     left = deadline - now
                 rounds += 1  # while results come in all the time, no sleep is cut short that would tell of a signal
                 left = left if 0 <= left < SIGNAL_NS else SIGNAL_NS
@@ -70,7 +70,7 @@ cdef class Waiting:
         finally:
             self.waiters.leave(&waiter, future)
 
-    cdef wait_green(self, FutureBase future, timeout):
+    cdef int wait_green(self, FutureBase future, timeout) except -1:
         """wait_for() in a greenlet, which gives way to others meanwhile. The collector reads the rings for it. (A Waiter is no
         use here: what lies on a greenlet's stack is elsewhere while others run.)"""
         import threading
@@ -84,12 +84,12 @@ cdef class Waiting:
             while True:
                 self.service.drain()
                 if is_done(future.state):
-                    return
+                    return 0
                 future.check_here()
                 if deadline is not None:
                     left = min(deadline - monotonic(), SIGNAL_NS / 1e9)
                     if left <= 0:
-                        return
+                        return 0
                 if not event.wait(left):
                     # As in wait_for(): the collector may be held up.
                     self.service.run_once()
