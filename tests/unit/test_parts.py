@@ -34,6 +34,7 @@ WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/outbox", "FutureBase"): 23,
     ("parent/outbox", "Parcel"): 3,
     ("parent/outbox", "TaskTable"): 5,
+    ("parent/settlement", "FutureBase"): 4,
     ("parent/tasks", "FutureBase"): 2,
     ("worker/arguments", "WorkerHold"): 3,
     ("worker/tray", "ResultBlocks"): 4,

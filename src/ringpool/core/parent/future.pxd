@@ -120,11 +120,11 @@ cdef class FutureBase:
     @cython.final
     cdef inline void enter_batch(self, Pool client, object batch, uint64_t index) noexcept
     @cython.final
-    cdef inline void leave_pool(self) noexcept
+    cdef void leave_pool(self) noexcept
     @cython.final
-    cdef inline void leave_batch(self) noexcept
+    cdef void leave_batch(self) noexcept
     @cython.final
-    cdef inline void take_over(self, FutureBase other) noexcept
+    cdef void take_over(self, FutureBase other) noexcept
     @cython.final
     cdef inline void set_ending(self, Ending ending) noexcept
     @cython.final

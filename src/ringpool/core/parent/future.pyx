@@ -190,20 +190,20 @@ cdef class FutureBase:
         self.task_id = index
         self.pos = POS_QUEUED
 
-    cdef inline void leave_pool(self) noexcept:
+    cdef void leave_pool(self) noexcept:
         """It is pending no more; its block is free. What it calls is dropped later: see drop_call()."""
         self.block = 0
         self.options = None
         self.client = None
         self.ending = None
 
-    cdef inline void leave_batch(self) noexcept:
+    cdef void leave_batch(self) noexcept:
         """It is pending no more."""
         self.item_of = None
         self.client = None
         self.ending = None
 
-    cdef inline void take_over(self, FutureBase other) noexcept:
+    cdef void take_over(self, FutureBase other) noexcept:
         """The task of the other one is its own from now on."""
         self.pos = other.pos
         self.block = other.block

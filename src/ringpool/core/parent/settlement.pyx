@@ -21,7 +21,9 @@ cdef class Settlement:
                 self.arguments.release(<Parcel>future.value)
             else:
                 self.segment.free_block(future.block)
-        future.leave_pool()
+            future.block = 0
+        future.options = None  # here and not in a method of the future, which would be called for each task
+        future.client = None
         if future.watched:
             self.notifier.unwatch()
         self.notifier.stop_if_drained()
@@ -38,6 +40,7 @@ cdef class Settlement:
         cdef Ending ending = future.ending
         self.remove(future)
         self.settle_as(future, form, value, ending)
+        future.ending = None
         self.notifier.notify(future, future.watched or future.callbacks is not None)
         future.ended()
 
