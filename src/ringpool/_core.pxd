@@ -13,6 +13,7 @@
 #   # raw:    noexcept nogil. Touch C data only; the compiler proves it.
 #   # quiet:  noexcept. Hold references, but make no object, drop no reference to zero and run no user code.
 #   # open:   anything. User code may run, so the caller must not rely on what it knew before.
+# "with the lock" after the colour says that the caller holds the lock of the pool: see core/lock.pxd.
 #
 # tests/unit/test_parts.py checks floors, private fields and colours, and has the tables of what does not keep to them yet.
 #
@@ -39,6 +40,7 @@ cimport cython
 from ringpool.pool cimport *
 
 include "core/runtime.pxd"
+include "core/lock.pxd"
 include "core/role.pxd"
 include "core/codec/stream.pxd"
 include "core/codec/recurrence.pxd"

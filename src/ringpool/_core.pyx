@@ -3,6 +3,7 @@
 
 This file is its table of contents; _core.pxd is that of the headers, and says what a header is. From the lowest floor up:
 
+  core/lock.pyx                    the lock of a pool: nothing, as long as there is the GIL
   core/role.pyx                    what this process works as: a worker of some pool, or no part of any
   core/codec/stream.pyx            values that are read while they are written; and copies of large pieces
   core/codec/recurrence.pyx        what an encoder has met in a value
@@ -57,6 +58,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
 It reports facts ("worker 3 held these futures when it died"); what to do about them is decided in Python above it.
 All state of a Client is guarded by the GIL: a stretch of C code that calls no Python and creates no object is atomic
 for other threads, for signal handlers and for the garbage collector alike. The comments say where a stretch must be so.
+What changes the table of tasks also holds the pool's lock, which is to take the GIL's place: see core/lock.pxd.
 """
 
 cimport cython
@@ -78,6 +80,7 @@ from time import monotonic
 from ringpool import functions
 from ringpool.functions import Callee
 
+include "core/lock.pyx"
 include "core/role.pyx"
 include "core/codec/stream.pyx"
 include "core/codec/recurrence.pyx"

@@ -52,7 +52,8 @@ class Function:
     nogil: bool
     raises: bool  # not noexcept. One that returns an object has no such choice, and `raises` is False
     returns_object: bool
-    calls: list[tuple[str, str]] = field(default_factory=list)  # of the core: what is called, and where
+    with_lock: bool = False  # its header says that the caller holds the lock of the pool
+    calls: list[tuple[str, str]] = field(default_factory=list)  # of the core: what is called, and where, in their order
 
     @property
     def effective_colour(self) -> str:
@@ -71,6 +72,7 @@ class Core:
     writes: list[Write] = field(default_factory=list)
     unknown_attributes: list[str] = field(default_factory=list)  # a sentence for each
     functions: dict[str, Function] = field(default_factory=dict)
+    defs: list[Function] = field(default_factory=list)  # what Python calls; all open
 
 
 def included(package: Path, module: str) -> list[str]:
@@ -79,19 +81,21 @@ def included(package: Path, module: str) -> list[str]:
     return re.findall(r"^include \"core/(.+)\.p[yx][xd]\"$", text, re.MULTILINE)
 
 
-def header_colours(package: Path, parts: list[str]) -> tuple[dict[str, str], list[str]]:
+def header_colours(package: Path, parts: list[str]) -> tuple[dict[str, str], list[str], set[str]]:
     """Reads the headers.
 
     Returns:
-        The colour of each function and method ("f" or "Class.f"), and what stands under none.
+        The colour of each function and method ("f" or "Class.f"); what stands under none; and what stands under one
+        "with the lock".
     """
     colours: dict[str, str] = {}
     uncoloured = []
+    with_lock = set()
     for part in parts:
         path = package / "core" / f"{part}.pxd"
         if not path.exists():
             continue
-        cls, colour, extern = "", None, False
+        cls, colour, lock, extern = "", None, False, False
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if line and not line.startswith((" ", "#")):
                 extern = line.startswith("cdef extern")
@@ -99,11 +103,11 @@ def header_colours(package: Path, parts: list[str]) -> tuple[dict[str, str], lis
                 if found or cls or not line.startswith("cdef"):
                     colour = colour if not found and not cls else None
                 cls = found[1] if found else ""
-            found = re.match(r"(    )?# (raw|quiet|open)\b[^:]*:", line)
+            found = re.match(r"(    )?# (raw|quiet|open)\b([^:]*):", line)
             if found and bool(found[1]) == bool(cls and line.startswith(" ")):
                 if not found[1]:
                     cls = ""
-                colour = found[2]
+                colour, lock = found[2], found[3] == ", with the lock"
                 continue
             found = re.match(r"(    )?cp?def (?!class\b|struct\b|enum\b|extern\b)[^#(]*?(\w+)\(", line)
             if found and not extern and not line.rstrip().endswith(":"):
@@ -112,7 +116,8 @@ def header_colours(package: Path, parts: list[str]) -> tuple[dict[str, str], lis
                     uncoloured.append(f"{part}.pxd:{number}: {name}")
                 else:
                     colours[name] = colour
-    return colours, uncoloured
+                    with_lock |= {name} if lock else set()
+    return colours, uncoloured, with_lock
 
 
 def analyse(package: Path) -> Core:
@@ -149,7 +154,7 @@ class Reader:
         self.root = package / "core"
         self.core = Core(included(package, "_core.pyx"))
         headers = included(package, "_core.pxd")
-        self.colours, _ = header_colours(package, headers)
+        self.colours, _, self.with_lock = header_colours(package, headers)
         self.seen: set[Any] = set()
         self.scope = tree.scope
         for entry in list(self.scope.entries.values()):
@@ -221,7 +226,14 @@ class Reader:
             colour = self.colours.get(f"{base.name}.{entry.name}")
             base = base.base_type
         self.core.functions[name] = Function(
-            name, self.part(entry.pos) or "", self.where(entry.pos), colour, bool(type_.nogil), raises, gives_object
+            name,
+            self.part(entry.pos) or "",
+            self.where(entry.pos),
+            colour,
+            bool(type_.nogil),
+            raises,
+            gives_object,
+            name in self.with_lock,
         )
 
     # ---- bodies ----
@@ -265,7 +277,9 @@ class Reader:
                 name = f"{scope.class_name}.{node.entry.name}" if hasattr(scope, "class_name") else name
             function = self.core.functions.get(name)
         else:
-            function = None
+            where = self.where(node.pos)
+            function = Function(where, self.part(node.pos) or "", where, "open", False, False, True)
+            self.core.defs.append(function)
         for entry in (node.local_scope.entries if node.local_scope else {}).values():
             if entry.pos and not entry.is_inherited:
                 self.use_type(entry.pos, entry.type)

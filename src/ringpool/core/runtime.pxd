@@ -26,6 +26,9 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd, getpid
 
+cdef extern from "assert.h":
+    void c_assert "assert"(bint holds) nogil  # nothing, but in the debug build
+
 cdef extern from "Python.h":
     enum: PyBUF_READ
     unsigned long PyThread_get_thread_ident()

@@ -33,6 +33,7 @@ cdef struct Decoder:
     bint imports          # NumPy, if an array comes and the program does not use it yet
 
 cdef inline void begin_decoding(Decoder *d, const unsigned char *p, Py_ssize_t n) noexcept nogil:
+    c_assert(holds_no_lock())
     d.at = p
     d.end = p + n
     d.source = NULL

@@ -8,6 +8,7 @@ cdef inline Py_ssize_t put_value(
         unsigned char *p, Py_ssize_t room, object o, Sharing *sharing, bint tallied, Stream *out) noexcept:
     cdef Encoder e
     cdef Py_ssize_t n
+    c_assert(holds_no_lock())
     begin_seen(&e.seen, tallied)
     e.sharing = sharing
     e.out = out

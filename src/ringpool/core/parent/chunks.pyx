@@ -251,7 +251,9 @@ cdef class Chunks:
     cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept:
         """The task of `chunk` is that of `rest` from now on, which has been split off."""
         self.started(rest)
+        self.segment.lock.acquire()
         self.tasks.replace(chunk.task_id, rest)
+        self.segment.lock.release()
         rest.take_over(chunk)
         self.endings.adopt(rest)
         Py_DECREF(chunk)  # the table's

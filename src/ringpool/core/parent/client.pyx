@@ -32,7 +32,7 @@ cdef class Client:
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, tuple sizes):
         self.gate = Gate()
         self.segment = Segment(n_places, n_cpus, sizes)
-        self.tasks = TaskTable()
+        self.tasks = TaskTable(self.segment.lock)
         self.staff = Staff(self.tasks, n_workers, n_places)
         self.waiters = Waiters(self.segment)
         self.notifier = Notifier(self.segment, self.tasks, self.waiters)

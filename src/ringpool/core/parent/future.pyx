@@ -256,6 +256,7 @@ cdef class FutureBase:
 
     cdef inline void drop_call(self) noexcept:
         """Drops what the task called: may run user code."""
+        c_assert(holds_no_lock())
         self.fn = None
         self.entry = None
         self.shared = None
@@ -357,6 +358,7 @@ cdef class FutureBase:
 
     cdef call(self, list callbacks):
         """Calls every callback. What is no Exception is raised when all have been called."""
+        c_assert(holds_no_lock())
         first = None
         for callback in callbacks or ():
             try:

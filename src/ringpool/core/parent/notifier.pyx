@@ -79,6 +79,7 @@ cdef class Notifier:
 
     cdef void drop_deferred(self) noexcept:
         """Drops what has been deferred: runs user code."""
+        c_assert(holds_no_lock())
         deferred = self.deferred
         if deferred:
             self.deferred = []

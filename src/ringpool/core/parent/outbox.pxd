@@ -23,11 +23,12 @@ cdef class Outbox:
     cdef object queue             # futures whose encoded tasks wait for room
     cdef bint waiting_for_memory  # the arena is full; blocks come back as results do
     cdef bint holding             # there may be chunks in the queue whose items lie in the arena
+    # quiet, with the lock:
+    cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept
     # quiet:
     cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept
     cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept
     cdef void write_stream(self, Pool client, uint64_t block, Py_ssize_t n, object args) noexcept
-    cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept
     cdef bint try_publish(self, FutureBase future) noexcept
     cdef void let_pass(self) noexcept
     cdef bint holds_unsent(self) noexcept

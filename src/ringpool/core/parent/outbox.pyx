@@ -75,20 +75,22 @@ cdef class Outbox:
     cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept:
         """Publishes an encoded task. False if there is no room on the board. The caller has reserved an entry of the task table.
         From the reservation of the slot to its publication no object is created and no Python code runs."""
-        cdef rp_slot *slot = rp_board_try_reserve(&self.segment.pool.board)
-        if slot == NULL:
-            return False
-        slot.kind = task.kind
-        slot.offset = task.offset
-        slot.bytes = task.bytes
-        if task.offset == 0:
-            memcpy(slot.inline_bytes, task.inline_bytes, task.bytes)
-        future.block = task.offset
-        future.client = client
-        future.entry = entry
-        self.tasks.enter(future)
-        self.publish(slot, future)
-        return True
+        cdef rp_slot *slot
+        self.segment.lock.acquire()
+        slot = rp_board_try_reserve(&self.segment.pool.board)
+        if slot != NULL:
+            slot.kind = task.kind
+            slot.offset = task.offset
+            slot.bytes = task.bytes
+            if task.offset == 0:
+                memcpy(slot.inline_bytes, task.inline_bytes, task.bytes)
+            future.block = task.offset
+            future.client = client
+            future.entry = entry
+            self.tasks.enter(future)
+            self.publish(slot, future)
+        self.segment.lock.release()
+        return slot != NULL
 
     cdef inline int sent(self, FutureBase future) except -1:
         """A task has been published: asks for workers and for its time limit to be kept."""
@@ -137,7 +139,7 @@ cdef class Outbox:
             slot.fn_bytes = entry.n
             if entry.named:
                 slot.kind |= KIND_NAMED
-        self.tasks.outstanding += 1
+        self.tasks.task_published()
         future.pos = rp_pool_publish(&self.segment.pool, self.tasks.outstanding)
 
     cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs,
@@ -217,9 +219,11 @@ cdef class Outbox:
             self.queue.appendleft(future)
         else:
             self.queue.append(future)
+        self.segment.lock.acquire()
         future.pos = POS_QUEUED
         self.tasks.enter(future)
-        self.tasks.queued += 1
+        self.tasks.task_queued()
+        self.segment.lock.release()
         if future.options is not None:
             self.endings.keep_time(future.options)
         return 0
@@ -252,8 +256,10 @@ cdef class Outbox:
             memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
         slot.kind = future.kind
         slot.bytes = n
-        self.tasks.queued -= 1
+        self.segment.lock.acquire()
+        self.tasks.task_dequeued()
         self.publish(slot, future)
+        self.segment.lock.release()
         if future.options is None or future.deaths >= future.options.retries:
             future.value = None
         return True
@@ -337,13 +343,18 @@ cdef class Outbox:
     cdef bint try_cancel(self, FutureBase future) noexcept:
         """Takes back a task that no worker has claimed; its future is then cancelled, and drop_call() follows. Runs no Python
         code."""
-        if future.pos != POS_QUEUED:
-            if not rp_board_try_cancel(&self.segment.pool.board, future.pos):
-                return False
-            if self.tasks.queued:  # there is room on the board, of which no worker will tell
+        cdef bint queued, unclaimed
+        self.segment.lock.acquire()
+        queued = future.pos == POS_QUEUED
+        unclaimed = queued or rp_board_try_cancel(&self.segment.pool.board, future.pos)
+        if unclaimed:
+            if not queued and self.tasks.queued:  # there is room on the board, of which no worker will tell
                 rp_pool_kick_service(&self.segment.pool)
-        self.settlement.cancel(future)
-        return True
+            self.settlement.cancel(future)
+        self.segment.lock.release()
+        if unclaimed:
+            future.ended()
+        return unclaimed
 
     cdef bint check(self) noexcept:
         """For the debug build: the queue has all pending tasks that wait for room. One that has gone before its turn, and
@@ -369,7 +380,8 @@ cdef class Outbox:
         if future.block:
             self.segment.free_block(future.block)
             future.block = 0
+        self.segment.lock.acquire()
         future.pos = POS_QUEUED
         future.lost = False
-        self.tasks.outstanding -= 1
-        self.tasks.queued += 1
+        self.tasks.task_requeued()
+        self.segment.lock.release()

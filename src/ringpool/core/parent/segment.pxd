@@ -8,6 +8,7 @@
 
 @cython.final
 cdef class Segment:
+    cdef PoolLock lock            # for those that change the task table: see lock.pxd
     cdef rp_parent pool           # until create(), zeros and what it is to be made with
     cdef bint open
     cdef bint created             # it has been there

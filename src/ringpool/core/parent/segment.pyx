@@ -14,6 +14,7 @@ cdef class Segment:
     """
 
     def __cinit__(self, uint32_t n_places, uint32_t n_cpus, tuple sizes):
+        self.lock = PoolLock()
         self.pool.segment.fd = -1
         self.pool.n_workers = n_places
         self.pool.n_cpus = n_cpus

@@ -1,7 +1,8 @@
 # settlement.pxd - the one way in which the future of a task ends.
 #
 # Settlement:
-# 1. Between the removal and the settlement no Python code runs: no other thread sees a future that is in neither state.
+# 1. Between the removal and the settlement no Python code runs, and the pool's lock is held: no other thread sees a future that
+#    is in neither state.
 # 2. finish() and fail() drop what the task calls, last of all: that may run user code. No other function here does.
 
 @cython.final
@@ -10,10 +11,11 @@ cdef class Settlement:
     cdef TaskTable tasks
     cdef ArgumentMemory arguments
     cdef Notifier notifier
-    # quiet:
+    # quiet, with the lock:
     cdef inline void remove(self, FutureBase future) noexcept
-    cdef inline void conclude(self, FutureBase future, int form, object value) noexcept
     cdef void cancel(self, FutureBase future) noexcept
+    # quiet:
+    cdef inline void conclude(self, FutureBase future, int form, object value) noexcept
     cdef inline void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept
     # open:

@@ -37,19 +37,21 @@ cdef class Settlement:
 
     cdef inline void conclude(self, FutureBase future, int form, object value) noexcept:
         """finish(), but for what may run user code: drop_call() follows."""
-        cdef Ending ending = future.ending
+        cdef Ending ending
+        self.segment.lock.acquire()
+        ending = future.ending
         self.remove(future)
         self.settle_as(future, form, value, ending)
         future.ending = None
         self.notifier.notify(future, future.watched or future.callbacks is not None)
+        self.segment.lock.release()
         future.ended()
 
     cdef void cancel(self, FutureBase future) noexcept:
-        """Settles the future of a task that no worker has claimed, or will, as cancelled: drop_call() follows."""
+        """Settles the future of a task that no worker has claimed, or will, as cancelled: ended() and drop_call() follow."""
         self.remove(future)
         future.settle_cancelled()
         self.notifier.notify(future, not future.told)  # FutureBase.cancel() tells, if it can have the condition
-        future.ended()
 
     cdef inline void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept:
         if ending is None:

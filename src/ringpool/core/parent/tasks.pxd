@@ -5,6 +5,7 @@
 # 2. enter() cannot fail after reserve(), provided that no other code has run in between.
 # 3. outstanding + queued is the number of entries in use; timed, that of those with a time limit.
 # 4. No function here runs user code.
+# 5. All that changes it holds the pool's lock, or takes it.
 
 cdef enum:
     NO_ENTRY = 0xffffffff
@@ -16,6 +17,7 @@ cdef struct TaskEntry:
 
 @cython.final
 cdef class TaskTable:
+    cdef PoolLock lock
     cdef TaskEntry *entries
     cdef uint32_t size
     cdef uint32_t first_free
@@ -28,12 +30,18 @@ cdef class TaskTable:
     cdef inline void batch_waits(self) noexcept nogil
     cdef inline void batch_sent(self) noexcept nogil
     cdef inline PyObject *find(self, uint64_t task_id) noexcept nogil
+    # raw, with the lock:
+    cdef inline void task_published(self) noexcept nogil
+    cdef inline void task_queued(self) noexcept nogil
+    cdef inline void task_dequeued(self) noexcept nogil
+    cdef inline void task_requeued(self) noexcept nogil
     # quiet:
-    cdef inline void enter(self, FutureBase future) noexcept
     cdef bint holds(self, FutureBase future) noexcept
+    cdef bint check(self) noexcept
+    # quiet, with the lock:
+    cdef inline void enter(self, FutureBase future) noexcept
     cdef void replace(self, uint64_t task_id, FutureBase future) noexcept
     cdef inline void release(self, FutureBase future) noexcept
-    cdef bint check(self) noexcept
     # open:
     cdef inline int reserve(self) except -1
     cdef int grow(self) except -1

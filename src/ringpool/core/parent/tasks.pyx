@@ -5,7 +5,8 @@
 cdef class TaskTable:
     """The pending tasks by id, and how many of them are where."""
 
-    def __cinit__(self):
+    def __cinit__(self, PoolLock lock):
+        self.lock = lock
         self.first_free = NO_ENTRY
 
     def __dealloc__(self):
@@ -16,11 +17,35 @@ cdef class TaskTable:
 
     cdef inline void batch_waits(self) noexcept nogil:
         """A batch has items that have not been sent."""
+        self.lock.acquire()
         self.unsent += 1
+        self.lock.release()
 
     cdef inline void batch_sent(self) noexcept nogil:
         """It has none any more."""
+        self.lock.acquire()
         self.unsent -= 1
+        self.lock.release()
+
+    cdef inline void task_published(self) noexcept nogil:
+        """One that has been entered, or has left the queue, is on the board."""
+        c_assert(self.lock.is_held())
+        self.outstanding += 1
+
+    cdef inline void task_queued(self) noexcept nogil:
+        """One that has been entered is in the queue."""
+        c_assert(self.lock.is_held())
+        self.queued += 1
+
+    cdef inline void task_dequeued(self) noexcept nogil:
+        c_assert(self.lock.is_held())
+        self.queued -= 1
+
+    cdef inline void task_requeued(self) noexcept nogil:
+        """One whose worker has died, or that was taken off the board, is in the queue."""
+        c_assert(self.lock.is_held())
+        self.outstanding -= 1
+        self.queued += 1
 
     cdef inline int reserve(self) except -1:
         """Makes room for one more, so that enter() cannot fail."""
@@ -30,21 +55,26 @@ cdef class TaskTable:
 
     cdef int grow(self) except -1:
         cdef uint32_t size = max(self.size * 2, 256), i
-        cdef TaskEntry *table = <TaskEntry *>PyMem_RawRealloc(self.entries, size * sizeof(TaskEntry))
+        cdef TaskEntry *table
+        self.lock.acquire()
+        table = <TaskEntry *>PyMem_RawRealloc(self.entries, size * sizeof(TaskEntry))
+        if table != NULL:
+            for i in range(self.size, size):
+                table[i].future = NULL
+                table[i].generation = 1
+                table[i].next_free = i + 1 if i + 1 < size else NO_ENTRY
+            self.first_free = self.size
+            self.entries = table
+            self.size = size
+        self.lock.release()
         if table == NULL:
             raise MemoryError()
-        for i in range(self.size, size):
-            table[i].future = NULL
-            table[i].generation = 1
-            table[i].next_free = i + 1 if i + 1 < size else NO_ENTRY
-        self.first_free = self.size
-        self.entries = table
-        self.size = size
         return 0
 
     cdef inline void enter(self, FutureBase future) noexcept:
         """Gives a future that is to be queued or published a task id. The caller has reserved an entry."""
         cdef uint32_t i = self.first_free
+        c_assert(self.lock.is_held() and i != NO_ENTRY)
         self.first_free = self.entries[i].next_free
         Py_INCREF(future)
         self.entries[i].future = <PyObject *>future
@@ -64,6 +94,7 @@ cdef class TaskTable:
 
     cdef void replace(self, uint64_t task_id, FutureBase future) noexcept:
         """Names another future for a pending task. The reference to the one before is the caller's now."""
+        c_assert(self.lock.is_held())
         Py_INCREF(future)
         self.entries[<uint32_t>task_id].future = <PyObject *>future
         future.task_id = task_id
@@ -71,6 +102,7 @@ cdef class TaskTable:
     cdef inline void release(self, FutureBase future) noexcept:
         """Takes a pending task out of the table and of the counts. The table's reference is the caller's now."""
         cdef uint32_t i = <uint32_t>future.task_id
+        c_assert(self.lock.is_held() and self.entries[i].future == <PyObject *>future)
         self.entries[i].future = NULL
         self.entries[i].generation += 1
         if self.entries[i].generation == 0:

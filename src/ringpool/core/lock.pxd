@@ -1,0 +1,83 @@
+# lock.pxd - the lock of a pool, which the threads of its process take to change what they share.
+#
+# With the GIL it is nothing, in an ordinary build: a stretch that calls no Python is atomic anyhow. Without, it is a mutex of
+# CPython's. It is there before it is needed so that the stretches are named, and stay short: acquire() and release() say in the
+# code where each begins and ends.
+#
+# A leaf: what holds it takes no other lock, does not block, runs no user code and encodes or decodes nothing. So functions that
+# are open run without it, and so do those that take it. What its holder may call is raw or quiet; functions that are to be
+# called with it stand in their header under "with the lock". tests/unit/test_parts.py checks both; a debug build does, too, when
+# it runs: there, acquire() and what is open assert that this thread holds none, and what stands under "with the lock" that it
+# holds this one.
+#
+# Today it guards the table of tasks, with its counts: see tasks.pxd; and on the way of submit() the board, from the reservation
+# of a slot to its publication. It guards nothing else yet, and no reads: docs/decisions/025-one-lock-a-pool.md says what is left.
+#
+# A child that was forked does not use its parent's pool, so that a lock that another thread held stays held is no matter.
+
+cdef extern from *:
+    """
+    #include <assert.h>
+    #include <stdbool.h>
+
+    struct pool_mutex {
+    #ifdef Py_GIL_DISABLED
+        PyMutex mutex;
+    #endif
+        bool held; /* by any thread; kept in a debug build */
+    };
+
+    #ifndef NDEBUG
+    static _Thread_local const struct pool_mutex *lock_held_here; /* the one that this thread holds, or NULL */
+    #endif
+
+    static inline void pool_mutex_lock(struct pool_mutex *m)
+    {
+    #ifdef Py_GIL_DISABLED
+        PyMutex_Lock(&m->mutex);
+    #endif
+    #ifndef NDEBUG
+        assert(lock_held_here == NULL && "this thread holds a pool's lock");
+        assert(!m->held && "another thread has come into a stretch that holds the lock: it gave up the GIL");
+        lock_held_here = m;
+        m->held = true;
+    #endif
+        (void)m;
+    }
+
+    static inline void pool_mutex_unlock(struct pool_mutex *m)
+    {
+    #ifndef NDEBUG
+        assert(lock_held_here == m);
+        lock_held_here = NULL;
+        m->held = false;
+    #endif
+    #ifdef Py_GIL_DISABLED
+        PyMutex_Unlock(&m->mutex);
+    #endif
+        (void)m;
+    }
+
+    /* For assertions: they are all that a debug build has of these. */
+    #ifndef NDEBUG
+    #define pool_mutex_is_held(m) (lock_held_here == (m))
+    #define holds_no_lock() (lock_held_here == NULL)
+    #else
+    #define pool_mutex_is_held(m) true
+    #define holds_no_lock() true
+    #endif
+    """
+    struct pool_mutex:
+        pass
+    void pool_mutex_lock(pool_mutex *m) nogil
+    void pool_mutex_unlock(pool_mutex *m) nogil
+    bint pool_mutex_is_held(const pool_mutex *m) nogil
+    bint holds_no_lock() nogil
+
+@cython.final
+cdef class PoolLock:
+    cdef pool_mutex mutex
+    # raw:
+    cdef inline void acquire(self) noexcept nogil
+    cdef inline void release(self) noexcept nogil
+    cdef inline bint is_held(self) noexcept nogil
