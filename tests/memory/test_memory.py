@@ -23,7 +23,7 @@ from limits import LIMIT
 from pools import pool
 from programs import environment
 from waiting import wait_until
-from words import SLOTS, Words
+from words import Words
 
 from ringpool import ProcessPoolExecutor, WorkerDied, _core, budget, machine
 
@@ -677,15 +677,16 @@ def test_arguments_that_were_encoded_when_the_board_proves_to_be_full_take_no_bl
         assert executor.submit(tasks.same, value).result(LIMIT) == value
         gate = executor.submit(await_file, tmp_path / "gate")
         with Words(client) as words:
-            wait_until(lambda: gate.running() and words.board() == {"free": SLOTS}, "the task at the gate")
+            n_slots = words.layout.part("slot").count
+            wait_until(lambda: gate.running() and words.board() == {"free": n_slots}, "the task at the gate")
         before = client.segment.blocks
-        small = [executor.submit(tasks.same, n) for n in range(SLOTS)]
+        small = [executor.submit(tasks.same, n) for n in range(n_slots)]
         first, *others = [executor.submit(tasks.same, value) for _ in range(3)]
         counts = client.tasks.outstanding, client.pending, client.segment.blocks
         cancelled = others.pop().cancel()
         (tmp_path / "gate").touch()
-        assert counts == (SLOTS + 1, SLOTS + 4, before) and cancelled
-        assert [future.result(LIMIT) for future in [*small, first, *others]] == [*range(SLOTS), value, value]
+        assert counts == (n_slots + 1, n_slots + 4, before) and cancelled
+        assert [future.result(LIMIT) for future in [*small, first, *others]] == [*range(n_slots), value, value]
         del first, others
         assert blocks_after(executor) == before
 
