@@ -1,17 +1,18 @@
 # lock.pxd - the lock of a pool, which the threads of its process take to change what they share.
 #
 # With the GIL it is nothing, in an ordinary build: a stretch that calls no Python is atomic anyhow. Without, it is a mutex of
-# CPython's. It is there before it is needed so that the stretches are named, and stay short: acquire() and release() say in the
-# code where each begins and ends.
+# CPython's. It is there before it is needed so that the stretches are named, and stay short: acquire() and release() say in
+# the code where each begins and ends.
 #
-# A leaf: what holds it takes no other lock, does not block, runs no user code and encodes or decodes nothing. So functions that
-# are open run without it, and so do those that take it. What its holder may call is raw or quiet; functions that are to be
-# called with it stand in their header under "with the lock". tests/unit/test_parts.py checks both; a debug build does, too, when
-# it runs: there, acquire() and what is open assert that this thread holds none, and what stands under "with the lock" that it
-# holds this one.
+# A leaf: what holds it takes no other lock, does not block, runs no user code and encodes or decodes nothing. So functions
+# that are open run without it, and so do those that take it. What its holder may call is raw or quiet; functions that are to
+# be called with it stand in their header under "with the lock". tests/unit/test_parts.py checks both. In a debug build, what
+# stands there asserts that this thread holds the lock; acquire(), the encoder, the decoder, callbacks and what drops the call
+# of a task assert that it holds none.
 #
-# Today it guards the table of tasks, with its counts: see tasks.pxd; and on the way of submit() the board, from the reservation
-# of a slot to its publication. It guards nothing else yet, and no reads: docs/decisions/025-one-lock-a-pool.md says what is left.
+# Today it guards the table of tasks, with its counts: see tasks.pxd; and on the way of submit() the board, from the
+# reservation of a slot to its publication. It guards nothing else yet, and no reads: docs/decisions/025-one-lock-a-pool.md
+# says what is left.
 #
 # A child that was forked does not use its parent's pool, so that a lock that another thread held stays held is no matter.
 

@@ -5,8 +5,8 @@
 #    is written when its task has been published.
 # 2. Tasks leave the queue in its order, but that chunks that need no memory may pass a task that waits for some.
 # 3. While `waiting_for_memory`, the collector is rung for each result.
-# 4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication, within try_send() or
-#    try_publish(), none runs, nothing is encoded and no object is created.
+# 4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication none runs and no object
+#    is created. Nothing is encoded there, but items of a chunk that have waited for memory: see Chunk.store_waiting.
 
 @cython.final
 cdef class Outbox:

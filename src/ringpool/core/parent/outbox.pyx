@@ -73,8 +73,8 @@ cdef class Outbox:
             return None
 
     cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept:
-        """Publishes an encoded task. False if there is no room on the board. The caller has reserved an entry of the task table.
-        From the reservation of the slot to its publication no object is created and no Python code runs."""
+        """Publishes an encoded task. False if there is no room on the board. The caller has reserved an entry of the task
+        table. From the reservation of the slot to its publication no object is created and no Python code runs."""
         cdef rp_slot *slot
         self.segment.lock.acquire()
         slot = rp_board_try_reserve(&self.segment.pool.board)
