@@ -77,6 +77,7 @@ cdef class ResultMemory:
     cdef bint check(self) noexcept
     # open:
     cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan)
+    cdef object adopt_block(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan)
     cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n)
     cdef Block lent_block(self, uint32_t w, uint64_t n, Loan *loan)
     cdef Block block_in(self, uint32_t arena, uint64_t offset, uint64_t n)

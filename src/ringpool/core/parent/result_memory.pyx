@@ -204,8 +204,6 @@ cdef class ResultMemory:
     cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
         """What a result holds: its value if that was in the slot and compact, else bytes or a Payload. This takes the loan
         over, if the result lies there."""
-        cdef Payload payload
-        cdef const unsigned char *p
         if r.offset == 0:
             if r.bytes > RP_RESULT_INLINE:
                 raise RuntimeError(f"worker {w} sent a result of an invalid size")
@@ -217,22 +215,27 @@ cdef class ResultMemory:
             if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
                 return PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes)
         elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
-            payload = Payload()
-            payload.memory = self
-            payload.n = r.bytes
-            block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
-            p = (<Block>block).at()
-            if p == NULL:
-                raise no_address(&self.segment.pool.segment, r.bytes)
-            if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == RP_SPREAD:
-                payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
-            payload.block = block
-            payload.next = self.payloads
-            if self.payloads != NULL:
-                (<Payload>self.payloads).prev = <Payload_p>payload
-            self.payloads = <Payload_p>payload
-            return payload if kind != KIND_START_ERROR else payload.bytes()
+            return self.adopt_block(w, r, kind, loan)
         raise RuntimeError(f"worker {w} sent a result of an unknown kind")
+
+    cdef object adopt_block(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
+        """adopt() of a result that lies in a block."""
+        cdef Payload payload = Payload()
+        cdef const unsigned char *p
+        payload.memory = self
+        payload.n = r.bytes
+        block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
+        p = (<Block>block).at()
+        if p == NULL:
+            raise no_address(&self.segment.pool.segment, r.bytes)
+        if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == RP_SPREAD:
+            payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
+        payload.block = block
+        payload.next = self.payloads
+        if self.payloads != NULL:
+            (<Payload>self.payloads).prev = <Payload_p>payload
+        self.payloads = <Payload_p>payload
+        return payload if kind != KIND_START_ERROR else payload.bytes()
 
     cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n):
         if not rp_pool_within(&self.segment.pool, self.segment.pool.arena_of[w], offset, n):
