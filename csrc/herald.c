@@ -16,14 +16,14 @@ static void *run(void *arg)
         (void)rp_pool_wait_service(h->pool); /* what cuts its sleep short costs the collector a look in vain */
         order = WAIT;
         (void)rp_cas_seq_cst(&h->order, &order, (uint32_t)IDLE);
-        rp_os_tell(h->tell);
+        rp_os_notify(h->notify_fd);
     }
 }
 
-int rp_herald_begin(struct rp_herald *h, struct rp_parent *pool, int tell)
+int rp_herald_begin(struct rp_herald *h, struct rp_parent *pool, int notify_fd)
 {
     h->pool = pool;
-    h->tell = tell;
+    h->notify_fd = notify_fd;
     rp_store_seq_cst(&h->order, (uint32_t)IDLE);
     return rp_os_thread(run, h, &h->thread);
 }

@@ -5,11 +5,11 @@
  *
  *      collector (a greenlet)                    herald (a thread; runs no Python)
  *      rp_herald_send()                   -->    rp_pool_wait_service()
- *      waits until `tell` is readable     <--    writes to `tell`
+ *      waits until notify_fd is readable  <--    writes to notify_fd
  *      reads it, does its duties
  *
  * order has three writers, one at a time or by compare-and-swap: the collector sets WAIT only when it is IDLE, the herald
- * takes WAIT back to IDLE before it writes to `tell`, and END, set by rp_herald_end, stays.
+ * takes WAIT back to IDLE before it writes to `notify_fd`, and END, set by rp_herald_end, stays.
  */
 #ifndef RP_HERALD_H
 #define RP_HERALD_H
@@ -18,13 +18,13 @@
 
 struct rp_herald {
     rp_futex order;
-    int tell; /* a descriptor, not the herald's own */
+    int notify_fd; /* a descriptor, not the herald's own */
     struct rp_parent *pool;
     uintptr_t thread;
 };
 
 /* Starts the thread. The herald must not move until rp_herald_end, nor the pool go. */
-int rp_herald_begin(struct rp_herald *h, struct rp_parent *pool, int tell);
+int rp_herald_begin(struct rp_herald *h, struct rp_parent *pool, int notify_fd);
 
 /* Has it sleep until there is something for the collector. Not again before it has told. */
 void rp_herald_send(struct rp_herald *h);

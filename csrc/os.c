@@ -185,7 +185,7 @@ int rp_os_poll(struct pollfd *p, uint32_t n, int64_t timeout_ns, uint64_t *late_
     return err == 0 ? ready : err == EINTR ? 0 : -err;
 }
 
-void rp_os_tell(int eventfd)
+void rp_os_notify(int eventfd)
 {
     const uint64_t one = 1;
     ssize_t n = eventfd < 0 ? 0 : write(eventfd, &one, sizeof one);

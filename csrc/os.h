@@ -60,7 +60,7 @@ void rp_os_futex_wake(rp_futex *word);
 int rp_os_poll(struct pollfd *p, uint32_t n, int64_t timeout_ns, uint64_t *late_ns);
 
 /* Writes to an eventfd; does nothing for -1. */
-void rp_os_tell(int eventfd);
+void rp_os_notify(int eventfd);
 
 /* Bytes of memory that this process has to itself: what is resident, less what is shared or of files. 0 if the system
  * does not say. */

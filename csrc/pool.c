@@ -26,9 +26,9 @@ uint32_t rp_pool_recover(struct rp_parent *p, uint32_t w, uint64_t task_ids[2])
     return n;
 }
 
-void rp_pool_rouse_after_death(struct rp_parent *p, uint64_t outstanding)
+void rp_pool_resume_after_recovery(struct rp_parent *p, uint64_t outstanding)
 {
     rp_store_seq_cst(&p->shared->waking, 0u);
     toll_all(p);
-    rp_wake_rouse(&p->base, outstanding);
+    rp_wake_one(&p->base, outstanding);
 }

@@ -16,7 +16,7 @@
  *
  *   sleeper                              bell          woken by
  *   ---------------------------------    ----------    --------------------------------------------------------------
- *   worker without a task                its own       rp_wake_rouse(): the publisher of a task, while too few are awake
+ *   worker without a task                its own       rp_wake_one(): the publisher of a task, while too few are awake
  *   worker that is parked, or retired    its own       its predecessor's leave, or the parent's word
  *   worker whose ring is full            its own       the parent's commit, which looks at waits_space
  *   worker whose arena is full           its own       the parent's return of a block, which looks at wants_memory; its
@@ -46,6 +46,6 @@ void rp_pool_stop(struct rp_parent *p);
 uint32_t rp_pool_recover(struct rp_parent *p, uint32_t w, uint64_t task_ids[2]);
 
 /* After recoveries: repeats any wake-up that a dead worker may have owed. */
-void rp_pool_rouse_after_death(struct rp_parent *p, uint64_t outstanding);
+void rp_pool_resume_after_recovery(struct rp_parent *p, uint64_t outstanding);
 
 #endif

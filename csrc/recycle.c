@@ -27,14 +27,14 @@ static int sleep_until(struct rp_worker *p, const rp_word *word, uint64_t wanted
     return 0;
 }
 
-int rp_pool_await_turn(struct rp_worker *p, uint64_t ticket, int tell)
+int rp_pool_await_turn(struct rp_worker *p, uint64_t ticket, int notify_fd)
 {
     const rp_word *turn = &rp_pool_me(p)->turn;
     int err = 0;
     if (rp_load_acquire(turn) != ticket) {
         rp_store_release(&rp_pool_me(p)->state, (uint64_t)RP_PARKED);
         RP_STEP("turn: parked");
-        rp_os_tell(tell);
+        rp_os_notify(notify_fd);
         RP_STEP("turn: told");
     }
     while (rp_load_acquire(turn) != ticket && !rp_load_acquire(&p->shared->stop) && err != -EINTR)
@@ -50,11 +50,11 @@ void (rp_pool_give_turn)(struct rp_pool *p, uint32_t w, uint64_t ticket)
     (void)rp_bell_ring(&p->entries[w].bell);
 }
 
-void rp_pool_retire(struct rp_worker *p, uint64_t when, int tell)
+void rp_pool_retire(struct rp_worker *p, uint64_t when, int notify_fd)
 {
     rp_store_release(&rp_pool_me(p)->retiring, when);
     RP_STEP("retire: said");
-    rp_os_tell(tell);
+    rp_os_notify(notify_fd);
     RP_STEP("retire: told");
 }
 
@@ -85,8 +85,8 @@ void rp_pool_leave(struct rp_worker *p)
         rp_pool_give_turn(p, (uint32_t)(successor & 0xffff), successor >> 16);
     RP_STEP("leave: handed over");
     rp_wake_came_round(p);
-    rp_wake_rouse_if_work_waits(&p->base); /* ... and what was published before may have */
-    RP_STEP("leave: roused");
+    rp_wake_one_if_work_waits(&p->base); /* ... and what was published before may have */
+    RP_STEP("leave: woke one");
     rp_wake_tell_of_unread(p); /* the process may take its time to end */
     RP_STEP("leave: left");
 }
@@ -109,10 +109,10 @@ bool rp_pool_is_dismissed(const struct rp_worker *p)
     return rp_load_acquire(&p->entries[p->index].dismissed);
 }
 
-int rp_pool_await_dismissal(struct rp_worker *p, int tell)
+int rp_pool_await_dismissal(struct rp_worker *p, int notify_fd)
 {
     int err = 0;
-    rp_os_tell(tell);
+    rp_os_notify(notify_fd);
     RP_STEP("leave: told");
     while (!rp_pool_is_dismissed(p) && !rp_load_acquire(&p->shared->stop) && err != -EINTR)
         err = sleep_until(p, &rp_pool_me(p)->dismissed, 1);

@@ -22,13 +22,13 @@
 #include "wake.h"
 
 /* Parked until its turn (1), or until the pool stops (0). -EINTR. Returns at once if it has it from the start; otherwise
- * `tell` is written to, an eventfd, when it is parked. */
-int rp_pool_await_turn(struct rp_worker *p, uint64_t ticket, int tell);
+ * `notify_fd` is written to, an eventfd, when it is parked. */
+int rp_pool_await_turn(struct rp_worker *p, uint64_t ticket, int notify_fd);
 
 void rp_pool_join(struct rp_worker *p); /* ready for tasks */
 
 /* Will leave, and says when (enum rp_retiring): asks for a successor through the eventfd. */
-void rp_pool_retire(struct rp_worker *p, uint64_t when, int tell);
+void rp_pool_retire(struct rp_worker *p, uint64_t when, int notify_fd);
 
 /* It may go, or if it said READY, should: its successor is ready. */
 bool rp_pool_is_dismissed(const struct rp_worker *p);
@@ -36,7 +36,7 @@ bool rp_pool_is_dismissed(const struct rp_worker *p);
 void rp_pool_leave(struct rp_worker *p); /* takes no more tasks, and hands over */
 
 /* After leaving: waits until it is dismissed or the pool stops. 0 or -EINTR. */
-int rp_pool_await_dismissal(struct rp_worker *p, int tell);
+int rp_pool_await_dismissal(struct rp_worker *p, int notify_fd);
 
 uint32_t rp_pool_worker_state(const struct rp_parent *p, uint32_t w);
 bool rp_pool_is_retiring(const struct rp_parent *p, uint32_t w);

@@ -38,7 +38,7 @@ bool rp_pool_apart(const struct rp_parent *p)
     return (up ? up : 1) + 1 <= p->n_cpus && !rp_wake_worker_on(p, rp_os_cpu() + 1ull);
 }
 
-static bool anybody_sleeps(const struct rp_pool *p)
+static bool any_worker_sleeps(const struct rp_pool *p)
 {
     uint64_t any = 0;
     for (uint32_t i = 0; i < p->mask_words; i++)
@@ -47,7 +47,7 @@ static bool anybody_sleeps(const struct rp_pool *p)
 }
 
 /* Wakes one sleeper, unless a wake is under way: then the one being woken looks for more work when it is up. */
-static void rouse_one(struct rp_pool *p)
+static void wake_sleeper(struct rp_pool *p)
 {
     uint32_t i = 0;
     while (i < p->mask_words) {
@@ -59,40 +59,40 @@ static void rouse_one(struct rp_pool *p)
         }
         bit = (uint32_t)__builtin_ctzll(set);
         w = i * 64 + bit;
-        RP_STEP("rouse: seen");
+        RP_STEP("wake: seen");
         if (w >= p->n_workers || !rp_cas_seq_cst(&p->shared->waking, &none, w + 1ull))
             return;
-        RP_STEP("rouse: named");
+        RP_STEP("wake: named");
         if (rp_and_seq_cst(&p->shared->sleepers[i], ~(1ull << bit)) & (1ull << bit)) {
-            RP_STEP("rouse: taken");
+            RP_STEP("wake: taken");
             (void)rp_bell_ring(&p->entries[w].bell);
-            RP_STEP("rouse: rung");
+            RP_STEP("wake: rung");
             return;
         }
         /* It got up by itself in the meantime, and looks at the board. Others may have relied on this wake, so look for
          * another sleeper, from the start. */
-        RP_STEP("rouse: missed");
+        RP_STEP("wake: missed");
         rp_store_seq_cst(&p->shared->waking, 0u);
-        RP_STEP("rouse: again");
+        RP_STEP("wake: again");
         i = 0;
     }
 }
 
-static inline void rouse(struct rp_pool *p, uint64_t outstanding)
+static inline void wake_one(struct rp_pool *p, uint64_t outstanding)
 {
-    if (anybody_sleeps(p) && outstanding > awake(p))
-        rouse_one(p);
+    if (any_worker_sleeps(p) && outstanding > awake(p))
+        wake_sleeper(p);
 }
 
-void rp_wake_rouse(struct rp_pool *p, uint64_t outstanding)
+void rp_wake_one(struct rp_pool *p, uint64_t outstanding)
 {
-    rouse(p, outstanding);
+    wake_one(p, outstanding);
 }
 
-void rp_wake_rouse_if_work_waits(struct rp_pool *p)
+void rp_wake_one_if_work_waits(struct rp_pool *p)
 {
-    if (anybody_sleeps(p) && rp_board_ready(&p->board))
-        rouse_one(p);
+    if (any_worker_sleeps(p) && rp_board_ready(&p->board))
+        wake_sleeper(p);
 }
 
 void rp_wake_came_round(struct rp_worker *p)
@@ -103,13 +103,13 @@ void rp_wake_came_round(struct rp_worker *p)
     RP_STEP("round: up");
     rp_store_seq_cst(&p->shared->waking, 0u); /* "my wake is over", before the look at the board */
     RP_STEP("round: over");
-    rp_wake_rouse_if_work_waits(&p->base);
+    rp_wake_one_if_work_waits(&p->base);
 }
 
 uint64_t rp_pool_publish(struct rp_parent *p, uint64_t outstanding)
 {
     uint64_t pos = rp_board_publish(&p->board);
-    rouse(&p->base, outstanding);
+    wake_one(&p->base, outstanding);
     return pos;
 }
 

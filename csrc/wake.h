@@ -18,7 +18,7 @@
  *   current                  the worker                          names its task, or one that is settled
  *   sleepers, ready          worker sets, worker or waker        cleared at its recovery
  *                            clears
- *   waking                   waker sets, woken clears            cleared after recoveries, by rp_pool_rouse_after_death
+ *   waking                   waker sets, woken clears            cleared after recoveries, by rp_pool_resume_after_recovery
  *   a bell                   its sleeper; ringers, by            all are tolled after recoveries
  *                            compare-and-swap
  *   peak_rss                 the worker's guard                  as old as the last look
@@ -51,7 +51,7 @@ int rp_pool_wait_task(struct rp_worker *p);
  * this one included, whose results have not been taken. Returns the task's position. */
 uint64_t rp_pool_publish(struct rp_parent *p, uint64_t outstanding);
 
-/* Will a worker that takes a task run beside this thread, and not instead of it? As far as one can tell. */
+/* Will a worker that takes a task run beside this thread, and not instead of it? A guess. */
 bool rp_pool_apart(const struct rp_parent *p);
 
 /* Encoded tasks wait for room (or no longer do): the workers will ring when half the board has been claimed. */
@@ -73,8 +73,8 @@ bool rp_wake_worker_on(const struct rp_parent *p, uint64_t cpu);
 /* The woken worker is up: it has a task, or has found none. */
 void rp_wake_came_round(struct rp_worker *p);
 
-void rp_wake_rouse(struct rp_pool *p, uint64_t outstanding);
-void rp_wake_rouse_if_work_waits(struct rp_pool *p);
+void rp_wake_one(struct rp_pool *p, uint64_t outstanding);
+void rp_wake_one_if_work_waits(struct rp_pool *p);
 
 /* Results that no thread asks for must not wait for the next task: their futures hold what the user let go. */
 void rp_wake_tell_of_unread(struct rp_worker *p);

@@ -94,9 +94,9 @@ enum rp_result_kind {
 
 /* What the record of an item holds, beside RP_KIND_ARGS and RP_KIND_ARGS_PICKLE; and that of its result. */
 enum rp_item_kind {
-    RP_ITEM_UNSENT = 0, /* it could not be encoded: no bytes */
-    RP_KIND_UNSENT = 7, /* the result of RP_ITEM_UNSENT */
-    RP_ITEM_APART = 8,  /* flag: it lies apart, in a block of its own; the record is a struct rp_apart */
+    RP_ITEM_NOT_ENCODED = 0, /* it could not be encoded: no bytes */
+    RP_KIND_NOT_ENCODED = 7, /* the result of RP_ITEM_NOT_ENCODED */
+    RP_ITEM_APART = 8,       /* flag: it lies apart, in a block of its own; the record is a struct rp_apart */
 };
 
 /* The codec encodes before it knows which way the value goes. */
@@ -104,8 +104,8 @@ _Static_assert((int)RP_KIND_ARGS == RP_KIND_VALUE && (int)RP_KIND_ARGS_PICKLE ==
                "arguments and results are encoded alike");
 _Static_assert(((RP_KIND_NAMED | RP_KIND_TIMED | RP_KIND_STREAM | RP_KIND_ITEM) & RP_KIND_MASK) == 0,
                "a flag is none of the kinds");
-_Static_assert(RP_KIND_CHUNK <= RP_KIND_MASK && RP_KIND_UNSENT < RP_KIND_MASK, "no result has the kind RP_KIND_MASK");
-_Static_assert(((RP_KIND_ARGS | RP_KIND_ARGS_PICKLE | RP_ITEM_UNSENT) & RP_ITEM_APART) == 0, "and so within a chunk");
+_Static_assert(RP_KIND_CHUNK <= RP_KIND_MASK && RP_KIND_NOT_ENCODED < RP_KIND_MASK, "no result has the kind RP_KIND_MASK");
+_Static_assert(((RP_KIND_ARGS | RP_KIND_ARGS_PICKLE | RP_ITEM_NOT_ENCODED) & RP_ITEM_APART) == 0, "and so within a chunk");
 
 /* Why a task is to end that runs: what its worker's `why` says. */
 enum rp_why {
@@ -123,17 +123,17 @@ struct __attribute__((packed, may_alias)) rp_loose64 {
 };
 
 /* Reads once: the compiler may neither read again what has been checked, nor read it before. */
-static inline uint8_t rp_look8(const void *p)
+static inline uint8_t rp_read_once8(const void *p)
 {
     return *(const volatile uint8_t *)p;
 }
 
-static inline uint32_t rp_look32(const void *p)
+static inline uint32_t rp_read_once32(const void *p)
 {
     return ((const volatile struct rp_loose32 *)p)->n;
 }
 
-static inline uint64_t rp_look64(const void *p)
+static inline uint64_t rp_read_once64(const void *p)
 {
     return ((const volatile struct rp_loose64 *)p)->n;
 }
@@ -212,12 +212,12 @@ static inline void rp_parcel_begin(void *p, enum rp_parcel_tag tag, uint32_t buf
 
 static inline uint32_t rp_parcel_buffers(const void *p)
 {
-    return rp_look32(rp_past(p, offsetof(struct rp_parcel_head, buffers)));
+    return rp_read_once32(rp_past(p, offsetof(struct rp_parcel_head, buffers)));
 }
 
 static inline uint64_t rp_parcel_pickle_bytes(const void *p)
 {
-    return rp_look64(rp_past(p, offsetof(struct rp_parcel_head, pickle_bytes)));
+    return rp_read_once64(rp_past(p, offsetof(struct rp_parcel_head, pickle_bytes)));
 }
 
 /* Where the pickle of a parcel begins. */
@@ -228,7 +228,7 @@ static inline uint64_t rp_parcel_pickle_at(uint64_t buffers)
 
 static inline uint64_t rp_parcel_extent(const void *p, uint64_t k)
 {
-    return rp_look64(rp_past(p, rp_parcel_pickle_at(k)));
+    return rp_read_once64(rp_past(p, rp_parcel_pickle_at(k)));
 }
 
 static inline void rp_parcel_set_extent(void *p, uint64_t k, uint64_t extent)
@@ -244,12 +244,12 @@ static inline uint64_t rp_spread_pickle_at(uint64_t buffers)
 
 static inline uint64_t rp_spread_extent(const void *p, uint64_t k)
 {
-    return rp_look64(rp_past(p, rp_spread_pickle_at(k)));
+    return rp_read_once64(rp_past(p, rp_spread_pickle_at(k)));
 }
 
 static inline uint64_t rp_spread_offset(const void *p, uint64_t k)
 {
-    return rp_look64(rp_past(p, rp_spread_pickle_at(k) + offsetof(struct rp_spread_buffer, offset)));
+    return rp_read_once64(rp_past(p, rp_spread_pickle_at(k) + offsetof(struct rp_spread_buffer, offset)));
 }
 
 /* The word that says which worker holds it. */
@@ -308,7 +308,7 @@ static inline uint64_t rp_record_of(uint32_t kind, uint64_t bytes)
 
 static inline uint64_t rp_record_at(const void *p)
 {
-    return rp_look64(p);
+    return rp_read_once64(p);
 }
 
 static inline void rp_record_put(void *p, uint64_t head)
@@ -334,12 +334,12 @@ static inline uint64_t rp_record_span(uint64_t head)
 
 static inline uint64_t rp_apart_offset(const void *p)
 {
-    return rp_look64(p);
+    return rp_read_once64(p);
 }
 
 static inline uint64_t rp_apart_bytes(const void *p)
 {
-    return rp_look64(rp_past(p, offsetof(struct rp_apart, bytes)));
+    return rp_read_once64(rp_past(p, offsetof(struct rp_apart, bytes)));
 }
 
 static inline void rp_apart_put(void *p, uint64_t offset, uint64_t bytes)
@@ -358,12 +358,12 @@ RP_ASSERT_SIZE(struct rp_chunk_head, 8);
 
 static inline uint32_t rp_chunk_items(const void *p)
 {
-    return rp_look32(p);
+    return rp_read_once32(p);
 }
 
 static inline uint32_t rp_chunk_function_bytes(const void *p)
 {
-    return rp_look32(rp_past(p, offsetof(struct rp_chunk_head, function_bytes)));
+    return rp_read_once32(rp_past(p, offsetof(struct rp_chunk_head, function_bytes)));
 }
 
 static inline void rp_chunk_put(void *p, uint32_t items, uint32_t function_bytes)

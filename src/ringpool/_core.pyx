@@ -25,7 +25,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/parent/loans.pyx            the parent's account of loans: see memory in csrc/
   core/parent/result_memory.pyx    where results lie until they are decoded, and whose memory that is
   core/parent/argument_memory.pyx  blocks of the parent's arena that workers hold, after the task that they were sent with
-  core/parent/endings.pyx          ending a task that runs
+  core/parent/terminations.pyx     ending a task that runs
   core/parent/settlement.pyx       the one way in which the future of a task ends
   core/parent/chunk_account.pyx    which batches have items left to send, and how many chunks are under way, in one pool
   core/parent/large_items.pyx      the items of a batch that are too large for its pages
@@ -102,7 +102,7 @@ include "core/parent/notifier.pyx"
 include "core/parent/loans.pyx"
 include "core/parent/result_memory.pyx"
 include "core/parent/argument_memory.pyx"
-include "core/parent/endings.pyx"
+include "core/parent/terminations.pyx"
 include "core/parent/settlement.pyx"
 include "core/parent/chunk_account.pyx"
 include "core/parent/large_items.pyx"

@@ -341,7 +341,12 @@ class ProcessPoolExecutor(_StandIn):
         return self._map(None, fn, iterables, timeout, chunksize, buffersize, ordered, progress)
 
     def options(
-        self, *, timeout: float | None = None, grace: float = _core.GRACE_S, retries: int = 0, name: str | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        grace: float = _core.DEFAULT_GRACE_S,
+        retries: int = 0,
+        name: str | None = None,
     ) -> ExecutorView:
         """This pool with options for the tasks that are submitted through what it returns.
 
@@ -475,7 +480,7 @@ class ProcessPoolExecutor(_StandIn):
         """
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-        if self._client.segment.inherited:  # in a forked child there is nothing to shut down
+        if self._client.segment.forked:  # in a forked child there is nothing to shut down
             return
         self._supervisor.close()
         if cancel_futures:

@@ -1,6 +1,6 @@
 """Starts the worker processes of a pool, by each of the start methods of `multiprocessing`.
 
-It makes a worker's orders, its name, the pidfd that the supervisor watches and the file for its crash log, and does
+It makes a worker's config, its name, the pidfd that the supervisor watches and the file for its crash log, and does
 what one start method alone needs: with fork, a process that makes the workers (see `zygote`); with forkserver, the
 imports that all workers share; otherwise, a correction of what `multiprocessing` says of the main module.
 
@@ -228,10 +228,10 @@ class Launcher:
         if initializer is not None and method != "fork":
             encode = functools.partial(self._client.functions.encode_initializer, (initializer, initargs))
             initializer, initargs = worker.Encoded(encode), ()
-        orders = worker.Orders(
+        config = worker.WorkerConfig(
             memfd=worker.Descriptor(self._client.segment.memfd),
             parent=worker.Descriptor(self._parent.fd),
-            tell=worker.Descriptor(self._alarm.tell_fd) if self.recycles else None,
+            notify_fd=worker.Descriptor(self._alarm.notify_fd) if self.recycles else None,
             stacks=None if self._logs is None else worker.Descriptor(self._logs.fd),
             stack_at=index * STACK_STRIDE,
             n_places=self._client.segment.n_places,
@@ -246,7 +246,7 @@ class Launcher:
             interrupt=self.interrupt,
         )
         started: process.BaseProcess = self._context.Process(  # type: ignore[attr-defined]
-            target=worker.main, args=(orders,), name=worker.Name(_name(index))
+            target=worker.main, args=(config,), name=worker.Name(_name(index))
         )
         # Python deletes __main__.__file__ after a script's last line, but by that multiprocessing tells a new process
         # where the script's functions are: without it, a pool left open would lose its tasks.
@@ -260,8 +260,8 @@ class Launcher:
 
             if self.zygote is None:
                 self._client.functions.fork_session()
-                self.zygote = zygote.Zygote(started, orders, self._parent)
-            started._Popen = functools.partial(self.zygote.popen, orders=orders)  # type: ignore[attr-defined]
+                self.zygote = zygote.Zygote(started, config, self._parent)
+            started._Popen = functools.partial(self.zygote.popen, config=config)  # type: ignore[attr-defined]
         if method == "forkserver":
             from multiprocessing import forkserver
 

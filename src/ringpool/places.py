@@ -226,7 +226,7 @@ class Places:
             place for place in self if place.successor is None and client.segment.worker_retiring(place.index)
         ]
         for predecessor in predecessors + [None] * (client.staff.wanted - self.count()):
-            if is_ending() or client.stopped or (client.closed and not client.pending):
+            if is_ending() or client.workers_stopped or (client.closed and not client.pending):
                 return
             place = self._start(predecessor)
             if place is not None and is_ending():  # since its start began

@@ -28,7 +28,7 @@ cdef extern from "os.h" nogil:
         short revents
     enum: POLLIN
     int rp_os_poll(pollfd *p, uint32_t n, int64_t timeout_ns, uint64_t *late_ns)
-    void rp_os_tell(int eventfd)
+    void rp_os_notify(int eventfd)
     void rp_os_ask_huge(void *base, uint64_t bytes, bint wanted)
     int rp_os_inherit(void *base, uint64_t bytes, int inherited)
     int rp_os_move(void *from_, uint64_t bytes, void *to)
@@ -133,8 +133,8 @@ cdef extern from "wire.h" nogil:
         KIND_PART "RP_KIND_PART"
         KIND_LAST "RP_KIND_LAST"
         KIND_ITEM "RP_KIND_ITEM"
-        ITEM_UNSENT "RP_ITEM_UNSENT"
-        KIND_UNSENT "RP_KIND_UNSENT"
+        ITEM_NOT_ENCODED "RP_ITEM_NOT_ENCODED"
+        KIND_NOT_ENCODED "RP_KIND_NOT_ENCODED"
         ITEM_APART "RP_ITEM_APART"
         WHY_OVERRUN "RP_WHY_OVERRUN"
         WHY_CANCELLED "RP_WHY_CANCELLED"
@@ -146,8 +146,8 @@ cdef extern from "wire.h" nogil:
     enum: STREAM_HEAD "sizeof(struct rp_stream_head)"
     struct rp_parcel_head:
         pass
-    uint8_t look8 "rp_look8"(const void *p)
-    int64_t look64 "rp_look64"(const void *p)
+    uint8_t read_once8 "rp_read_once8"(const void *p)
+    int64_t read_once64 "rp_read_once64"(const void *p)
     uint64_t rp_buffer_aligned(uint64_t at)
     uint64_t rp_extent(uint64_t bytes, bint readonly)
     uint64_t rp_extent_bytes(uint64_t extent)
@@ -331,11 +331,11 @@ cdef extern from "ending.h" nogil:
 
 
 cdef extern from "recycle.h" nogil:
-    int rp_pool_await_turn(rp_worker *p, uint64_t ticket, int tell)
+    int rp_pool_await_turn(rp_worker *p, uint64_t ticket, int notify_fd)
     void rp_pool_join(rp_worker *p)
-    void rp_pool_retire(rp_worker *p, uint64_t when, int tell)
+    void rp_pool_retire(rp_worker *p, uint64_t when, int notify_fd)
     bint rp_pool_is_dismissed(const rp_worker *p)
-    int rp_pool_await_dismissal(rp_worker *p, int tell)
+    int rp_pool_await_dismissal(rp_worker *p, int notify_fd)
     void rp_pool_leave(rp_worker *p)
     uint32_t rp_pool_worker_state(const rp_parent *p, uint32_t w)
     bint rp_pool_is_retiring(const rp_parent *p, uint32_t w)
@@ -348,12 +348,12 @@ cdef extern from "recycle.h" nogil:
 cdef extern from "pool.h" nogil:
     void rp_pool_stop(rp_parent *p)
     uint32_t rp_pool_recover(rp_parent *p, uint32_t w, uint64_t *task_ids)
-    void rp_pool_rouse_after_death(rp_parent *p, uint64_t outstanding)
+    void rp_pool_resume_after_recovery(rp_parent *p, uint64_t outstanding)
 
 
 cdef extern from "herald.h" nogil:
     struct rp_herald:
         pass
-    int rp_herald_begin(rp_herald *h, rp_parent *pool, int tell)
+    int rp_herald_begin(rp_herald *h, rp_parent *pool, int notify_fd)
     void rp_herald_send(rp_herald *h)
     void rp_herald_end(rp_herald *h)

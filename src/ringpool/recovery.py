@@ -68,7 +68,7 @@ class Recovery:
         self._started = client.segment.worker_started(index)
         self._retired = client.segment.worker_retired(index)
         self._peak_rss = client.segment.worker_peak_rss(index)
-        self._lost = client.bury(index)
+        self._lost = client.begin_recovery(index)
         self._undecided = list(self._lost)
 
     @property
@@ -129,7 +129,7 @@ class Recovery:
         if self._undecided:
             raise RuntimeError(f"{len(self._undecided)} lost tasks were neither retried nor failed")
         self._ended = True
-        self._client.rouse()
+        self._client.end_recovery()
 
     def __enter__(self) -> Recovery:
         self._check()
@@ -179,10 +179,10 @@ def recover(
             places.start_failures = 0
         peak = max(recovery.peak_rss, place.peak_rss) or None
         lost = [task for task in recovery.lost if not (may_retry and recovery.retry(task))]
-        starved = place.was_out_of_memory(exitcode)
+        out_of_memory = place.was_out_of_memory(exitcode)
         # All names first: a task that has failed has none.
         deaths = [
-            WorkerDied(place.index, pid, exitcode, recovery.describe(task), peak, stack, starved) for task in lost
+            WorkerDied(place.index, pid, exitcode, recovery.describe(task), peak, stack, out_of_memory) for task in lost
         ]
         for task, death in zip(lost, deaths, strict=True):
             abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
@@ -194,7 +194,7 @@ def recover(
             recovery.hand_over(place.successor.index, place.successor.ticket)
     if (retired and not lost) or place.killed:
         return None
-    ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, starved)}"
+    ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, out_of_memory)}"
     if client.intake.start_error is not None:
         return "The initializer of a worker raised an exception", client.intake.start_error
     if not started:

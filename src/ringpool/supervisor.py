@@ -153,7 +153,7 @@ class Supervisor:
             self._lock.release()
             if failure is not None:  # after the release: a later submit must find that no thread is beginning it
                 self.client.fail_all(functools.partial(failures.another, failure))
-                self.client.tell_news()
+                self.client.flush_notifications()
                 failure = None
 
     def _begin(self, owner: Any) -> None:
@@ -182,7 +182,7 @@ class Supervisor:
         # While tasks are pending, the pool outlives its executor; the threads hold the pool, never the executor.
         self._owner = weakref.ref(owner, lambda _: self.close())
         assert self._wake is not None
-        self.client.staff.alarm_fd = self._wake.tell_fd
+        self.client.staff.alarm_fd = self._wake.notify_fd
         self.client.staff.ask_for_workers()  # for tasks that came meanwhile
         lifecycle.note_begun(self)
         if lifecycle.exiting:  # since it began: _end_all may not have seen it
@@ -226,7 +226,7 @@ class Supervisor:
         Args:
             signum: SIGTERM or SIGKILL.
         """
-        if self.client.segment.inherited:
+        if self.client.segment.forked:
             return
         self._ending = True  # before the processes are listed: one that is being started is then terminated
         how = "kill_workers" if signum == signal.SIGKILL else "terminate_workers"
@@ -242,7 +242,7 @@ class Supervisor:
         """
         if grace is None:
             grace = ABORT_GRACE_S
-        if self.client.segment.inherited:
+        if self.client.segment.forked:
             return
         self._ending = True
         self.close()
@@ -259,7 +259,7 @@ class Supervisor:
         """Waits until the closed pool has ended. Returns at once in a forked child, and where it would wait for itself:
         in the pool's own threads, and in a signal handler or a __del__ that interrupts its beginning."""
         me = threading.get_ident()
-        if self.client.segment.inherited or self.client.staff.beginner == me:
+        if self.client.segment.forked or self.client.staff.beginner == me:
             return
         if not self._begun:
             with self._lock:
@@ -295,7 +295,7 @@ class Supervisor:
             if self.client.waiters.green:
                 waiting.serve_in_greenlet(self.client)
             else:
-                self.client.serve()
+                self.client.run_collector()
         except BaseException as error:
             self._fail(error)
         finally:
@@ -319,7 +319,7 @@ class Supervisor:
         try:
             self._break_off("A thread of the pool has failed", error)
         finally:
-            self.client.tell_news()
+            self.client.flush_notifications()
             self.client.stop()
 
     def _watch_workers(self) -> None:
@@ -331,8 +331,8 @@ class Supervisor:
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
         now_ns, used_ns = time.monotonic_ns(), time.process_time_ns()
-        while self._places or not self.client.stopped:
-            if self.client.stopped:
+        while self._places or not self.client.workers_stopped:
+            if self.client.workers_stopped:
                 self._launcher.dismiss()  # what makes the workers ends while they do
             # What these variables name keeps its descriptors open. Until here, on purpose, that may be a dead worker:
             # out of descriptors, `_replace` then fails at once, and does not start workers that must be killed.
@@ -347,7 +347,7 @@ class Supervisor:
             # Since the last sleep, the program has been stopped for as long as it has used no processor.
             held_ns = time.monotonic_ns() - now_ns - (time.process_time_ns() - used_ns)
             _, late_ns = waiting.readable(list(watched), turn_s, self.client.waiters.green)
-            if self.client.segment.inherited:
+            if self.client.segment.forked:
                 waiting.for_ever()
             # Before the workers are looked at: one that is found alive was alive at this time, by which is judged.
             now_ns, used_ns = time.monotonic_ns(), time.process_time_ns()
@@ -372,8 +372,8 @@ class Supervisor:
         now = now_ns / 1e9
         if now >= self._abort_at:
             self._abort_at = math.inf
-            self.abort(_core.GRACE_S)
-        due, seconds = self.client.enforce(now_ns, lost_ns)
+            self.abort(_core.DEFAULT_GRACE_S)
+        due, seconds = self.client.enforce_deadlines(now_ns, lost_ns)
         for index, kill in due:
             place = self._places.get(index)
             if place is not None:
@@ -420,7 +420,7 @@ class Supervisor:
         self._places.remove(place)
         stack = self._launcher.crash_log(place, exitcode)
         place.close()
-        if self.client.stopped:  # it left as it was told, with nothing pending, and has no successor
+        if self.client.workers_stopped:  # it left as it was told, with nothing pending, and has no successor
             return
         from ringpool import recovery
 
@@ -441,7 +441,7 @@ class Supervisor:
 
     def _let_go(self) -> None:
         lifecycle.note_ended(self)
-        self.client.retire()
+        self.client.detach()
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:

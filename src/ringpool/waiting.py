@@ -57,21 +57,21 @@ def for_ever() -> NoReturn:
 
 
 def serve_in_greenlet(client: _core.Client) -> None:
-    """Runs `client.serve` in a greenlet: another thread, which is a real one, sleeps in its place."""
+    """Runs `client.run_collector` in a greenlet: another thread, which is a real one, sleeps in its place."""
     alarm = Alarm()
     try:
-        herald = _core.Herald(client, alarm.tell_fd)
+        herald = _core.Herald(client, alarm.notify_fd)
 
         def sleep() -> None:
             herald.send()
             while not readable([alarm.fd], None, True)[0]:
                 pass
-            if client.segment.inherited:
+            if client.segment.forked:
                 for_ever()
             alarm.clear()
 
         try:
-            client.serve(sleep)
+            client.run_collector(sleep)
         finally:
             herald.end()
     finally:
@@ -83,16 +83,16 @@ class Alarm:
 
     Attributes:
         fd: Can be read when the alarm has been rung.
-        tell_fd: Rings it, by a write of 8 bytes. A write that finds it full is not needed: it has been rung.
+        notify_fd: Rings it, by a write of 8 bytes. A write that finds it full is not needed: it has been rung.
     """
 
     def __init__(self) -> None:
         try:
-            self.fd = self.tell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.fd = self.notify_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except OSError as error:
             if not machine.is_refused(error):
                 raise
-            self.fd, self.tell_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self.fd, self.notify_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def clear(self) -> None:
         """Resets it, without waiting: the function that a library puts in place of os.read may wait for more."""
@@ -101,7 +101,7 @@ class Alarm:
                 pass
 
     def close(self) -> None:
-        for fd in {self.fd, self.tell_fd}:
+        for fd in {self.fd, self.notify_fd}:
             os.close(fd)
 
 

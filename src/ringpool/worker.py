@@ -78,13 +78,13 @@ def _encoded(data: bytes) -> Encoded:
     return made
 
 
-class Orders:
+class WorkerConfig:
     """All that a worker is told when it starts.
 
     Args:
         memfd: The pool's shared memory.
         parent: A pidfd of the process that owns the pool.
-        tell: An eventfd of the supervisor's, if workers are recycled.
+        notify_fd: An eventfd of the supervisor's, if workers are recycled.
         n_places, n_cpus, sizes: Those of the `_core.Client`.
         stacks: The file that `faulthandler` writes to if the worker crashes; None for nowhere.
         stack_at: Where in it.
@@ -101,7 +101,7 @@ class Orders:
         self,
         memfd: Descriptor,
         parent: Descriptor,
-        tell: Descriptor | None,
+        notify_fd: Descriptor | None,
         n_places: int,
         stacks: Descriptor | None,
         stack_at: int,
@@ -117,7 +117,7 @@ class Orders:
     ) -> None:
         self.memfd = memfd
         self.parent = parent
-        self.tell = tell
+        self.notify_fd = notify_fd
         self.n_places = n_places
         self.stacks = stacks
         self.stack_at = stack_at
@@ -187,27 +187,27 @@ def _reset_signals(interrupt: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def main(orders: Orders) -> None:
+def main(config: WorkerConfig) -> None:
     """Runs a worker from its first instruction to its last."""
     # All workers wait on one descriptor (see `waiting.Lifeline`), not each on the end of a pipe of its own: that would
     # cost the parent a descriptor a worker.
     parent = process.parent_process()
     assert parent is not None
-    os.dup2(orders.parent.fd, parent.sentinel, inheritable=False)
+    os.dup2(config.parent.fd, parent.sentinel, inheritable=False)
     try:
-        _core.guard(orders.parent.fd)
+        _core.guard(config.parent.fd)
     except OSError as error:  # no room for a thread
         from ringpool import refusals
 
         raise refusals.explained(error) from None
-    if orders.stacks is not None:
-        _write_stack_to(orders.stacks.fd, orders.stack_at)
+    if config.stacks is not None:
+        _write_stack_to(config.stacks.fd, config.stack_at)
     disown_forkserver()
-    _reset_signals(orders.interrupt)
-    core = _core.Worker(orders.memfd.fd, orders.n_places, orders.n_cpus, orders.sizes, orders.place)
-    if orders.initializer is not None:
+    _reset_signals(config.interrupt)
+    core = _core.Worker(config.memfd.fd, config.n_places, config.n_cpus, config.sizes, config.place)
+    if config.initializer is not None:
         try:
-            initializer, initargs = orders.initializer, orders.initargs
+            initializer, initargs = config.initializer, config.initargs
             if isinstance(initializer, Encoded):
                 initializer, initargs = _core.decode_pickled(initializer.data)
             initializer(*initargs)
@@ -218,9 +218,9 @@ def main(orders: Orders) -> None:
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             core.report_start_error(error)
             sys.exit(1)
-    signal.signal(orders.interrupt, core.interrupt)
-    tell = -1 if orders.tell is None else orders.tell.fd
-    core.run(orders.ticket, orders.max_tasks, orders.max_memory, tell)
+    signal.signal(config.interrupt, core.interrupt)
+    notify_fd = -1 if config.notify_fd is None else config.notify_fd.fd
+    core.run(config.ticket, config.max_tasks, config.max_memory, notify_fd)
     # Ends the pools that tasks have left open, as the end of any interpreter does. multiprocessing would first wait for
     # their processes.
     threading._shutdown()  # type: ignore[attr-defined]

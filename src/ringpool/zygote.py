@@ -45,14 +45,14 @@ class Zygote:
 
     Args:
         like: The first worker, not started. All others are like it but for their names and numbers.
-        orders: What it is told.
+        config: What it is told.
         parent: Of this process.
 
     Raises:
         OSError: The system refuses another process or descriptor.
     """
 
-    def __init__(self, like: process.BaseProcess, orders: worker.Orders, parent: Lifeline) -> None:
+    def __init__(self, like: process.BaseProcess, config: worker.WorkerConfig, parent: Lifeline) -> None:
         self.refused = False  # to copy itself
         if sys.version_info >= (3, 12) and _threads() > 1:  # what os.fork says
             warnings.warn(
@@ -66,31 +66,31 @@ class Zygote:
         util._flush_std_streams()  # type: ignore[attr-defined]
         # A forked child lets go of the pool's own descriptors, and that is what a worker is at first.
         with contextlib.ExitStack() as stack:
-            memfd = _duplicate(orders.memfd, stack)
-            stacks = None if orders.stacks is None else _duplicate(orders.stacks, stack)
+            memfd = _duplicate(config.memfd, stack)
+            stacks = None if config.stacks is None else _duplicate(config.stacks, stack)
             with _workers_keep_the_tracker():
                 self._core = _core.Zygote(parent.fd, parent.held)
             if self._core.order is not None:
-                orders.memfd, orders.stacks = memfd, stacks
-                _become(like, orders, self._core.order)  # does not return
+                config.memfd, config.stacks = memfd, stacks
+                _become(like, config, self._core.order)  # does not return
 
-    def popen(self, started: process.BaseProcess, orders: worker.Orders) -> popen_fork.Popen:
+    def popen(self, started: process.BaseProcess, config: worker.WorkerConfig) -> popen_fork.Popen:
         """What `Process._Popen` is to give.
 
         Args:
             started: The process, as this one sees it.
-            orders: What the worker is told. Its place and ticket, and where its stack goes, are its own; the rest is as
+            config: What the worker is told. Its place and ticket, and where its stack goes, are its own; the rest is as
                 for the first.
         """
         if not self.refused:
             try:
-                return _Popen(self._core, started, orders)
+                return _Popen(self._core, started, config)
             except OSError as error:
                 # EINVAL: the kernel does not know a clone with CLONE_PARENT.
                 if not machine.is_refused(error) and error.errno != errno.EINVAL:
                     raise
                 self.refused = True  # for good: nothing changes what the zygote may do
-        return _ForkPopen(started, orders)
+        return _ForkPopen(started, config)
 
     def dismiss(self) -> None:
         """Has the zygote end, and does not wait for that. It makes no more processes; those it has made live on."""
@@ -107,9 +107,9 @@ class _Popen(popen_fork.Popen):
     pidfd: int | None = None  # the sentinel, unless it was dead before it had one
     by_number = False  # the system refuses pidfds: the sentinel tells nothing
 
-    def __init__(self, zygote: _core.Zygote, started: process.BaseProcess, orders: worker.Orders) -> None:
+    def __init__(self, zygote: _core.Zygote, started: process.BaseProcess, config: worker.WorkerConfig) -> None:
         self._zygote = zygote
-        self._orders = orders
+        self._config = config
         super().__init__(started)
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
@@ -117,8 +117,8 @@ class _Popen(popen_fork.Popen):
         # nothing may fail that would leave it unknown to the supervisor.
         dead, other = os.pipe()
         try:
-            orders = self._orders
-            own = (str(process_obj.name), process_obj._identity, orders.place, orders.ticket, orders.stack_at)
+            config = self._config
+            own = (str(process_obj.name), process_obj._identity, config.place, config.ticket, config.stack_at)
             self.pid = self._zygote.make(pickle.dumps(own))
         except BaseException:
             os.close(dead)
@@ -153,15 +153,15 @@ def _threads() -> int:
 class _ForkPopen(popen_fork.Popen):
     """A child that this process has forked itself."""
 
-    def __init__(self, started: process.BaseProcess, orders: worker.Orders) -> None:
-        self._orders = orders
+    def __init__(self, started: process.BaseProcess, config: worker.WorkerConfig) -> None:
+        self._config = config
         super().__init__(started)
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
-        orders = self._orders
+        config = self._config
         with contextlib.ExitStack() as stack:  # as in Zygote
-            orders.memfd = _duplicate(orders.memfd, stack)
-            orders.stacks = None if orders.stacks is None else _duplicate(orders.stacks, stack)
+            config.memfd = _duplicate(config.memfd, stack)
+            config.stacks = None if config.stacks is None else _duplicate(config.stacks, stack)
             # Until the worker has reset the handlers, which are this process's affairs.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
@@ -203,15 +203,15 @@ def _duplicate(descriptor: worker.Descriptor, stack: contextlib.ExitStack) -> wo
     return worker.Descriptor(fd)
 
 
-def _become(like: process.BaseProcess, orders: worker.Orders, order: bytearray) -> NoReturn:
+def _become(like: process.BaseProcess, config: worker.WorkerConfig, order: bytearray) -> NoReturn:
     """Runs a worker, in a process that the zygote has made, as `popen_fork.Popen._launch` does in a forked one."""
     code = 1
     try:
-        like.name, like._identity, orders.place, orders.ticket, orders.stack_at = pickle.loads(order)
+        like.name, like._identity, config.place, config.ticket, config.stack_at = pickle.loads(order)
         if sys.version_info >= (3, 13):
             atexit._clear()
             atexit.register(util._exit_function)  # type: ignore[attr-defined]
-        code = like._bootstrap(parent_sentinel=os.dup(orders.parent.fd))  # type: ignore[attr-defined]
+        code = like._bootstrap(parent_sentinel=os.dup(config.parent.fd))  # type: ignore[attr-defined]
     finally:
         try:
             if sys.version_info >= (3, 13):

@@ -314,11 +314,11 @@ class ShortOfMemory:
     def __getattr__(self, name: str):
         return getattr(self.client, name)
 
-    def bury(self, w: int):
-        bury = self.client.bury
+    def begin_recovery(self, w: int):
+        begin_recovery = self.client.begin_recovery
         self.memory.fail_nth(self.nth)
         try:
-            return bury(w)
+            return begin_recovery(w)
         finally:
             self.memory.fail_none()
 

@@ -49,18 +49,7 @@ IN_DEBT = ["csrc/*.[ch]", *SOURCES, "tests/**/*.py", "tests/native/*.[ch]", "tes
 
 # Retired words in each file: comments, docstrings and names.
 # debts: begin
-DEBTS: dict[str, int] = {
-    "csrc/wake.c": 3,
-    "src/ringpool/_core.pyi": 1,
-    "src/ringpool/core/parent/argument_memory.pyx": 2,
-    "src/ringpool/core/parent/client.pyx": 2,
-    "src/ringpool/core/parent/outbox.pyx": 1,
-    "src/ringpool/core/parent/result_memory.pxd": 2,
-    "src/ringpool/core/parent/result_memory.pyx": 7,
-    "src/ringpool/recovery.py": 1,
-    "tests/contract/test_submit_many.py": 4,
-    "tests/faults/test_recovery.py": 2,
-}
+DEBTS: dict[str, int] = {}
 # debts: end
 
 

@@ -21,7 +21,7 @@ class Client:
             self.calls.append((name, *args))
             if name == "retry":
                 return args[0] in self.sends
-            return {"bury": self.lost, "worker_peak_rss": 7}.get(name, name)
+            return {"begin_recovery": self.lost, "worker_peak_rss": 7}.get(name, name)
 
         return call
 
@@ -41,13 +41,13 @@ def test_the_core_is_asked_in_order():
         ("worker_started", 3),
         ("worker_retired", 3),
         ("worker_peak_rss", 3),
-        ("bury", 3),
+        ("begin_recovery", 3),
         ("retry", "a"),
         ("retry", "b"),
         ("describe", "b"),
         ("fail", "b", error),
         ("give_turn", 4, 9),
-        ("rouse",),
+        ("end_recovery",),
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_lost_task_cannot_be_left_pending():
     client = Client(["a", "b"])
     with pytest.raises(RuntimeError, match="1 lost tasks were neither"), Recovery(client, 0) as recovery:
         recovery.fail("a", ValueError())
-    assert ("rouse",) not in client.calls
+    assert ("end_recovery",) not in client.calls
 
 
 @pytest.mark.parametrize("again", ["retry", "describe", "fail"])
@@ -107,6 +107,6 @@ def test_a_recovery_that_is_broken_off_wakes_no_worker():
     client = Client(["a"])
     with pytest.raises(MemoryError), Recovery(client, 0) as recovery:
         raise MemoryError
-    assert ("rouse",) not in client.calls
+    assert ("end_recovery",) not in client.calls
     with pytest.raises(RuntimeError, match="has ended"):
         recovery.end()

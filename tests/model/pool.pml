@@ -4,7 +4,7 @@
  *
  *   worker(w)    Worker.run. It may die before any of its steps; the same process of the model is then its successor.
  *   parent       the parent's threads while they hold the GIL, one section of code at a time: the user's submit, cancel,
- *                result, add_done_callback and shutdown; the collector's rounds (Client.serve); the supervisor's
+ *                result, add_done_callback and shutdown; the collector's rounds (Client.run_collector); the supervisor's
  *                recoveries (recovery.Recovery). Between two sections it checks the promises.
  *   leader       rp_pool_wait_results, which a thread in result() runs without the GIL
  *   collector    rp_pool_wait_service, likewise
@@ -30,7 +30,7 @@
  * result() may give up; SHUTDOWN 1: at any time, else when all rest; WATCH 1: the first task may get a callback, and the
  * last does not end before it is called; TOGETHER 1: neither of two tasks ends before both have begun or are settled, so
  * both must be with workers at once; SLOW 1: the process of worker 0 takes any time to start and to end, so nothing may
- * wait for that, and worker 0 alone retires; HINTS 1: claim_pos is pushed step by step; SLEEPERS_FIRST: see rouse.
+ * wait for that, and worker 0 alone retires; HINTS 1: claim_pos is pushed step by step; SLEEPERS_FIRST: see wake_one.
  * Where tasks wait for each other, CAP is to be NW at least, as in the code: with fewer slots than workers, a task could
  * wait in the queue while a worker idles.
  *
@@ -289,7 +289,7 @@ inline try_reserve() {
 #define LOWEST(mask) ((mask) & 1 -> 0 : ((mask) & 2 -> 1 : 2))
 #define COUNT(mask) (((mask) & 1) + ((mask) >> 1 & 1) + ((mask) >> 2 & 1))
 
-inline rouse_one() {
+inline wake_sleeper() {
     do
     :: d_step { sleepers != 0 -> seen = LOWEST(sleepers) }
        if
@@ -319,7 +319,7 @@ inline rouse_one() {
     od
 }
 
-inline rouse() {
+inline wake_one() {
     if
     :: sleepers != 0 ->
 #ifdef SLEEPERS_FIRST /* C leaves it open which of the two words is read first */
@@ -330,20 +330,20 @@ inline rouse() {
         d_step { ok = (outstanding > COUNT(seen & ~sleepers)); seen = 0 }
 #endif
         if
-        :: ok -> ok = 0; rouse_one()
+        :: ok -> ok = 0; wake_sleeper()
         :: !ok
         fi
     :: sleepers == 0
     fi
 }
 
-inline rouse_if_work_waits() {
+inline wake_one_if_work_waits() {
     if
     :: sleepers != 0 ->
         first();
         p = 0;
         if
-        :: ok -> ok = 0; rouse_one()
+        :: ok -> ok = 0; wake_sleeper()
         :: !ok
         fi
     :: sleepers == 0
@@ -360,14 +360,14 @@ inline came_round() {
 #ifdef MUTANT_LOOKS_BEFORE_THE_WAKE_IS_OVER
         :: woken = 0
         fi;
-        rouse_if_work_waits();
+        wake_one_if_work_waits();
         waking = 0
 #else
         :: d_step { woken = 0; waking = 0 }
         OR_DIE
         fi;
 #ifndef MUTANT_NO_CHAIN
-        rouse_if_work_waits()
+        wake_one_if_work_waits()
 #endif
 #endif
     :: !woken
@@ -610,7 +610,7 @@ born:
     if :: ready = ready & ~BIT(me) OR_DIE fi;
     came_round();
 #ifndef MUTANT_LEAVE_DOES_NOT_WAKE
-    rouse_if_work_waits();
+    wake_one_if_work_waits();
 #endif
 #ifndef MUTANT_LEAVE_TELLS_NOT_OF_UNREAD
     tell_of_unread();
@@ -747,12 +747,12 @@ inline drain() {
 inline publish(f) {
 #ifdef MUTANT_ROUSE_BEFORE_PUBLISHING
     outstanding++;
-    rouse();
+    wake_one();
     outstanding--;
     d_step { FILL(f) }
 #else
     d_step { FILL(f) }
-    rouse()
+    wake_one()
 #endif
 }
 
@@ -797,7 +797,7 @@ inline submit() {
         fi
     }
     if
-    :: ok -> ok = 0; rouse()
+    :: ok -> ok = 0; wake_one()
 #endif
     :: !ok ->
         d_step { future[next] = QUEUED; queue[tail] = next; tail++; queued++; next++ }
@@ -916,7 +916,7 @@ inline begin_recovery() {
     total = 0
 }
 
-inline rouse_after_death() {
+inline resume_after_recovery() {
     PUMP
 #ifndef MUTANT_WAKING_IS_LEFT
     waking = 0;
@@ -924,7 +924,7 @@ inline rouse_after_death() {
 #ifndef MUTANT_DEATH_DOES_NOT_TOLL
     toll_all();
 #endif
-    rouse()
+    wake_one()
 }
 
 /* ---- the promises that are about rest ---- */
@@ -1029,7 +1029,7 @@ end:
 #endif
     :: stage == 1 -> begin_recovery(); stage = 2
     :: stage == 2 -> fail(noted); fail(claimed); stage = 3
-    :: stage == 3 -> rouse_after_death(); stage = 4
+    :: stage == 3 -> resume_after_recovery(); stage = 4
     :: d_step { stage == 4 ->
            place[w] = (stop || (closing && outstanding + queued == 0) -> VACANT : RUNS);
            if :: w == 0 -> away = SLOW :: else fi;

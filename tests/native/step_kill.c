@@ -166,7 +166,7 @@ static bool die_after(uint64_t n, void (*prepare)(void), void (*run)(struct rp_w
     CHECK(WIFSIGNALED(status));
     (void)recover_worker(&books, 0);
     rp_bell_cancel(&books.pool.shared->results);
-    rp_pool_rouse_after_death(&books.pool, books.outstanding);
+    rp_pool_resume_after_recovery(&books.pool, books.outstanding);
     settle_all();
     return going;
 }

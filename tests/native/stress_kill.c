@@ -59,7 +59,7 @@ static bool ended(uint32_t w, bool wait)
 static void replace(uint32_t w)
 {
     (void)recover_worker(&books, w);
-    rp_pool_rouse_after_death(&books.pool, books.outstanding);
+    rp_pool_resume_after_recovery(&books.pool, books.outstanding);
     hire(w);
 }
 

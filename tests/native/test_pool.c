@@ -425,7 +425,7 @@ static void *supervisor(void *unused)
                 detach_here(&crew.hands[w].pool);
                 CHECK_EQ(recover_worker(&crew.books, w), 0); /* it left with nothing in its hands */
                 look_after();
-                rp_pool_rouse_after_death(&crew.books.pool, crew.books.outstanding);
+                rp_pool_resume_after_recovery(&crew.books.pool, crew.books.outstanding);
                 hire(w);
             }
         if (!any)

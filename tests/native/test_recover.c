@@ -76,7 +76,7 @@ static uint64_t find_corpse(void)
     lost = recover_worker(&books, DEAD);
     CHECK(!is_sleeper(&books, DEAD));
     CHECK(!bit_of(books.pool.shared->ready, DEAD));
-    rp_pool_rouse_after_death(&books.pool, books.outstanding);
+    rp_pool_resume_after_recovery(&books.pool, books.outstanding);
     return lost;
 }
 
@@ -99,7 +99,7 @@ static void close_scene(bool alive, uint64_t n_lost)
     detach_here(&successor);
     if (alive) {
         (void)recover_worker(&books, DEAD);
-        rp_pool_rouse_after_death(&books.pool, 0); /* it had left: no wake may be owed to it either */
+        rp_pool_resume_after_recovery(&books.pool, 0); /* it had left: no wake may be owed to it either */
         await_live_sleeps();
         post(&books, 1); /* and from here on all is as ever */
         settle_all();

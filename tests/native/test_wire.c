@@ -19,7 +19,7 @@ static void a_parcel_is_read_as_it_was_written_at_any_address(void)
         rp_parcel_begin(p, RP_PARCEL, 3, 1000);
         for (unsigned k = 0; k < 3; k++)
             rp_parcel_set_extent(p, k, rp_extent(UINT64_C(1) << (40 + k), k == 1));
-        CHECK_EQ(rp_look8(p), RP_PARCEL);
+        CHECK_EQ(rp_read_once8(p), RP_PARCEL);
         CHECK_EQ(rp_parcel_buffers(p), 3);
         CHECK_EQ(rp_parcel_pickle_bytes(p), 1000);
         for (unsigned k = 0; k < 3; k++) {

@@ -48,7 +48,7 @@ HOLD_ROUNDS = 2
 FIRST = "worker: answered"  # a trap is live when the task that has set it is answered
 
 RING = ("ring: asleep", "ring: taken", "ring: woken")
-ROUSE = ("rouse: seen", "rouse: named", "rouse: taken")
+WAKE = ("end_recovery: seen", "end_recovery: named", "end_recovery: taken")
 CLAIM = ("claim: claimed", "claim: passed", "worker: claimed", "take: copied", "take: noted", "take: freed")
 RUN = ("worker: taken", "worker: decoded", "worker: called", "worker: reserved", "publish: filled")
 ANSWERED = ("publish: published", "publish: cleared", "worker: answered")
@@ -77,7 +77,7 @@ LEAVE = (
     "leave: retired",
     "leave: not ready",
     "leave: handed over",
-    "leave: roused",
+    "leave: woke one",
     "leave: left",
     "leave: told",
 )
@@ -544,9 +544,9 @@ WORKLOADS = {
         [
             *cases(("sleep: up", *WAIT)),
             *cases(("round: up", "round: over")),
-            *cases(ROUSE, "round: over"),
-            *cases(RING, "rouse: taken"),
-            Case("rouse: rung", "ring: woken"),
+            *cases(WAKE, "round: over"),
+            *cases(RING, "end_recovery: taken"),
+            Case("end_recovery: rung", "ring: woken"),
         ],
     ),
     "unread": Workload(unread, [Case("publish: no leader"), *cases(RING, "wait: sleeper", costs=0)], n=1),
@@ -609,7 +609,10 @@ WORKLOADS = {
     "starting": Workload(burst, cases(JOIN), at_start=1),
     "late": Workload(late, cases(WAIT), hold="wait: spun", hold_s=0.02),
     "woken by a signal": Workload(
-        woken_by_a_signal, cases(("rouse: missed", "rouse: again")), hold="rouse: named", hold_s=0.02
+        woken_by_a_signal,
+        cases(("end_recovery: missed", "end_recovery: again")),
+        hold="end_recovery: named",
+        hold_s=0.02,
     ),
 }
 

@@ -11,16 +11,16 @@ cdef class Herald:
 
     Args:
         client: The pool's.
-        tell: A descriptor that it writes to when there is something for the collector; not its own.
+        notify_fd: A descriptor that it writes to when there is something for the collector; not its own.
 
     Raises:
         OSError: The system refuses another thread.
     """
 
-    def __init__(self, Client client, int tell):
+    def __init__(self, Client client, int notify_fd):
         cdef int err
         self.client = client
-        err = rp_herald_begin(&self.herald, &client.segment.pool, tell)
+        err = rp_herald_begin(&self.herald, &client.segment.pool, notify_fd)
         if err:
             raise OSError(-err, os.strerror(-err))
         self.maker = getpid()

@@ -50,13 +50,13 @@ cdef inline Py_ssize_t number_code(object o) noexcept:
     return -1 if _ndarray is None else place(_number_types, <PyObject *>Py_TYPE(o))
 
 
-cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *seen, Stream *out) noexcept:
+cdef Py_ssize_t encode_array(unsigned char *p, Py_ssize_t room, object o, Seen *seen, Stream *out) noexcept:
     """One whose type only equals one of ours may differ in what pickle knows of."""
     cdef Py_buffer view
     cdef Py_ssize_t used, n = NO_FORM
     dtype = o.dtype
     cdef Py_ssize_t code = place(_dtypes, <PyObject *>dtype)
-    if code < 0 or not see(seen, <PyObject *>o):
+    if code < 0 or not note_mutable(seen, <PyObject *>o):
         return NO_FORM
     try:
         PyObject_GetBuffer(o, &view, PyBUF_STRIDES)
@@ -74,12 +74,12 @@ cdef Py_ssize_t put_array(unsigned char *p, Py_ssize_t room, object o, Seen *see
                 p[2] = <unsigned char>view.ndim
                 if view.ndim:
                     memcpy(p + 3, view.shape, 8 * view.ndim)
-                move(out, p + used, view.buf, view.len)
+                stream_out(out, p + used, view.buf, view.len)
     PyBuffer_Release(&view)
     return n
 
 
-cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize_t code, Seen *seen) noexcept:
+cdef Py_ssize_t encode_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize_t code, Seen *seen) noexcept:
     cdef Py_buffer view
     cdef Py_ssize_t n
     try:
@@ -98,11 +98,11 @@ cdef Py_ssize_t put_number(unsigned char *p, Py_ssize_t room, object o, Py_ssize
     return n
 
 
-cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream *source, bint imports):
+cdef object decode_array(const unsigned char **at, Py_ssize_t left, int tag, Stream *source, bint imports):
     cdef const unsigned char *p = at[0]
     cdef Py_buffer view
     cdef Py_ssize_t used = 2, size = 1, n, k
-    cdef int code = look8(p + 1)
+    cdef int code = read_once8(p + 1)
     cdef int ndim = 0
     cdef bint fits
     if _ndarray is None:
@@ -112,13 +112,13 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream
     if code >= PyTuple_GET_SIZE(_dtypes):
         raise ValueError("a compact array has an unknown type")
     if tag == TAG_ARRAY:
-        ndim = look8(p + 2)
+        ndim = read_once8(p + 2)
         used = 3 + 8 * ndim
         if ndim > MAX_DIMENSIONS or used > left:
             raise ValueError("a compact array is truncated")
     shape = PyTuple_New(ndim)
     for k in range(ndim):
-        n = look64(p + 3 + 8 * k)
+        n = read_once64(p + 3 + 8 * k)
         if n < 0:
             raise ValueError("a compact array has a negative dimension")
         # Elements: at most as many as there are bytes, or one more for "too many". None, if any dimension is 0.
@@ -133,7 +133,7 @@ cdef object get_array(const unsigned char **at, Py_ssize_t left, int tag, Stream
     n = view.len
     fits = n <= left - used
     if fits:
-        fetch(source, view.buf, p + used, n)
+        stream_in(source, view.buf, p + used, n)
     PyBuffer_Release(&view)
     if not fits:
         raise ValueError("a compact array is truncated")

@@ -42,11 +42,11 @@ cdef inline void begin_decoding(Decoder *d, const unsigned char *p, Py_ssize_t n
     d.imports = True
 
 # quiet:
-cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*, bint measured=*) noexcept
-cdef Py_ssize_t put_stream(rp_stream_head *head, unsigned char *p, Py_ssize_t n, object o, Sharing *sharing) noexcept
-cdef Py_ssize_t put_or_measure(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*) noexcept
+cdef inline Py_ssize_t encode_value(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*, bint measured=*) noexcept
+cdef Py_ssize_t encode_stream(rp_stream_head *head, unsigned char *p, Py_ssize_t n, object o, Sharing *sharing) noexcept
+cdef Py_ssize_t encode_or_measure(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*) noexcept
 cdef Py_ssize_t compact_size(object o, Sharing *sharing=*) noexcept
-# open; get_whole() runs no user code while no garbage is collected, unless it `imports`:
-cdef inline int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1
-cdef inline object get_last(Decoder *d)
-cdef inline object get_whole(const unsigned char *p, Py_ssize_t n, bint imports)
+# open; decode_whole() runs no user code while no garbage is collected, unless it `imports`:
+cdef inline int decode_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1
+cdef inline object decode_last(Decoder *d)
+cdef inline object decode_whole(const unsigned char *p, Py_ssize_t n, bint imports)

@@ -4,7 +4,7 @@ cdef enum:
     MAX_DEPTH = 8     # of nested containers in the compact form; arbitrary
 
 
-cdef inline Py_ssize_t put_value(
+cdef inline Py_ssize_t encode_with(
         unsigned char *p, Py_ssize_t room, object o, Sharing *sharing, bint tallied, Stream *out) noexcept:
     cdef Encoder e
     cdef Py_ssize_t n
@@ -14,14 +14,15 @@ cdef inline Py_ssize_t put_value(
     e.out = out
     if sharing != NULL:
         sharing.shared = NULL
-    # The arguments of a task are a tuple: put_part() would look first for all else that they are not.
-    n = put_items(p, room, o, TAG_TUPLE, &e, 0) if PyTuple_CheckExact(o) else put_part(p, room, o, &e, 0)
+    # The arguments of a task are a tuple: encode_part() would look first for all else that they are not.
+    n = put_items(p, room, o, TAG_TUPLE, &e, 0) if PyTuple_CheckExact(o) else encode_part(p, room, o, &e, 0)
     if n < 0 and sharing != NULL:
         sharing.shared = NULL
     return n
 
 
-cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=NULL, bint measured=False) noexcept:
+cdef inline Py_ssize_t encode_value(
+        unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=NULL, bint measured=False) noexcept:
     """Writes the compact form of o.
 
     Args:
@@ -31,34 +32,35 @@ cdef inline Py_ssize_t put(unsigned char *p, Py_ssize_t room, object o, Sharing 
     Returns:
         Its length; NO_FORM or NO_ROOM.
     """
-    return put_value(p, room, o, sharing, room > MAX_AGAIN and not measured, NULL)
+    return encode_with(p, room, o, sharing, room > MAX_AGAIN and not measured, NULL)
 
 
-cdef Py_ssize_t put_stream(rp_stream_head *head, unsigned char *p, Py_ssize_t n, object o, Sharing *sharing) noexcept:
-    """put() of a value of n bytes, as compact_size() has said, that may be read meanwhile: `head` tells how far it is."""
+cdef Py_ssize_t encode_stream(rp_stream_head *head, unsigned char *p, Py_ssize_t n, object o, Sharing *sharing) noexcept:
+    """encode_value() of a value of n bytes, as compact_size() has said, that may be read meanwhile: `head` says how far it
+    is."""
     cdef Stream out
     out.begin = p
     out.head = head
-    return put_value(p, n, o, sharing, False, &out)
+    return encode_with(p, n, o, sharing, False, &out)
 
 
 cdef inline Py_ssize_t compact_size(object o, Sharing *sharing=NULL) noexcept:
     """The length of the compact form, however long; NO_FORM if there is none."""
-    return put(NULL, PY_SSIZE_T_MAX, o, sharing)
+    return encode_value(NULL, PY_SSIZE_T_MAX, o, sharing)
 
 
-cdef inline Py_ssize_t put_or_measure(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=NULL) noexcept:
+cdef inline Py_ssize_t encode_or_measure(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=NULL) noexcept:
     """Writes the compact form of o if it fits.
 
     Returns:
         Its length. If that is more than `room`, what is written is of no account. Or NO_FORM.
     """
-    cdef Py_ssize_t n = put(p, room, o, sharing)
+    cdef Py_ssize_t n = encode_value(p, room, o, sharing)
     return compact_size(o, sharing) if n == NO_ROOM else n
 
 
 cdef inline Py_ssize_t put_items(unsigned char *p, Py_ssize_t room, object o, int tag, Encoder *e, int depth) noexcept:
-    """put() for a tuple, or for a list that has been seen."""
+    """encode_value() for a tuple, or for a list that has been seen."""
     cdef Py_ssize_t n = PySequence_Fast_GET_SIZE(o), used = 2, size, k
     if n > 0xff or depth >= MAX_DEPTH:
         return NO_FORM
@@ -68,15 +70,15 @@ cdef inline Py_ssize_t put_items(unsigned char *p, Py_ssize_t room, object o, in
         p[0] = tag
         p[1] = <unsigned char>n
     for k in range(n):
-        size = put_part(later(p, used), room - used, <object>PySequence_Fast_GET_ITEM(o, k), e, depth + 1)
+        size = encode_part(advance(p, used), room - used, <object>PySequence_Fast_GET_ITEM(o, k), e, depth + 1)
         if size < 0:
             return size
         used += size
     return used if tag == TAG_LIST or tally(&e.seen, o, used) else NO_FORM
 
 
-cdef inline Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
-    """put() for a part of a value. p is NULL if it is only to be measured."""
+cdef inline Py_ssize_t encode_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
+    """encode_value() for a part of a value. p is NULL if it is only to be measured."""
     cdef long long i
     cdef double d
     cdef int overflow = 0
@@ -108,7 +110,7 @@ cdef inline Py_ssize_t put_part(unsigned char *p, Py_ssize_t room, object o, Enc
 
 
 cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
-    """put_part() of what has a length, or may have no compact form."""
+    """encode_part() of what has a length, or may have no compact form."""
     cdef Py_ssize_t n, used, k, size
     cdef PyObject *key
     cdef PyObject *value
@@ -124,7 +126,7 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
         if p != NULL:
             p[1] = 0 if PyUnicode_IS_ASCII(o) else <unsigned char>width
             put_length(p, TAG_STR, TAG_LONG_STR, 2, n)
-            move(e.out, p + used, PyUnicode_DATA(o), n * width)
+            stream_out(e.out, p + used, PyUnicode_DATA(o), n * width)
         return used + n * width
     if PyBytes_CheckExact(o):
         n = PyBytes_GET_SIZE(o)
@@ -135,15 +137,15 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
             return NO_FORM
         if p != NULL:
             put_length(p, TAG_BYTES, TAG_LONG_BYTES, 1, n)
-            move(e.out, p + used, PyBytes_AS_STRING(o), n)
+            stream_out(e.out, p + used, PyBytes_AS_STRING(o), n)
         return used + n
     if PyTuple_CheckExact(o):
         return put_items(p, room, o, TAG_TUPLE, e, depth)
     if PyList_CheckExact(o):
-        return put_items(p, room, o, TAG_LIST, e, depth) if see(&e.seen, <PyObject *>o) else NO_FORM
+        return put_items(p, room, o, TAG_LIST, e, depth) if note_mutable(&e.seen, <PyObject *>o) else NO_FORM
     if PyDict_CheckExact(o):
         n = PyDict_Size(o)
-        if n > 0xff or depth >= MAX_DEPTH or not see(&e.seen, <PyObject *>o):
+        if n > 0xff or depth >= MAX_DEPTH or not note_mutable(&e.seen, <PyObject *>o):
             return NO_FORM
         if room < 2:
             return NO_ROOM
@@ -153,37 +155,37 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
         used = 2
         k = 0
         while PyDict_Next(o, &k, &key, &value):
-            size = put_part(later(p, used), room - used, <object>key, e, depth + 1)
+            size = encode_part(advance(p, used), room - used, <object>key, e, depth + 1)
             if size < 0:
                 return size
             used += size
-            size = put_part(later(p, used), room - used, <object>value, e, depth + 1)
+            size = encode_part(advance(p, used), room - used, <object>value, e, depth + 1)
             if size < 0:
                 return size
             used += size
         return used
     if PyByteArray_CheckExact(o):
         n = PyByteArray_GET_SIZE(o)
-        if not see(&e.seen, <PyObject *>o):
+        if not note_mutable(&e.seen, <PyObject *>o):
             return NO_FORM
         if 9 + n > room:
             return NO_ROOM
         if p != NULL:
             p[0] = TAG_BYTEARRAY
             memcpy(p + 1, &n, 8)
-            move(e.out, p + 9, PyByteArray_AS_STRING(o), n)
+            stream_out(e.out, p + 9, PyByteArray_AS_STRING(o), n)
         return 9 + n
     if is_array(o):
-        return put_array(p, room, o, &e.seen, e.out)
+        return encode_array(p, room, o, &e.seen, e.out)
     k = number_code(o)
     if k >= 0:
-        return put_number(p, room, o, k, &e.seen)
+        return encode_number(p, room, o, k, &e.seen)
     if e.sharing != NULL:
-        return put_shared(p, room, o, e.sharing)
+        return encode_shared(p, room, o, e.sharing)
     return NO_FORM
 
 
-cdef Py_ssize_t put_shared(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing) noexcept:
+cdef Py_ssize_t encode_shared(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing) noexcept:
     cdef uint64_t where[3]
     if not (<Sender>sharing.client).address_of(o, where):
         return NO_FORM
@@ -198,7 +200,7 @@ cdef Py_ssize_t put_shared(unsigned char *p, Py_ssize_t room, object o, Sharing 
     return 25
 
 
-cdef inline unsigned char *later(unsigned char *p, Py_ssize_t used) noexcept:
+cdef inline unsigned char *advance(unsigned char *p, Py_ssize_t used) noexcept:
     return p + used if p != NULL else NULL
 
 
@@ -213,7 +215,7 @@ cdef inline void put_length(unsigned char *p, unsigned char tag, unsigned char l
         memcpy(p + at, &n, 8)
 
 
-cdef inline object get(Decoder *d, int depth):
+cdef inline object decode_value(Decoder *d, int depth):
     """Reads one compact value; ValueError if the bytes are not the compact form of anything."""
     cdef const unsigned char *p = d.at
     cdef Py_ssize_t left = d.end - p
@@ -222,8 +224,8 @@ cdef inline object get(Decoder *d, int depth):
     cdef double real
     if left < 1:
         raise ValueError("a compact value is truncated")
-    arrive(d.source, p, FORETOLD)
-    tag = look8(p)
+    await_bytes(d.source, p, FORETOLD)
+    tag = read_once8(p)
     if tag == TAG_INT and left >= 9:
         memcpy(&i, p + 1, 8)
         d.at = p + 9
@@ -245,7 +247,7 @@ cdef inline object get(Decoder *d, int depth):
 
 
 cdef object get_sized(Decoder *d, unsigned char tag, int depth):
-    """get() of a value with that tag that has a length, or is malformed."""
+    """decode_value() of a value with that tag that has a length, or is malformed."""
     cdef const unsigned char *p = d.at
     cdef Py_ssize_t left = d.end - p, n, k
     cdef int width
@@ -253,66 +255,66 @@ cdef object get_sized(Decoder *d, unsigned char tag, int depth):
     cdef dict pairs
     if tag == TAG_STR and left >= 4:
         d.at = p + 4
-        return get_string(d, left - 4, look8(p + 1), look8(p + 2) | <Py_ssize_t>look8(p + 3) << 8)
+        return decode_string(d, left - 4, read_once8(p + 1), read_once8(p + 2) | <Py_ssize_t>read_once8(p + 3) << 8)
     if tag == TAG_BYTES and left >= 3:
-        n = look8(p + 1) | <Py_ssize_t>look8(p + 2) << 8
+        n = read_once8(p + 1) | <Py_ssize_t>read_once8(p + 2) << 8
         if left - 3 >= n:
             d.at = p + 3 + n
-            arrive(d.source, p, 3 + n)
+            await_bytes(d.source, p, 3 + n)
             return PyBytes_FromStringAndSize(<const char *>p + 3, n)
     if tag == TAG_TUPLE and left >= 2 and depth < MAX_DEPTH:
-        n = look8(p + 1)
+        n = read_once8(p + 1)
         items = PyTuple_New(n)
         d.at = p + 2
         for k in range(n):
-            item = get(d, depth + 1)
+            item = decode_value(d, depth + 1)
             Py_INCREF(item)
             PyTuple_SET_ITEM(items, k, item)
         return items
     if tag == TAG_LIST and left >= 2 and depth < MAX_DEPTH:
-        n = look8(p + 1)
+        n = read_once8(p + 1)
         d.at = p + 2
         items = []
         for k in range(n):
-            items.append(get(d, depth + 1))
+            items.append(decode_value(d, depth + 1))
         return items
     if tag == TAG_DICT and left >= 2 and depth < MAX_DEPTH:
-        n = look8(p + 1)
+        n = read_once8(p + 1)
         d.at = p + 2
         pairs = {}
         for k in range(n):
-            item = get(d, depth + 1)
+            item = decode_value(d, depth + 1)
             try:
-                pairs[item] = get(d, depth + 1)
+                pairs[item] = decode_value(d, depth + 1)
             except TypeError:
                 raise ValueError("a compact dict has an unhashable key") from None
         return pairs
     if tag == TAG_LONG_STR and left >= 10:
-        width = look8(p + 1)
+        width = read_once8(p + 1)
         d.at = p + 10
-        return get_string(d, left - 10, width, look64(p + 2))
+        return decode_string(d, left - 10, width, read_once64(p + 2))
     if (tag == TAG_LONG_BYTES or tag == TAG_BYTEARRAY) and left >= 9:
-        n = look64(p + 1)
+        n = read_once64(p + 1)
         if 0 <= n <= left - 9:
             d.at = p + 9 + n
             if tag == TAG_BYTEARRAY:
                 item = PyByteArray_FromStringAndSize(NULL, n)
-                fetch(d.source, PyByteArray_AS_STRING(item), p + 9, n)
+                stream_in(d.source, PyByteArray_AS_STRING(item), p + 9, n)
             else:
                 item = PyBytes_FromStringAndSize(NULL, n)
-                fetch(d.source, PyBytes_AS_STRING(item), p + 9, n)
+                stream_in(d.source, PyBytes_AS_STRING(item), p + 9, n)
             return item
     if (tag == TAG_ARRAY and left >= 3) or (tag == TAG_NUMBER and left >= 2):
-        return get_array(&d.at, left, tag, d.source, d.imports)
+        return decode_array(&d.at, left, tag, d.source, d.imports)
     if tag == TAG_SHARED and left >= 25:
         d.at = p + 25
         if d.shared == NULL:
             raise ValueError("a shared object was unpickled outside a task of its pool")
-        return d.shared(look64(p + 1), look64(p + 9), look64(p + 17))
+        return d.shared(read_once64(p + 1), read_once64(p + 9), read_once64(p + 17))
     raise ValueError("a compact value is malformed")
 
 
-cdef object get_string(Decoder *d, Py_ssize_t left, int code, Py_ssize_t n):
+cdef object decode_string(Decoder *d, Py_ssize_t left, int code, Py_ssize_t n):
     """Reads n characters. They are copied once, and looked at in the copy."""
     cdef int width = code if code else 1
     cdef uint32_t most = 0x7f if code == 0 else 0xff if code == 1 else 0xffff if code == 2 else 0x10ffff
@@ -324,36 +326,36 @@ cdef object get_string(Decoder *d, Py_ssize_t left, int code, Py_ssize_t n):
         return ""
     text = PyUnicode_New(n, most)
     data = PyUnicode_DATA(text)
-    fetch(d.source, data, d.at, n * width)
+    stream_in(d.source, data, d.at, n * width)
     d.at += n * width
     if not is_canonical(data, n, code):
         raise ValueError("a compact string has characters that are not of its width")
     return text
 
 
-cdef inline object get_last(Decoder *d):
+cdef inline object decode_last(Decoder *d):
     """Reads one compact value, which ends where the bytes do."""
-    value = get(d, 0)
+    value = decode_value(d, 0)
     if d.at != d.end:
         raise ValueError("there are bytes behind a compact value")
     return value
 
 
-cdef inline int get_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1:
+cdef inline int decode_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1:
     """Reads values into items[k] to items[n - 1]. What is there, up to k, are references that the caller is to drop, also if
     this raises."""
     while k[0] < n:
-        item = get(d, 1)
+        item = decode_value(d, 1)
         Py_INCREF(item)
         items[k[0]] = <PyObject *>item
         k[0] += 1
     return 0
 
 
-cdef inline object get_whole(const unsigned char *p, Py_ssize_t n, bint imports):
+cdef inline object decode_whole(const unsigned char *p, Py_ssize_t n, bint imports):
     """The value of n bytes, which is no stream and has no shared objects in it. It `imports` NumPy if it needs it, which
     runs user code, or raises NumPyIsNeeded."""
     cdef Decoder d
     begin_decoding(&d, p, n)
     d.imports = imports
-    return get_last(&d)
+    return decode_last(&d)

@@ -212,8 +212,8 @@ cdef tuple take_apart(const unsigned char *p, Py_ssize_t n):
 cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly):
     if readonly:
         copy = PyBytes_FromStringAndSize(NULL, n)
-        fetch(NULL, PyBytes_AS_STRING(copy), p, n)
+        stream_in(NULL, PyBytes_AS_STRING(copy), p, n)
     else:
         copy = PyByteArray_FromStringAndSize(NULL, n)
-        fetch(NULL, PyByteArray_AS_STRING(copy), p, n)
+        stream_in(NULL, PyByteArray_AS_STRING(copy), p, n)
     return copy

@@ -2,7 +2,7 @@
 
 cdef object encode(object o, int *kind, Parcel parcel=None, Py_ssize_t size=UNMEASURED):
     """The compact form, or what pack() makes of what has none; *kind says which: KIND_ARGS, KIND_VALUE, or those with
-    _PICKLE. `size` is what compact_size() or put_or_measure() has said, if it has been asked."""
+    _PICKLE. `size` is what compact_size() or encode_or_measure() has said, if it has been asked."""
     cdef Sharing sharing
     cdef Sharing *its = NULL
     cdef Py_ssize_t n = size
@@ -15,7 +15,7 @@ cdef object encode(object o, int *kind, Parcel parcel=None, Py_ssize_t size=UNME
     if n >= 0:
         data = PyBytes_FromStringAndSize(NULL, n)
         prepare(PyBytes_AS_STRING(data), n)
-        if put(<unsigned char *>PyBytes_AS_STRING(data), n, o, its, True) == n:  # to make room may have changed o
+        if encode_value(<unsigned char *>PyBytes_AS_STRING(data), n, o, its, True) == n:  # to make room may have changed o
             kind[0] = KIND_VALUE
             if sharing.shared != NULL:
                 parcel.shared = [<object>sharing.shared]
@@ -71,7 +71,7 @@ cdef dict own_reducers():
 
 cdef object loads_at(const unsigned char *p, Py_ssize_t n):
     """What n bytes hold that dumps() or pack() have written, and that stay as they are meanwhile."""
-    if n and look8(p) == RP_PARCEL:
+    if n and read_once8(p) == RP_PARCEL:
         data, buffers = take_apart(p, n)
         return pickle.loads(data, buffers=buffers)
     return pickle.loads(PyMemoryView_FromMemory(<char *>p, n, PyBUF_READ))
@@ -135,26 +135,26 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
 def encode_compact(object value, Py_ssize_t room=RP_SLOT_INLINE):
     """The compact form of a value, or None if it has none or needs more than `room` bytes. For tests."""
     learn_numpy()
-    cdef Py_ssize_t n = put(NULL, room, value)
+    cdef Py_ssize_t n = encode_value(NULL, room, value)
     if n < 0:
         return None
     data = PyBytes_FromStringAndSize(NULL, n)
-    if put(<unsigned char *>PyBytes_AS_STRING(data), n, value, NULL, True) != n:
+    if encode_value(<unsigned char *>PyBytes_AS_STRING(data), n, value, NULL, True) != n:
         raise RuntimeError("the value changed its size while it was encoded")
     return data
 
 
 def try_compact(object value, Py_ssize_t room):
-    """What put_or_measure() says, and what it has written if that is all. For tests."""
+    """What encode_or_measure() says, and what it has written if that is all. For tests."""
     learn_numpy()
     data = PyBytes_FromStringAndSize(NULL, room)
-    cdef Py_ssize_t n = put_or_measure(<unsigned char *>PyBytes_AS_STRING(data), room, value)
+    cdef Py_ssize_t n = encode_or_measure(<unsigned char *>PyBytes_AS_STRING(data), room, value)
     return n, data[:n] if 0 <= n <= room else None
 
 
 def decode_compact(bytes data):
     """The value of a compact form. Raises ValueError for any other bytes. For tests."""
-    return get_whole(<const unsigned char *>PyBytes_AS_STRING(data), len(data), True)
+    return decode_whole(<const unsigned char *>PyBytes_AS_STRING(data), len(data), True)
 
 
 def encode_pickled(object value):

@@ -33,4 +33,4 @@ cdef struct Seen:        # of a value, while it is put
 # quiet:
 cdef void begin_seen(Seen *seen, bint tallied) noexcept
 cdef bint tally(Seen *seen, object o, Py_ssize_t n) noexcept
-cdef bint see(Seen *seen, PyObject *o) noexcept
+cdef bint note_mutable(Seen *seen, PyObject *o) noexcept

@@ -36,7 +36,7 @@ cdef bint note(Tally *tally, PyObject *o, Py_ssize_t n) noexcept:
     return True
 
 
-cdef bint see(Seen *seen, PyObject *o) noexcept:
+cdef bint note_mutable(Seen *seen, PyObject *o) noexcept:
     """Notes a list or dict; False if it has been seen before, or there are too many."""
     cdef uint32_t i
     for i in range(seen.n):

@@ -24,7 +24,7 @@ cdef struct Stream:
     uint64_t seen                # by the reader
 
 # raw:
-cdef void move(Stream *out, unsigned char *to, const void *source, Py_ssize_t n) noexcept nogil
-cdef void arrive(Stream *source, const unsigned char *p, Py_ssize_t n) noexcept nogil
-cdef void fetch(Stream *source, void *to, const unsigned char *p, Py_ssize_t n) noexcept nogil
+cdef void stream_out(Stream *out, unsigned char *to, const void *source, Py_ssize_t n) noexcept nogil
+cdef void await_bytes(Stream *source, const unsigned char *p, Py_ssize_t n) noexcept nogil
+cdef void stream_in(Stream *source, void *to, const unsigned char *p, Py_ssize_t n) noexcept nogil
 cdef void prepare(void *p, Py_ssize_t n) noexcept nogil

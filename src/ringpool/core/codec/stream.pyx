@@ -1,6 +1,6 @@
 # stream.pyx - values that are read while they are written: see stream.pxd.
 
-cdef inline void move(Stream *out, unsigned char *to, const void *source, Py_ssize_t n) noexcept nogil:
+cdef inline void stream_out(Stream *out, unsigned char *to, const void *source, Py_ssize_t n) noexcept nogil:
     """memcpy() of a part of a value, which may be a stream; NULL: it is none."""
     cdef Py_ssize_t at = 0, piece
     if out == NULL or n < PIECE:
@@ -14,7 +14,7 @@ cdef inline void move(Stream *out, unsigned char *to, const void *source, Py_ssi
         RP_STEP(b"stream: written")
 
 
-cdef inline void arrive(Stream *source, const unsigned char *p, Py_ssize_t n) noexcept nogil:
+cdef inline void await_bytes(Stream *source, const unsigned char *p, Py_ssize_t n) noexcept nogil:
     """Waits until n bytes at p, or all that there will be, have been written, if they are a stream's; NULL: they are none's."""
     cdef uint64_t want
     if source == NULL:
@@ -33,7 +33,7 @@ cdef inline void prepare(void *p, Py_ssize_t n) noexcept nogil:
         rp_os_ask_huge(<void *>begin, end - begin, True)
 
 
-cdef inline void fetch(Stream *source, void *to, const unsigned char *p, Py_ssize_t n) noexcept nogil:
+cdef inline void stream_in(Stream *source, void *to, const unsigned char *p, Py_ssize_t n) noexcept nogil:
     """memcpy() of a part of a value, which may be a stream, as it comes; NULL: it is none."""
     cdef Py_ssize_t at = 0, piece
     prepare(to, n)
@@ -42,6 +42,6 @@ cdef inline void fetch(Stream *source, void *to, const unsigned char *p, Py_ssiz
         return
     while at < n:
         piece = min(n - at, <Py_ssize_t>PIECE)
-        arrive(source, p + at, piece)
+        await_bytes(source, p + at, piece)
         memcpy(<char *>to + at, p + at, piece)
         at += piece

@@ -51,7 +51,7 @@ cdef class ArgumentMemory:
         cdef uint64_t holder
         cdef uint32_t k
         cdef bint held = False
-        if not self.segment.open:
+        if not self.segment.mapped:
             return
         p = rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.block_bytes)
         if parcel.before:
@@ -77,7 +77,7 @@ cdef class ArgumentMemory:
         """Worker w, which has or had it, is dead."""
         cdef unsigned char *p
         cdef uint32_t k
-        if self.segment.open and parcel.block:
+        if self.segment.mapped and parcel.block:
             p = rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.block_bytes)
             if parcel.before:
                 rp_store_release(rp_share_holder(p, w), 0)
@@ -96,9 +96,9 @@ cdef class ArgumentMemory:
             parcel = <Parcel>p
             p = parcel.next
             parcel.next = NULL
-            if dead != NOBODY and (parcel.before or parcel.holder == dead):
+            if dead != NO_WORKER and (parcel.before or parcel.holder == dead):
                 self.force_release(parcel, dead)
-            if self.segment.open:
+            if self.segment.mapped:
                 self.free_unheld(parcel)
                 if parcel.block:
                     parcel.next = self.retained
@@ -128,7 +128,7 @@ cdef class ArgumentMemory:
             if rp_pool_has_released(&self.segment.pool, w):
                 some = True
         if some:
-            self.reclaim(NOBODY)
+            self.reclaim(NO_WORKER)
         return some
 
     # ---- shared objects ----
@@ -200,7 +200,7 @@ cdef class ArgumentMemory:
         cdef PyObject *p = self.retained
         cdef uint64_t task_id, at
         cdef uint32_t w
-        if p == NULL or not self.segment.open or rp_os_now_ns() - self.purged_ns > LET_GO_MAX_NS:
+        if p == NULL or not self.segment.mapped or rp_os_now_ns() - self.purged_ns > LET_GO_MAX_NS:
             return False
         while p != NULL:
             if (<Parcel>p).before:

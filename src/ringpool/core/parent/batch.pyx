@@ -113,7 +113,7 @@ cdef class Batch:
         sharing.client = <PyObject *>self.client
         sharing.shared = NULL
         p = pages.room(&most)
-        n = put(p, min(<Py_ssize_t>LEAST_APART, most), args, &sharing)
+        n = encode_value(p, min(<Py_ssize_t>LEAST_APART, most), args, &sharing)
         if n >= 0:
             pages.append(kind, n)
             self.count_in()
@@ -131,7 +131,7 @@ cdef class Batch:
             if self.errors is None:
                 self.errors = {}
             self.errors[self.encoded] = error
-            kind = ITEM_UNSENT
+            kind = ITEM_NOT_ENCODED
             data = b""
         self.gate.check()  # user code has run
         pages.add(kind, data)
@@ -381,17 +381,17 @@ cdef class Batch:
         if kind == KIND_VALUE:
             form[0] = FORM_RESULT
             try:
-                return get_whole(p, n, False)
+                return decode_whole(p, n, False)
             except NumPyIsNeeded:
                 form[0] = FORM_COMPACT
-                return payload_of(PyBytes_FromStringAndSize(<char *>p, n))
+                return result_of(PyBytes_FromStringAndSize(<char *>p, n))
         if kind == KIND_VALUE_PICKLE or kind == KIND_ERROR:
             form[0] = FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
             return PyBytes_FromStringAndSize(<char *>p, n)
-        if kind == KIND_UNSENT and self.errors is not None and index in self.errors:
+        if kind == KIND_NOT_ENCODED and self.errors is not None and index in self.errors:
             form[0] = FORM_ERROR
             return self.errors.pop(index)
-        if kind == KIND_UNSENT and self.has_gaps():
+        if kind == KIND_NOT_ENCODED and self.has_gaps():
             form[0] = FORM_NONE
             return None
         raise RuntimeError("a worker sent a result of an unknown kind")

@@ -105,7 +105,7 @@ cdef class Chunk:
                             self.waiting = parcel
                     q += rp_record_span(head)
                 else:
-                    rp_record_put(q, rp_record_of(ITEM_UNSENT, 0))
+                    rp_record_put(q, rp_record_of(ITEM_NOT_ENCODED, 0))
                     q += RP_RECORD_HEAD
                 p += rp_record_span(head)
             value = value[:q - PyBytes_AS_STRING(value)]

@@ -15,7 +15,7 @@ cdef class Chunks:
     cdef Loans loans
     cdef ResultMemory results
     cdef ArgumentMemory arguments
-    cdef Endings endings
+    cdef Terminations terminations
     cdef Settlement settlement
     cdef Outbox outbox
     cdef ChunkAccount account
@@ -23,7 +23,8 @@ cdef class Chunks:
     cdef void started(self, Chunk chunk) noexcept
     cdef bint item_begun(self, FutureBase item) noexcept
     cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept
-    cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=*, Ending ending=*) noexcept
+    cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=*,
+                              Termination termination=*) noexcept
     cdef void on_bad_result(self, uint32_t w, Chunk chunk, Loan *loan, object error) noexcept
     cdef bint check(self) noexcept
     # open:

@@ -6,7 +6,8 @@ cdef class Chunks:
     """Sends the chunks of all batches, and keeps the account of their items."""
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
-                  ArgumentMemory arguments, Endings endings, Settlement settlement, Outbox outbox, ChunkAccount account):
+                  ArgumentMemory arguments, Terminations terminations, Settlement settlement, Outbox outbox,
+                  ChunkAccount account):
         self.segment = segment
         self.tasks = tasks
         self.staff = staff
@@ -14,7 +15,7 @@ cdef class Chunks:
         self.loans = loans
         self.results = results
         self.arguments = arguments
-        self.endings = endings
+        self.terminations = terminations
         self.settlement = settlement
         self.outbox = outbox
         self.account = account
@@ -23,7 +24,7 @@ cdef class Chunks:
         """Sends chunks, if not enough of them are under way."""
         cdef int collects
         while True:
-            while self.segment.open and batch.may_send():
+            while self.segment.mapped and batch.may_send():
                 self.tasks.reserve()
                 collects = hold_gc()
                 try:
@@ -31,7 +32,7 @@ cdef class Chunks:
                 finally:
                     let_gc(collects)
             self.outbox.flush()
-            if not (self.segment.open and batch.has_chunk() and batch.is_idle()):  # else none of them could be sent
+            if not (self.segment.mapped and batch.has_chunk() and batch.is_idle()):  # else none of them could be sent
                 break
         self.staff.recruit()
 
@@ -66,7 +67,7 @@ cdef class Chunks:
         cdef uint32_t w, next = 0, end = 0
         cdef PyObject *found
         cdef Chunk chunk
-        if not self.segment.open:
+        if not self.segment.mapped:
             return batch.count_done(0)
         for w in range(self.segment.pool.n_workers):
             task_id = rp_pool_chunk_of(&self.segment.pool, w)
@@ -92,7 +93,7 @@ cdef class Chunks:
         finally:
             let_gc(collects)
         # From here on nothing is created, and so no other thread comes in between.
-        if not self.segment.open or chunk.state != PENDING or chunk.pos == POS_QUEUED:
+        if not self.segment.mapped or chunk.state != PENDING or chunk.pos == POS_QUEUED:
             return None
         if not rp_pool_cut_chunk(&self.segment.pool, chunk.task_id, chunk.pos, &begin, &end):
             return None
@@ -104,7 +105,7 @@ cdef class Chunks:
     cdef void cancel_unstarted(self, Chunk chunk) noexcept:
         """Cancels the items of a pending chunk that no worker has begun."""
         cdef Chunk rest
-        if chunk.state != PENDING or (self.segment.open and self.outbox.try_cancel(chunk)):
+        if chunk.state != PENDING or (self.segment.mapped and self.outbox.try_cancel(chunk)):
             return
         try:
             rest = self.steal_tail(chunk, 0)
@@ -167,7 +168,7 @@ cdef class Chunks:
             if chunk.state == PENDING:
                 self.cancel_unstarted(chunk)
                 if chunk.state == PENDING and running:
-                    self.endings.begin(chunk, WHY_CANCELLED, -1)
+                    self.terminations.begin(chunk, WHY_CANCELLED, -1)
         self.notifier.stop_if_drained()
 
     # ---- an item of submit_many ----
@@ -176,7 +177,7 @@ cdef class Chunks:
         cdef Chunk chunk = (<Batch>item.item_of).chunks.find(item.task_id)
         cdef uint32_t next, end
         cdef uint32_t w
-        if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.segment.open:
+        if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.segment.mapped:
             return False
         w = rp_pool_holder(&self.segment.pool, chunk.task_id, chunk.pos)
         return (w != self.segment.pool.n_workers and rp_pool_chunk(&self.segment.pool, w, chunk.task_id, &next, &end)
@@ -239,11 +240,11 @@ cdef class Chunks:
             let_gc(collects)
 
     cdef bint end_item(self, FutureBase item, int why) except -1:
-        """end_task() for an item of submit_many."""
+        """begin_termination() for an item of submit_many."""
         cdef Chunk chunk = self.isolate_running(item)
-        if chunk is None or not self.endings.begin(chunk, why, -1):
+        if chunk is None or not self.terminations.begin(chunk, why, -1):
             return False
-        item.set_ending(chunk.ending)
+        item.set_ending(chunk.termination)
         return True
 
     # ---- results ----
@@ -255,15 +256,15 @@ cdef class Chunks:
         self.tasks.replace(chunk.task_id, rest)
         self.segment.lock.release()
         rest.take_over(chunk)
-        self.endings.adopt(rest)
+        self.terminations.adopt(rest)
         Py_DECREF(chunk)  # the table's
 
     cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=FORM_TRAY,
-                              Ending ending=None) noexcept:
+                              Termination termination=None) noexcept:
         """The results of the first n items have arrived, and more are to come, those of `rest`."""
         chunk.split(n, rest)
         self.transfer_task(chunk, rest)
-        self.settlement.settle_as(chunk, form, value, ending)
+        self.settlement.settle_as(chunk, form, value, termination)
         self.notifier.notify(chunk, False)
         chunk.ended()
 
@@ -272,7 +273,7 @@ cdef class Chunks:
         cdef rp_tray tray
         cdef const uint8_t *at = r.inline_bytes
         cdef Chunk rest = None, last = None
-        cdef Ending ending = None
+        cdef Termination termination = None
         cdef uint32_t n = r.items
         cdef int form = FORM_TRAY
         cdef int collects = hold_gc()
@@ -285,20 +286,20 @@ cdef class Chunks:
                 if r.bytes < sizeof(rp_tray):
                     raise RuntimeError(f"worker {w} sent results of an invalid size")
                 if r.offset:
-                    at = (<Payload>value).block.at()
+                    at = (<ArenaResult>value).block.at()
                     if at == NULL:
                         raise no_address(&self.segment.pool.segment, r.bytes)
                 memcpy(&tray, at, sizeof(rp_tray))
                 if tray.first != chunk.base:
                     raise RuntimeError(f"worker {w} sent results of items that are not the next of its chunk")
                 (<Batch>chunk.batch).pacing.measure(r.items, &tray)
-                if chunk.ending is not None and chunk.n == 1:
+                if chunk.termination is not None and chunk.n == 1:
                     value = payload_bytes(value)
                     if value[sizeof(rp_tray)] == KIND_ERROR:
                         value = value[sizeof(rp_tray) + RP_RECORD_HEAD:]
                         form = FORM_REPORT
-            if chunk.ending is not None and n and n == chunk.n:
-                ending = chunk.ending  # of the last item
+            if chunk.termination is not None and n and n == chunk.n:
+                termination = chunk.termination  # of the last item
                 last = Chunk() if n > 1 else chunk
             if kind == KIND_PART:
                 rest = Chunk()
@@ -306,7 +307,7 @@ cdef class Chunks:
             self.on_bad_result(w, chunk, loan, error)
         else:
             self.loans.free(loan)
-            (<Batch>chunk.batch).settle_from_tray(chunk, n if ending is None else n - 1, value)
+            (<Batch>chunk.batch).settle_from_tray(chunk, n if termination is None else n - 1, value)
             if last is not None and last is not chunk:
                 self.complete_prefix(chunk, last, n - 1, value)
                 form = FORM_ERROR  # it was cancelled, for only that ends one item of many
@@ -317,9 +318,9 @@ cdef class Chunks:
             if kind == KIND_LAST:
                 self.settlement.conclude(last, form, value)
             else:
-                if ending is not None:
+                if termination is not None:
                     last.take_ending()  # not of the rest, in which there may be no item
-                self.complete_prefix(last, rest, n, value, form, ending)
+                self.complete_prefix(last, rest, n, value, form, termination)
         let_gc(collects)
         chunk.drop_call()
 
@@ -327,7 +328,7 @@ cdef class Chunks:
         """Takes in the result of the next item of a chunk, which came by itself. Nothing in *r is believed."""
         cdef rp_tray tray
         cdef Chunk rest = None
-        cdef Ending ending = None
+        cdef Termination termination = None
         cdef int form = FORM_COMPACT if kind == KIND_VALUE else FORM_PICKLE
         cdef int collects = hold_gc()
         memcpy(&tray, r.inline_bytes, sizeof(rp_tray))
@@ -344,8 +345,8 @@ cdef class Chunks:
         else:
             self.loans.free(loan)
             if chunk.n == 1:
-                ending = chunk.take_ending()  # not of the rest, in which there is no item
-            self.complete_prefix(chunk, rest, 1, value, form, ending)
+                termination = chunk.take_ending()  # not of the rest, in which there is no item
+            self.complete_prefix(chunk, rest, 1, value, form, termination)
         let_gc(collects)
         chunk.drop_call()
 
@@ -394,7 +395,7 @@ cdef class Chunks:
                     (<Batch>chunk.batch).settle_from_tray(chunk, n, results)
                     self.complete_prefix(chunk, rest, n, results)
                     chunk = rest
-        if chunk.ending is not None and chunk.n:
+        if chunk.termination is not None and chunk.n:
             return chunk
         if not rp_pool_chunk(&self.segment.pool, w, chunk.task_id, &next, &end):
             next = chunk.base + 1  # it died as it took the chunk: so that this cannot go on for ever, the first pays

@@ -12,7 +12,7 @@ cdef class Client(Pool):
     cdef Loans loans
     cdef readonly ResultMemory results
     cdef ArgumentMemory arguments
-    cdef Endings endings
+    cdef Terminations terminations
     cdef Settlement settlement
     cdef ChunkAccount account
     cdef Outbox outbox
@@ -22,7 +22,7 @@ cdef class Client(Pool):
     cdef Recovery recovery
     cdef Waiting waiting
     cdef object __weakref__
-    cdef readonly bint stopped
+    cdef readonly bint workers_stopped
     cdef rp_futex ended              # 1: the last of its threads is done
     # open:
     cpdef int create(self) except -1

@@ -40,16 +40,16 @@ cdef class Client:
         self.loans = Loans(self.segment, self.notifier)
         self.results = ResultMemory(self.segment, self.loans)
         self.arguments = ArgumentMemory(self.segment, self.tasks, self.notifier)
-        self.endings = Endings(self.segment, self.tasks, self.staff)
+        self.terminations = Terminations(self.segment, self.tasks, self.staff)
         self.settlement = Settlement(self.segment, self.tasks, self.arguments, self.notifier)
         self.account = ChunkAccount(self.tasks, self.notifier)
         self.outbox = Outbox(self.segment, self.gate, self.tasks, self.staff, self.notifier, self.functions, self.arguments,
-                             self.endings, self.settlement, self.account)
+                             self.terminations, self.settlement, self.account)
         self.chunks = Chunks(self.segment, self.tasks, self.staff, self.notifier, self.loans, self.results, self.arguments,
-                             self.endings, self.settlement, self.outbox, self.account)
+                             self.terminations, self.settlement, self.outbox, self.account)
         self.intake = Intake(self.segment, self.tasks, self.staff, self.loans, self.results, self.settlement, self.chunks)
         self.service = Service(self.segment, self.tasks, self.staff, self.notifier, self.loans, self.results, self.arguments,
-                               self.endings, self.outbox, self.chunks, self.intake, self.account)
+                               self.terminations, self.outbox, self.chunks, self.intake, self.account)
         self.recovery = Recovery(self.segment, self.tasks, self.staff, self.loans, self.results, self.arguments,
                                  self.settlement, self.outbox, self.chunks, self.intake)
         self.waiting = Waiting(self.segment, self.tasks, self.staff, self.waiters, self.notifier, self.service, self.recovery)
@@ -68,7 +68,7 @@ cdef class Client:
         Raises:
             OSError: The system refuses it. The next call tries again.
         """
-        if not self.segment.created and not self.segment.inherited and not self.notifier.is_closing():
+        if not self.segment.created and not self.segment.forked and not self.notifier.is_closing():
             self.segment.create()
             self.notifier.publish_needs()
         return 0
@@ -226,12 +226,12 @@ cdef class Client:
                     f"{self.segment.pool.arena.used_bytes} of the {self.segment.pool.arena.quota} bytes of shared "
                     "memory for arguments are in use (see shared_memory_limit)")
             self.service.drain()  # what is answered needs its arguments no more
-            last = not self.arguments.is_release_pending()  # asked before the sweep
+            last = not self.arguments.is_release_pending()  # asked before the reclaim
             if not last:
                 with nogil:
                     rp_os_nap(LET_GO_NS)
                 PyErr_CheckSignals()
-            self.arguments.reclaim(NOBODY)
+            self.arguments.reclaim(NO_WORKER)
             self.gate.check()  # user code may have run
         parcel.fill(&self.segment.pool.base)
         self.arguments.add_share(shared, parcel)
@@ -262,7 +262,7 @@ cdef class Client:
     # ---- waiting ----
 
     cdef bint is_here(self) noexcept:
-        return self.segment.open
+        return self.segment.mapped
 
     cdef void drain(self) noexcept:
         self.service.drain()
@@ -273,7 +273,7 @@ cdef class Client:
     cdef bint has_begun(self, FutureBase future) noexcept:
         if future.item_of is not None:
             return self.chunks.item_begun(future)
-        return (future.pos != POS_QUEUED and self.segment.open
+        return (future.pos != POS_QUEUED and self.segment.mapped
                 and rp_board_claimed(&self.segment.pool.board, future.pos))
 
     cdef int wait_for(self, FutureBase future, timeout) except -1:
@@ -282,17 +282,17 @@ cdef class Client:
     cdef bint try_cancel(self, FutureBase future) noexcept:
         """Takes a task back that no worker has claimed; its future is then cancelled. No Python code runs: what the
         task calls is for the caller to drop."""
-        if not self.segment.open:
+        if not self.segment.mapped:
             return False
         if future.item_of is not None:
             return self.chunks.try_cancel_item(future)
         return self.outbox.try_cancel(future)
 
-    cdef bint end_task(self, FutureBase future, int why) except -1:
+    cdef bint begin_termination(self, FutureBase future, int why) except -1:
         """Begins to end a pending task that runs, or an item. Whether it is pending."""
         if future.item_of is not None:
             return self.chunks.end_item(future, why)
-        return self.endings.begin(future, why, -1)
+        return self.terminations.begin(future, why, -1)
 
     def cancel_all(self, grace=None):
         """Cancels every task that no worker has claimed.
@@ -313,16 +313,16 @@ cdef class Client:
                             continue
                     # The collector calls the callbacks: the caller of this must not wait for them.
                     if self.try_cancel(future):
-                        if future.callbacks is not None and future.told:
+                        if future.callbacks is not None and future.notified:
                             self.notifier.notify(future, True)
                         future.drop_call()
                     elif grace is not None:
-                        self.endings.begin(future, WHY_CANCELLED, nanoseconds(grace))
+                        self.terminations.begin(future, WHY_CANCELLED, nanoseconds(grace))
         future = None
 
     # ---- the collector ----
 
-    def serve(self, sleep=None):
+    def run_collector(self, sleep=None):
         """The collector thread: tells watchers, empties rings that fill up, moves tasks up. Returns when the pool has
         stopped or is abandoned by break_off.
 
@@ -334,7 +334,7 @@ cdef class Client:
             rp_pool_begin_service(pool)
             self.service.run_once()
             self.notifier.flush()
-            if not self.segment.open:  # user code has forked, and this is the child
+            if not self.segment.mapped:  # user code has forked, and this is the child
                 return
             if self.notifier.is_drained():
                 self.stop()
@@ -345,13 +345,13 @@ cdef class Client:
             with nogil:
                 rp_pool_wait_service(pool)
 
-    def tell_news(self):
+    def flush_notifications(self):
         """Tells those that watch futures that are done. Raises nothing."""
         self.notifier.flush()
 
     def stop(self):
         """Tells the workers to leave."""
-        self.stopped = True
+        self.workers_stopped = True
         if self.segment.serves():
             rp_pool_stop(&self.segment.pool)
 
@@ -370,8 +370,8 @@ cdef class Client:
 
     # ---- what the supervisor asks for ----
 
-    def enforce(self, uint64_t now, uint64_t lost=0):
-        """Begins to end the tasks that have overrun their time, and moves on the ending of all that are to end.
+    def enforce_deadlines(self, uint64_t now, uint64_t lost=0):
+        """Begins to end the tasks that have overrun their time, and moves on the termination of all that are to end.
 
         Args:
             now: A time, in nanoseconds of the monotonic clock, at which no worker was dead that is not recovered.
@@ -381,11 +381,11 @@ cdef class Client:
             A list of (worker, kill), the workers that are to be signalled: to be killed, or to be interrupted in their
             tasks. And the seconds after which this is to be called again, None if not before the alarm.
         """
-        return self.service.enforce(now, lost)
+        return self.service.enforce_deadlines(now, lost)
 
     def spare(self, uint32_t w):
         """Worker w cannot be killed: what was to end with it goes on."""
-        self.endings.spare(w)
+        self.terminations.spare(w)
 
     def close(self, refusal):
         """Stops accepting tasks; when none is pending, the workers are told to leave.
@@ -398,14 +398,14 @@ cdef class Client:
         self.notifier.need(NEED_CLOSING, True)
         self.notifier.ring()
 
-    def bury(self, uint32_t w):
+    def begin_recovery(self, uint32_t w):
         """Takes in what a dead worker left, and makes its place ready for another.
 
         Args:
             w: The worker's index. Its process must be dead.
 
         Returns:
-            A list of the futures (one at most, unless the worker wrote wildly) of tasks that it held.
+            A list of the futures (one at most, unless the worker has corrupted the shared memory) of tasks that it held.
         """
         return self.recovery.begin(w)
 
@@ -414,14 +414,14 @@ cdef class Client:
         return describe(future)
 
     def retry(self, FutureBase future):
-        """Sends a task anew whose worker has died, if its options say so and it was not to end. rouse() follows.
+        """Sends a task anew whose worker has died, if its options say so and it was not to end. end_recovery() follows.
 
         Returns:
             Whether it is sent anew.
         """
         return self.recovery.retry(future)
 
-    def rouse(self):
+    def end_recovery(self):
         """After recoveries: sends what they have freed, and repeats any wake-up that a dead worker may have owed."""
         self.recovery.end()
 
@@ -443,14 +443,14 @@ cdef class Client:
                 if self.tasks.holds(<FutureBase>future):
                     self.settlement.finish(<FutureBase>future, FORM_MADE, failure)
 
-    def retire(self):
+    def detach(self):
         """Lets the shared memory go: now, or when the last result that lies in it has been decoded or dropped, and the
         last thread that slept on it has woken."""
         self.notifier.flush()
         self.arguments.drop_all()
         self.functions.clear()
         if self.segment.serves():  # the above runs callbacks, which may have come here in their turn
-            self.segment.retire()
+            self.segment.detach()
             try:
                 self.results.clear_all()
             except MemoryError:  # then it stays a while

@@ -9,7 +9,7 @@
 # 4. A thread settles a future with the GIL held, once, from PENDING. If anything watches it (a condition, a
 #    waiter, a callback), the collector tells them.
 # 5. `concurrent.futures.wait` and its like count on `_state` not to change while they hold `_condition`. So once there is
-#    a condition, `_state` shows the end of a task only when it has been told under that condition; done() and
+#    a condition, `_state` shows the end of a task only when it has been notified under that condition; done() and
 #    result() know it at once.
 
 cdef enum:
@@ -23,11 +23,11 @@ cdef enum:
     FORM_NONE = 0
     FORM_RESULT = 1   # value is the result
     FORM_ERROR = 2    # value is the exception
-    FORM_PICKLE = 3   # value is the pickle of the result: bytes or a Payload
-    FORM_COMPACT = 4  # value is a Payload that holds the compact form of the result
+    FORM_PICKLE = 3   # value is the pickle of the result: bytes or an ArenaResult
+    FORM_COMPACT = 4  # value is an ArenaResult that holds the compact form of the result
     FORM_REPORT = 5   # value is the pickle of an encode_error()
-    FORM_OVERRUN = 6  # value is the Ending of a task that took too long
-    FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or a Payload
+    FORM_OVERRUN = 6  # value is the Termination of a task that took too long
+    FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or an ArenaResult
     FORM_MADE = 8     # value makes the exception: of many futures that fail at once, each has its own
 
 @cython.final
@@ -38,7 +38,7 @@ cdef class Options:
     cdef readonly str name
 
 @cython.final
-cdef class Ending:
+cdef class Termination:
     cdef int why           # WHY_OVERRUN or WHY_CANCELLED
     cdef bint killed       # its worker was
     cdef uint64_t began_ns # when kill_ns was decided
@@ -78,7 +78,7 @@ cdef class Pool(Sender):
     cdef bint try_cancel(self, FutureBase future) noexcept
     cdef void drain(self) noexcept
     cdef int wait_for(self, FutureBase future, timeout) except -1
-    cdef bint end_task(self, FutureBase future, int why) except -1
+    cdef bint begin_termination(self, FutureBase future, int why) except -1
 
 cdef class FutureBase:
     cdef Pool client
@@ -95,14 +95,14 @@ cdef class FutureBase:
     cdef int n_waiting        # threads in result() or exception()
     cdef unsigned char state
     cdef unsigned char form
-    cdef unsigned char kind   # how value is encoded while queued
-    cdef uint32_t deaths      # workers that died while they ran it
-    cdef Options options      # while pending; None for the defaults
-    cdef Ending ending        # while pending; None unless it is to end though it runs
-    cdef object item_of       # while pending, of an item of submit_many: its Batch. task_id says which; it is no task itself
+    cdef unsigned char kind       # how value is encoded while queued
+    cdef uint32_t deaths          # workers that died while they ran it
+    cdef Options options          # while pending; None for the defaults
+    cdef Termination termination  # while pending; None unless it is to end though it runs
+    cdef object item_of           # while pending, of an item of submit_many: its Batch. task_id says which; it is no task
     cdef bint watched
     cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
-    cdef bint told            # _state may show the end
+    cdef bint notified        # _state may show the end
     # raw:
     @cython.final
     cdef inline void enter_wait(self) noexcept nogil
@@ -126,9 +126,9 @@ cdef class FutureBase:
     @cython.final
     cdef void take_over(self, FutureBase other) noexcept
     @cython.final
-    cdef inline void set_ending(self, Ending ending) noexcept
+    cdef inline void set_ending(self, Termination termination) noexcept
     @cython.final
-    cdef inline Ending take_ending(self)
+    cdef inline Termination take_ending(self)
     @cython.final
     cdef void settle(self, int form, object value) noexcept
     @cython.final

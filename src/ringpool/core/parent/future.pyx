@@ -33,7 +33,7 @@ cdef int64_t nanoseconds(seconds) except? -1:
     return <int64_t>(min(seconds, 1e9) * 1e9)
 
 
-cdef class Ending:
+cdef class Termination:
     """That a task which runs is to end; how far that has gone; and, for one that took too long, how it ended."""
 
     cdef inline void begin(self, int why, object task, int64_t timeout_ns, uint64_t now, uint64_t kill_ns) noexcept:
@@ -153,7 +153,7 @@ cdef class Pool:
         Runs no Python code."""
         return False
 
-    cdef bint end_task(self, FutureBase future, int why) except -1:
+    cdef bint begin_termination(self, FutureBase future, int why) except -1:
         """Begins to end the pending task, which runs. Whether it is pending. May run user code."""
         return False
 
@@ -195,13 +195,13 @@ cdef class FutureBase:
         self.block = 0
         self.options = None
         self.client = None
-        self.ending = None
+        self.termination = None
 
     cdef void leave_batch(self) noexcept:
         """It is pending no more."""
         self.item_of = None
         self.client = None
-        self.ending = None
+        self.termination = None
 
     cdef void take_over(self, FutureBase other) noexcept:
         """The task of the other one is its own from now on."""
@@ -209,19 +209,19 @@ cdef class FutureBase:
         self.block = other.block
         self.client = other.client
         self.options = other.options
-        self.ending = other.ending
+        self.termination = other.termination
         self.deaths = other.deaths
         other.leave_pool()
 
-    cdef inline void set_ending(self, Ending ending) noexcept:
+    cdef inline void set_ending(self, Termination termination) noexcept:
         """It is to end though its task runs."""
-        self.ending = ending
+        self.termination = termination
 
-    cdef inline Ending take_ending(self):
+    cdef inline Termination take_ending(self):
         """How it is to end; None if it is not. From now on it is not."""
-        cdef Ending ending = self.ending
-        self.ending = None
-        return ending
+        cdef Termination termination = self.termination
+        self.termination = None
+        return termination
 
     cdef inline void mark_lost(self) noexcept nogil:
         """Its worker has died."""
@@ -243,13 +243,13 @@ cdef class FutureBase:
         self.value = value
         self.form = form
         self.state = FINISHED
-        self.told = self.cond is None
+        self.notified = self.cond is None
 
     cdef void settle_cancelled(self) noexcept:
         """From PENDING to cancelled. Runs no Python code."""
         self.value = None
         self.state = NOTIFIED
-        self.told = self.cond is None
+        self.notified = self.cond is None
 
     cdef void ended(self) noexcept:
         """It is settled, and all that wait have been notified. A chunk tells its batch. Runs no Python code."""
@@ -272,7 +272,7 @@ cdef class FutureBase:
                 value = decode_error(payload_bytes(source))
                 form = FORM_ERROR
             elif form == FORM_OVERRUN:
-                value = (<Ending>source).exception()
+                value = (<Termination>source).exception()
                 form = FORM_ERROR
             elif form == FORM_MADE:
                 value = source()
@@ -310,14 +310,14 @@ cdef class FutureBase:
     def _tell(self):
         """Tells all that watch it that the future is done."""
         try:
-            if self.cond is not None and not self.told:
+            if self.cond is not None and not self.notified:
                 try:
                     self.decode()
                 except BaseException as error:  # a KeyboardInterrupt of unpickling, not of a user at this thread
                     self.value = error
                     self.form = FORM_ERROR
                 with self.cond:
-                    if not self.told:  # cancel() may have been here
+                    if not self.notified:  # cancel() may have been here
                         self.tell_waiters()
         finally:
             self._invoke_callbacks()
@@ -332,7 +332,7 @@ cdef class FutureBase:
                 waiter.add_exception(self)
             else:
                 waiter.add_result(self)
-        self.told = True
+        self.notified = True
 
     cdef tell_cancelled(self):
         """Tells the threads that wait on the condition; if another thread holds it, the collector tells them. (That one may
@@ -344,7 +344,7 @@ cdef class FutureBase:
                 self.cond.notify_all()
         elif self.cond.acquire(False):
             try:
-                if not self.told:
+                if not self.notified:
                     self.tell_waiters()
             finally:
                 self.cond.release()
@@ -410,7 +410,7 @@ cdef class FutureBase:
     @property
     def _state(self):
         self.sync()
-        if self.state >= NOTIFIED and not self.told:
+        if self.state >= NOTIFIED and not self.notified:
             return "RUNNING"
         return _STATES[self.state] if not (self.state == PENDING and self.claimed()) else "RUNNING"
 
@@ -483,11 +483,11 @@ cdef class FutureBase:
         if client is None:
             return False
         if not (client.cancel_running if running is None else running):
-            return self.ending is not None and self.ending.why == WHY_CANCELLED
+            return self.termination is not None and self.termination.why == WHY_CANCELLED
         self.sync()
         if self.state != PENDING:
             return False
-        return client.end_task(self, WHY_CANCELLED)
+        return client.begin_termination(self, WHY_CANCELLED)
 
     cdef bint try_cancel(self):
         if self.state != PENDING:
@@ -603,7 +603,7 @@ cdef class FutureBase:
         with self._condition:
             if self.state == CANCELLED:
                 self.state = NOTIFIED
-                self.told = True
+                self.notified = True
                 for waiter in self.waiters or ():
                     waiter.add_cancelled(self)
                 return False

@@ -33,7 +33,7 @@ cdef class Intake:
         cdef rp_result *r
         cdef rp_result result
         cdef uint64_t n = 0
-        while self.segment.open:
+        while self.segment.mapped:
             r = <rp_result *>rp_ring_try_peek(ring)
             if r == NULL:
                 # Not only if n: user code that ran in take() may be here, and wait for a worker that waits for room.
@@ -84,7 +84,7 @@ cdef class Intake:
         try:
             value = self.results.adopt(w, r, kind, &loan)
             if kind == KIND_VALUE:
-                form = FORM_COMPACT if type(value) is Payload else FORM_RESULT
+                form = FORM_COMPACT if type(value) is ArenaResult else FORM_RESULT
             else:
                 form = FORM_PICKLE if kind == KIND_VALUE_PICKLE else FORM_REPORT
         except Exception as error:

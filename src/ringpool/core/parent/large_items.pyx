@@ -58,7 +58,7 @@ cdef class LargeItems:
             sharing.shared = NULL
             if rp_arena_alloc(&pool.arena, n, &parcel.block):
                 return False
-            if put(rp_pool_writable(pool, parcel.block, n), n, args, &sharing) != n:  # user code has changed it
+            if encode_value(rp_pool_writable(pool, parcel.block, n), n, args, &sharing) != n:  # user code has changed it
                 self.segment.free_block(parcel.block)
                 parcel.block = 0
                 return False

@@ -27,7 +27,7 @@ cdef class Notifier:
     cdef Waiters waiters
     cdef uint32_t needs
     cdef uint64_t watched   # pending futures with watchers
-    cdef object completed   # done futures whose watchers have not been told
+    cdef object completed   # done futures whose watchers have not been notified
     cdef list deferred      # references to be dropped
     # raw:
     cdef inline void need(self, uint32_t reason, bint on) noexcept nogil
@@ -39,7 +39,7 @@ cdef class Notifier:
     cdef inline void unwatch(self) noexcept nogil
     # quiet:
     cdef bint is_drained(self) noexcept
-    cdef inline void notify(self, FutureBase future, bint tell) noexcept
+    cdef inline void notify(self, FutureBase future, bint watched) noexcept
     cdef void defer(self, list held, uint64_t begin, uint64_t end) noexcept
     cdef bint check(self, uint64_t n_blocks) noexcept
     # open:

@@ -21,7 +21,7 @@ cdef class Notifier:
             self.publish_needs()
 
     cdef void publish_needs(self) noexcept nogil:
-        if self.segment.open:
+        if self.segment.mapped:
             rp_pool_set_collect(&self.segment.pool, self.needs != 0)
 
     cdef inline bint is_closing(self) noexcept nogil:
@@ -29,7 +29,7 @@ cdef class Notifier:
         return self.needs & NEED_CLOSING
 
     cdef bint is_drained(self) noexcept:
-        """Whether the pool can end: it takes no more tasks, none is pending, and all watchers have been told."""
+        """Whether the pool can end: it takes no more tasks, none is pending, and all watchers have been notified."""
         return self.is_closing() and self.tasks.pending() == 0 and not self.completed and not self.waiters.due
 
     cdef void ring(self) noexcept nogil:
@@ -39,7 +39,7 @@ cdef class Notifier:
 
     cdef inline void stop_if_drained(self) noexcept nogil:
         """A task has ended: if it was the last, the collector ends the pool."""
-        if self.is_closing() and self.tasks.pending() == 0 and self.segment.open:
+        if self.is_closing() and self.tasks.pending() == 0 and self.segment.mapped:
             rp_pool_kick_service(&self.segment.pool)
 
     cdef void watch(self) noexcept nogil:
@@ -51,11 +51,11 @@ cdef class Notifier:
         self.watched -= 1
         self.need(NEED_WATCHERS, self.watched > 0)
 
-    cdef inline void notify(self, FutureBase future, bint tell) noexcept:
-        """A future is done. Wakes those in result(), and has the collector tell its watchers if `tell` says so."""
+    cdef inline void notify(self, FutureBase future, bint watched) noexcept:
+        """A future is done. Wakes those in result(), and has the collector notify its watchers, if it is watched."""
         if future.n_waiting:
             self.waiters.wake(future)
-        if tell:
+        if watched:
             self.completed.append(future)
             rp_pool_kick_service(&self.segment.pool)
 
@@ -63,7 +63,7 @@ cdef class Notifier:
         """For the debug build: workers ring the collector exactly while there is a need, and pending futures with watchers are
         one. (The other reasons are checked by the parts that give them.) `n_blocks`: see Waiters.check()."""
         return (((self.needs & NEED_WATCHERS) != 0) == (self.watched > 0)
-                and (not self.segment.open or is_collect_set(&self.segment.pool) == (self.needs != 0))
+                and (not self.segment.mapped or is_collect_set(&self.segment.pool) == (self.needs != 0))
                 and self.waiters.check(n_blocks))
 
     cdef void defer(self, list held, uint64_t begin, uint64_t end) noexcept:

@@ -17,7 +17,7 @@ cdef class Outbox:
     cdef Notifier notifier
     cdef FunctionTable functions
     cdef ArgumentMemory arguments
-    cdef Endings endings
+    cdef Terminations terminations
     cdef Settlement settlement
     cdef ChunkAccount account
     cdef object queue             # futures whose encoded tasks wait for room

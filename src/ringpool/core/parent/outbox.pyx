@@ -6,7 +6,7 @@ cdef class Outbox:
     """Encodes tasks and publishes them on the board; those that find no room wait in a queue."""
 
     def __cinit__(self, Segment segment, Gate gate, TaskTable tasks, Staff staff, Notifier notifier, FunctionTable functions,
-                  ArgumentMemory arguments, Endings endings, Settlement settlement, ChunkAccount account):
+                  ArgumentMemory arguments, Terminations terminations, Settlement settlement, ChunkAccount account):
         self.segment = segment
         self.gate = gate
         self.tasks = tasks
@@ -14,7 +14,7 @@ cdef class Outbox:
         self.notifier = notifier
         self.functions = functions
         self.arguments = arguments
-        self.endings = endings
+        self.terminations = terminations
         self.settlement = settlement
         self.account = account
         self.queue = deque()
@@ -42,7 +42,7 @@ cdef class Outbox:
                     return future
         if entry is not None and not kwargs and self.tasks.queued == 0 and (options is None or options.retries == 0):
             sharing.client = <PyObject *>client
-            size = put_or_measure(task.inline_bytes, RP_SLOT_INLINE, args, &sharing)
+            size = encode_or_measure(task.inline_bytes, RP_SLOT_INLINE, args, &sharing)
         self.tasks.reserve()
         self.gate.check()  # again: all of the above may have run user code, or let another thread run
         if size >= 0:
@@ -96,11 +96,11 @@ cdef class Outbox:
         """A task has been published: asks for workers and for its time limit to be kept."""
         self.staff.recruit()
         if future.options is not None:
-            self.endings.keep_time(future.options)
+            self.terminations.keep_time(future.options)
         return 0
 
     cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept:
-        """Writes the compact form of arguments, of the bytes that put_or_measure() has said, into a block, or makes room for a
+        """Writes the compact form of arguments, of the size by encode_or_measure(), into a block, or makes room for a
         stream. False if there is no block, or the arguments have changed."""
         cdef Py_ssize_t n = task.bytes
         cdef unsigned char *p
@@ -112,7 +112,7 @@ cdef class Outbox:
         p = rp_pool_block(&self.segment.pool, 0, task.offset, task.bytes)
         if task.kind & KIND_STREAM:
             rp_store_release(&(<rp_stream_head *>p).written, 0)
-        elif put(p, n, args, sharing, True) != n:
+        elif encode_value(p, n, args, sharing, True) != n:
             self.segment.free_block(task.offset)
             return False
         return True
@@ -123,7 +123,7 @@ cdef class Outbox:
         cdef Sharing sharing
         sharing.client = <PyObject *>client
         sharing.shared = NULL
-        if put_stream(<rp_stream_head *>p, p + STREAM_HEAD, n, args, &sharing) != n:  # out of memory
+        if encode_stream(<rp_stream_head *>p, p + STREAM_HEAD, n, args, &sharing) != n:  # out of memory
             memset(p + STREAM_HEAD, 0xff, n)  # which is no value: the task fails
         rp_store_release(&(<rp_stream_head *>p).written, n)
 
@@ -225,7 +225,7 @@ cdef class Outbox:
         self.tasks.task_queued()
         self.segment.lock.release()
         if future.options is not None:
-            self.endings.keep_time(future.options)
+            self.terminations.keep_time(future.options)
         return 0
 
     cdef bint try_publish(self, FutureBase future) noexcept:
@@ -271,7 +271,7 @@ cdef class Outbox:
         cdef bint soon
         while True:
             future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
-            if not self.queue or not self.segment.open:
+            if not self.queue or not self.segment.mapped:
                 break
             future = <FutureBase>self.queue[0]
             # Futures that were cancelled in the queue are removed here. (Of two threads here, the GIL lets one pass at
@@ -282,10 +282,10 @@ cdef class Outbox:
                 if not self.waiting_for_memory or self.tasks.outstanding:
                     return
                 # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
-                # Asked before the sweep, which finds what is let go of in between.
+                # Asked before the reclaim, which finds what is let go of in between.
                 soon = self.arguments.is_release_pending()
-                self.arguments.reclaim(NOBODY)
-                if not self.segment.open or not self.queue or self.queue[0] is not future:
+                self.arguments.reclaim(NO_WORKER)
+                if not self.segment.mapped or not self.queue or self.queue[0] is not future:
                     continue  # what was swept has run user code
                 if future.state == PENDING and not self.try_publish(future):
                     if not self.waiting_for_memory or self.tasks.outstanding or soon:
@@ -304,12 +304,12 @@ cdef class Outbox:
                             f"{self.segment.pool.arena.quota} bytes of shared memory for arguments are in use "
                             "(see shared_memory_limit)")
                     # To make it may have run user code, which may have settled the future: fail() looks again.
-                    if self.segment.open and self.queue and self.queue[0] is future:
+                    if self.segment.mapped and self.queue and self.queue[0] is future:
                         self.queue.popleft()
                         self.settlement.fail(future, error)
                     continue
             self.queue.popleft()
-        if self.segment.open:
+        if self.segment.mapped:
             self.set_waiting_for_memory(False)
             rp_pool_set_backlog(&self.segment.pool, False)
 

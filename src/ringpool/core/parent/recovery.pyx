@@ -29,7 +29,7 @@ cdef class Recovery:
             w: The worker's index. Its process must be dead.
 
         Returns:
-            A list of the futures (one at most, unless the worker wrote wildly) of tasks that it held.
+            A list of the futures (one at most, unless the worker has corrupted the shared memory) of tasks that it held.
         """
         cdef uint64_t ids[3]
         cdef uint32_t n, i
@@ -44,7 +44,7 @@ cdef class Recovery:
         self.results.vacate(w)
         self.loans.take(w, 0)
         self.loans.serve_soon()  # it may have been the first of them
-        self.results.unreturned[w].clear()
+        self.results.pending_returns[w].clear()
         n = rp_pool_recover(&self.segment.pool, w, ids)
         for i in range(n):
             found = self.tasks.find(ids[i])
@@ -71,7 +71,7 @@ cdef class Recovery:
             try:
                 future = self.chunks.recover_chunk(w, <Chunk>future)
             except MemoryError as error:
-                found = self.tasks.find(task_id)  # what has not been salvaged
+                found = self.tasks.find(task_id)  # what has not been recovered
                 if found != NULL:
                     self.settlement.fail(<FutureBase>found, error)
                 return
@@ -91,7 +91,7 @@ cdef class Recovery:
         Returns:
             Whether it is sent anew.
         """
-        if not self.tasks.holds(future) or future.options is None or future.ending is not None:
+        if not self.tasks.holds(future) or future.options is None or future.termination is not None:
             return False
         if future.deaths >= future.options.retries:
             return False
@@ -107,7 +107,7 @@ cdef class Recovery:
         if self.tasks.unsent:
             self.chunks.send_all()
         self.outbox.flush()
-        rp_pool_rouse_after_death(&self.segment.pool, self.tasks.outstanding)
+        rp_pool_resume_after_recovery(&self.segment.pool, self.tasks.outstanding)
 
     # ---- tasks that no worker has ----
 

@@ -7,15 +7,15 @@
 # 3. When a worker dies, its results stay readable: they are copied out, and parts that objects use in place stay.
 # 4. adopt(), copy_out() and vacate() may run user code. No other function here does.
 
-ctypedef PyObject *Payload_p
+ctypedef PyObject *ArenaResult_p
 
 ctypedef PyObject *Block_p
 
 cdef enum:
-    NOBODY = 0xffffffff
+    NO_WORKER = 0xffffffff
 
 cdef struct ArenaEntry:   # the parent's account of a worker's arena
-    uint32_t owner         # the place of the worker that has it, or NOBODY
+    uint32_t owner         # the place of the worker that has it, or NO_WORKER
     uint32_t blocks        # that are here
     uint32_t used          # buffers that objects use in place: one a block, but in the overflow, where a block may have many
 
@@ -36,9 +36,9 @@ cdef class ResultView(View):
     cdef void use(self) noexcept
 
 @cython.final
-cdef class Payload(StoredResult):
+cdef class ArenaResult(StoredResult):
     cdef ResultMemory memory
-    cdef Payload_p prev, next
+    cdef ArenaResult_p prev, next
     cdef Block block      # None once copied out
     cdef list views       # of a parcel that is spread: the buffers
     cdef uint64_t n       # bytes of it that are in the block
@@ -56,19 +56,19 @@ cdef class Payload(StoredResult):
 cdef class ResultMemory:
     cdef Segment segment
     cdef Loans loans
-    cdef Payload_p payloads       # those that lie in arenas: borrowed
+    cdef ArenaResult_p stored     # those that lie in arenas: borrowed
     cdef Block_p blocks_here      # of workers' arenas: borrowed
     cdef ArenaEntry *arenas       # 0 is this process's own
     cdef uint32_t n_arenas
     cdef uint32_t overflow        # which one that is
-    cdef list unreturned          # a list of offsets a worker: its return ring was full
+    cdef list pending_returns     # a list of offsets a worker: its return ring was full
     cdef uint64_t trim_at         # when this many bytes are mapped, what is idle is looked for
     # raw:
     cdef uint64_t begin_of(self, uint32_t arena) noexcept nogil
     cdef bint can_stay(self, uint32_t arena) noexcept nogil
     cdef void unmap_idle(self) noexcept nogil
     # quiet:
-    cdef void unlink(self, Payload payload) noexcept
+    cdef void unlink(self, ArenaResult result) noexcept
     cdef void return_to_owner(self, Block block) noexcept
     cdef void give_back(self, Block block, ArenaEntry *arena) noexcept
     cdef void return_block(self, uint32_t w, uint64_t offset) noexcept
@@ -88,7 +88,7 @@ cdef class ResultMemory:
     cdef copy_out(self, uint32_t w)
     cdef give_up_one(self, uint32_t w, error)
     cdef vacate(self, uint32_t w)
-    cdef Payload oldest_in_overflow(self)
+    cdef ArenaResult oldest_in_overflow(self)
 
 # open:
-cdef Payload payload_of(bytes data)
+cdef ArenaResult result_of(bytes data)

@@ -10,7 +10,7 @@ cdef class Block:
     cdef unsigned char *at(self) noexcept:
         """NULL in a forked child, and where no address space is left."""
         cdef unsigned char *at
-        if not self.memory.segment.open:
+        if not self.memory.segment.mapped:
             return NULL
         at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
         if at == NULL:
@@ -40,15 +40,15 @@ cdef class ResultView:
 
 
 @cython.no_gc_clear
-cdef class Payload:
+cdef class ArenaResult:
     """A result that still lies in its worker's arena, or a copy of it."""
 
     cdef bytes bytes(self):
-        """The payload, copied out, in one. (Not a view: while user code decodes one, the block may become another
+        """The result, copied out, in one. (Not a view: while user code decodes one, the block may become another
         result's.)"""
         cdef uint64_t n
         if self.block is not None:
-            if not self.memory.segment.open:
+            if not self.memory.segment.mapped:
                 raise RuntimeError(
                     "the result lies in memory of the process that submitted the task, not of its forked child")
             if self.block.at() == NULL:
@@ -104,11 +104,11 @@ cdef class Payload:
         if p == NULL or (form == FORM_PICKLE and self.views is None):
             copy = self.bytes()
             p = <const unsigned char *>PyBytes_AS_STRING(copy)
-            return get_whole(p, len(copy), True) if form == FORM_COMPACT else loads_at(p, len(copy))
+            return decode_whole(p, len(copy), True) if form == FORM_COMPACT else loads_at(p, len(copy))
         collects = hold_gc()  # and so no user code runs that might let go of it
         try:
             if form == FORM_COMPACT:
-                return get_whole(p, self.n, False)
+                return decode_whole(p, self.n, False)
             data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.n - self.pickle_at)
             buffers = self.memory.use_views(self.block.arena, self.views)
         finally:
@@ -124,11 +124,11 @@ cdef class Payload:
     def __dealloc__(self):
         if self.block is not None:
             self.memory.unlink(self)
-cdef Payload payload_of(bytes data):
+cdef ArenaResult result_of(bytes data):
     """One that never was in an arena."""
-    cdef Payload payload = Payload()
-    payload.copy = data
-    return payload
+    cdef ArenaResult result = ArenaResult()
+    result.copy = data
+    return result
 
 
 cdef c_bool arena_is_idle(const void *arenas, uint64_t region) noexcept nogil:
@@ -146,12 +146,12 @@ cdef class ResultMemory:
         self.trim_at = RP_WINDOWS_KEEP
         self.n_arenas = RP_ARENAS(n_places)
         self.overflow = RP_OVERFLOW(n_places)
-        self.unreturned = [[] for _ in range(n_places)]
+        self.pending_returns = [[] for _ in range(n_places)]
         self.arenas = <ArenaEntry *>PyMem_RawCalloc(self.n_arenas, sizeof(ArenaEntry))
         if self.arenas == NULL:
             raise MemoryError()
         for i in range(self.n_arenas):
-            self.arenas[i].owner = i - 1 if 1 <= i <= n_places else NOBODY
+            self.arenas[i].owner = i - 1 if 1 <= i <= n_places else NO_WORKER
 
     def __dealloc__(self):
         PyMem_RawFree(self.arenas)
@@ -171,10 +171,10 @@ cdef class ResultMemory:
         return n
 
     cdef bint check(self) noexcept:
-        """For the debug build: the blocks and the payloads that are here are linked both ways, the counts of the arenas add
+        """For the debug build: the blocks and the results that are here are linked both ways, the counts of the arenas add
         up to the blocks, and each worker has one arena, the same as in shared memory."""
         cdef Block_p block = self.blocks_here, block_before = NULL
-        cdef Payload_p payload = self.payloads, payload_before = NULL
+        cdef ArenaResult_p result = self.stored, before = NULL
         cdef uint64_t n = 0
         cdef uint32_t i, owned = 0
         while block != NULL:
@@ -184,34 +184,34 @@ cdef class ResultMemory:
             n += 1
             block_before = block
             block = (<Block>block).next
-        while payload != NULL:
-            if (<Payload>payload).prev != payload_before or (<Payload>payload).block is None:
+        while result != NULL:
+            if (<ArenaResult>result).prev != before or (<ArenaResult>result).block is None:
                 return False
-            payload_before = payload
-            payload = (<Payload>payload).next
+            before = result
+            result = (<ArenaResult>result).next
         for i in range(self.n_arenas):
             # Of the overflow, the parts of a result have one block in common.
             if self.arenas[i].used > self.arenas[i].blocks and i != self.overflow:
                 return False
-            if self.arenas[i].owner != NOBODY:
+            if self.arenas[i].owner != NO_WORKER:
                 owned += 1
                 if self.arenas[i].owner >= self.segment.pool.n_workers:
                     return False
-                if self.segment.open and self.segment.pool.arena_of[self.arenas[i].owner] != i:
+                if self.segment.mapped and self.segment.pool.arena_of[self.arenas[i].owner] != i:
                     return False
         return n == self.n_blocks() and owned == self.segment.pool.n_workers
 
     cdef object adopt(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
-        """What a result holds: its value if that was in the slot and compact, else bytes or a Payload. This takes the loan
+        """What a result holds: its value if that was in the slot and compact, else bytes or an ArenaResult. This takes the loan
         over, if the result lies there."""
         if r.offset == 0:
             if r.bytes > RP_RESULT_INLINE:
                 raise RuntimeError(f"worker {w} sent a result of an invalid size")
             if kind == KIND_VALUE:
                 try:
-                    return get_whole(r.inline_bytes, r.bytes, False)
+                    return decode_whole(r.inline_bytes, r.bytes, False)
                 except NumPyIsNeeded:
-                    return payload_of(PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes))
+                    return result_of(PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes))
             if kind in (KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
                 return PyBytes_FromStringAndSize(<char *>r.inline_bytes, r.bytes)
         elif kind in (KIND_VALUE, KIND_VALUE_PICKLE, KIND_ERROR, KIND_START_ERROR, KIND_PART):
@@ -220,22 +220,22 @@ cdef class ResultMemory:
 
     cdef object adopt_block(self, uint32_t w, rp_result *r, uint32_t kind, Loan *loan):
         """adopt() of a result that lies in a block."""
-        cdef Payload payload = Payload()
+        cdef ArenaResult result = ArenaResult()
         cdef const unsigned char *p
-        payload.memory = self
-        payload.n = r.bytes
+        result.memory = self
+        result.n = r.bytes
         block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
         p = (<Block>block).at()
         if p == NULL:
             raise no_address(&self.segment.pool.segment, r.bytes)
-        if kind == KIND_VALUE_PICKLE and r.bytes and look8(p) == RP_SPREAD:
-            payload.views = self.new_views(w, block, r.bytes, &payload.pickle_at)
-        payload.block = block
-        payload.next = self.payloads
-        if self.payloads != NULL:
-            (<Payload>self.payloads).prev = <Payload_p>payload
-        self.payloads = <Payload_p>payload
-        return payload if kind != KIND_START_ERROR else payload.bytes()
+        if kind == KIND_VALUE_PICKLE and r.bytes and read_once8(p) == RP_SPREAD:
+            result.views = self.new_views(w, block, r.bytes, &result.pickle_at)
+        result.block = block
+        result.next = self.stored
+        if self.stored != NULL:
+            (<ArenaResult>self.stored).prev = <ArenaResult_p>result
+        self.stored = <ArenaResult_p>result
+        return result if kind != KIND_START_ERROR else result.bytes()
 
     cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n):
         if not rp_pool_within(&self.segment.pool, self.segment.pool.arena_of[w], offset, n):
@@ -309,23 +309,23 @@ cdef class ResultMemory:
         any more; so there must be another one then, for each that is used so."""
         cdef uint32_t i
         cdef int spare = 0
-        if self.arenas[arena].owner == NOBODY or self.arenas[arena].used:
+        if self.arenas[arena].owner == NO_WORKER or self.arenas[arena].used:
             return True
         for i in range(1, self.overflow):
-            if self.arenas[i].owner == NOBODY:
+            if self.arenas[i].owner == NO_WORKER:
                 spare += self.arenas[i].blocks == 0
             else:
                 spare -= self.arenas[i].used != 0
         return spare > 0
 
-    cdef void unlink(self, Payload payload) noexcept:
-        if payload.prev != NULL:
-            (<Payload>payload.prev).next = payload.next
+    cdef void unlink(self, ArenaResult result) noexcept:
+        if result.prev != NULL:
+            (<ArenaResult>result.prev).next = result.next
         else:
-            self.payloads = payload.next
-        if payload.next != NULL:
-            (<Payload>payload.next).prev = payload.prev
-        payload.prev = payload.next = NULL
+            self.stored = result.next
+        if result.next != NULL:
+            (<ArenaResult>result.next).prev = result.prev
+        result.prev = result.next = NULL
 
     cdef void return_to_owner(self, Block block) noexcept:
         """Gives back a block that is not used here any more: to its worker, or, if that is dead, to the system, or to the
@@ -338,14 +338,14 @@ cdef class ResultMemory:
         if block.next != NULL:
             (<Block>block.next).prev = block.prev
         arena.blocks -= 1
-        if self.segment.open:
+        if self.segment.mapped:
             self.give_back(block, arena)
         self.segment.release()
 
     cdef void give_back(self, Block block, ArenaEntry *arena) noexcept:
-        if arena.owner != NOBODY and not self.segment.retired:
+        if arena.owner != NO_WORKER and not self.segment.detached:
             self.return_block(arena.owner, block.offset)
-        elif block.arena == self.overflow and not self.segment.retired:
+        elif block.arena == self.overflow and not self.segment.detached:
             rp_pool_end_loan(&self.segment.pool, block.offset)
             self.loans.serve_soon()
         elif arena.blocks == 0:
@@ -388,41 +388,41 @@ cdef class ResultMemory:
         """The pool is done: gives the memory of all arenas back, but for the blocks that are here."""
         cdef uint32_t arena
         for arena in range(self.n_arenas):
-            if self.segment.open:
+            if self.segment.mapped:
                 self.clear_but_for_blocks(arena)
 
     cdef void return_block(self, uint32_t w, uint64_t offset) noexcept:
         if self.segment.serves() and rp_pool_return_block(&self.segment.pool, w, offset):
-            self.unreturned[w].append(offset)
+            self.pending_returns[w].append(offset)
 
     cdef void flush_returns(self, uint32_t w) noexcept:
-        cdef list waiting = <list>self.unreturned[w]
+        cdef list waiting = <list>self.pending_returns[w]
         while waiting:
             if rp_pool_return_block(&self.segment.pool, w, waiting[len(waiting) - 1]):
                 return
             waiting.pop()
 
     cdef copy_out(self, uint32_t w):
-        """Copies all payloads out of worker w's arena: its memory is wanted, or about to be another worker's."""
-        cdef Payload_p p = self.payloads
-        cdef Payload payload
+        """Copies all results out of worker w's arena: its memory is wanted, or about to be another worker's."""
+        cdef ArenaResult_p p = self.stored
+        cdef ArenaResult result
         while p != NULL:
-            payload = <Payload>p
-            if self.arenas[payload.block.arena].owner == w:
+            result = <ArenaResult>p
+            if self.arenas[result.block.arena].owner == w:
                 p = NULL
-                payload.bytes()
-                p = self.payloads  # from the start: user code that ran meanwhile may have dropped any of them
+                result.bytes()
+                p = self.stored  # from the start: user code that ran meanwhile may have dropped any of them
             else:
-                p = payload.next
+                p = result.next
 
     cdef give_up_one(self, uint32_t w, error):
-        """Gives up a payload that cannot be copied, though its memory passes to another worker: reading it raises."""
-        cdef Payload_p p = self.payloads
-        while p != NULL and self.arenas[(<Payload>p).block.arena].owner != w:
-            p = (<Payload>p).next
+        """Gives up a result that cannot be copied, though its memory passes to another worker: reading it raises."""
+        cdef ArenaResult_p p = self.stored
+        while p != NULL and self.arenas[(<ArenaResult>p).block.arena].owner != w:
+            p = (<ArenaResult>p).next
         if p != NULL:
-            (<Payload>p).lost = error
-            (<Payload>p).leave_arena()
+            (<ArenaResult>p).lost = error
+            (<ArenaResult>p).leave_arena()
 
     cdef vacate(self, uint32_t w):
         """Worker w has died. What has not been read is copied out of its arena. If objects use parts of it, these stay, and
@@ -435,19 +435,19 @@ cdef class ResultMemory:
             except MemoryError as error:
                 self.give_up_one(w, error)
         if self.arenas[arena].used:
-            while spare < self.overflow and (self.arenas[spare].owner != NOBODY or self.arenas[spare].blocks):
+            while spare < self.overflow and (self.arenas[spare].owner != NO_WORKER or self.arenas[spare].blocks):
                 spare += 1
             if spare == self.overflow:
                 raise RuntimeError("no spare arena is left for a worker's successor")  # can_stay() has seen to one
-            self.arenas[arena].owner = NOBODY
+            self.arenas[arena].owner = NO_WORKER
             self.arenas[spare].owner = w
             rp_pool_give_arena(&self.segment.pool, w, spare)
 
-    cdef Payload oldest_in_overflow(self):
+    cdef ArenaResult oldest_in_overflow(self):
         """The oldest result there that has not been read, or None."""
-        cdef Payload_p p = self.payloads, oldest = NULL
+        cdef ArenaResult_p p = self.stored, oldest = NULL
         while p != NULL:
-            if (<Payload>p).block.arena == self.overflow:
+            if (<ArenaResult>p).block.arena == self.overflow:
                 oldest = p
-            p = (<Payload>p).next
-        return <Payload>oldest if oldest != NULL else None
+            p = (<ArenaResult>p).next
+        return <ArenaResult>oldest if oldest != NULL else None

@@ -27,9 +27,9 @@ cdef class Results:
     cdef bytes tray
     cdef Py_ssize_t at
     cdef uint32_t left
-    cdef uint64_t index   # of its next item
-    cdef Payload alone    # or the one result, if it came by itself
-    cdef int form         # of that
+    cdef uint64_t index     # of its next item
+    cdef ArenaResult alone  # or the one result, if it came by itself
+    cdef int form           # of that
     # open:
     cdef read(self, Chunk coming)
     cdef decode(self, int kind, const unsigned char *p, Py_ssize_t n)

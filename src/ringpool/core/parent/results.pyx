@@ -83,7 +83,7 @@ cdef class Results:
         cdef uint64_t head
         cdef Py_ssize_t n
         cdef bytes tray  # held: what is decoded may run user code, which may close this
-        cdef Payload alone
+        cdef ArenaResult alone
         if self.running:
             raise ValueError("the iterator is already being read")
         if self.batch is None:
@@ -114,7 +114,7 @@ cdef class Results:
             self.left -= 1
             self.index += 1
             if rp_record_kind(head) == KIND_VALUE:
-                return get_whole(p + RP_RECORD_HEAD, n, True)
+                return decode_whole(p + RP_RECORD_HEAD, n, True)
             try:
                 return self.decode(rp_record_kind(head), p + RP_RECORD_HEAD, n)
             except StopIteration as error:  # the item's, not this iterator's
@@ -163,7 +163,7 @@ cdef class Results:
                 self.left = chunk.n
                 self.released += chunk.n
                 self.index = chunk.index
-            elif (form == FORM_COMPACT or form == FORM_PICKLE) and chunk.n == 1 and type(value) is Payload:
+            elif (form == FORM_COMPACT or form == FORM_PICKLE) and chunk.n == 1 and type(value) is ArenaResult:
                 self.alone = value
                 self.form = form
                 self.left = 1
@@ -173,7 +173,7 @@ cdef class Results:
             elif form == FORM_MADE:
                 raise value()
             elif form == FORM_OVERRUN:
-                raise (<Ending>value).exception()
+                raise (<Termination>value).exception()
             else:
                 raise RuntimeError("a worker sent a result of an unknown kind")
 

@@ -21,7 +21,7 @@ cdef class Segment:
         self.pool.sizes = as_sizes(sizes)
 
     def __dealloc__(self):
-        if self.open:
+        if self.mapped:
             rp_pool_destroy(&self.pool)
 
     cdef int create(self) except -1:
@@ -40,20 +40,20 @@ cdef class Segment:
             self.pool.n_cpus = n_cpus
             self.pool.sizes = sizes
             raise OSError(-err, f"ringpool: cannot create the pool's shared memory: {os.strerror(-err)}")
-        self.open = self.created = True
+        self.mapped = self.created = True
         return 0
 
     cdef void forget(self) noexcept nogil:
         """In a forked child: the pool is the parent's, and its mappings were not inherited. The descriptor was, and would
         hold the memory as long as the child lives."""
-        if self.open:
+        if self.mapped:
             rp_segment_close_fd(&self.pool.segment)
-        self.inherited = True
-        self.open = False
+        self.forked = True
+        self.mapped = False
 
     cdef inline bint serves(self) noexcept nogil:
         """Whether workers use it."""
-        return self.open and not self.retired
+        return self.mapped and not self.detached
 
     cdef void hold(self) noexcept nogil:
         self.users += 1
@@ -62,14 +62,14 @@ cdef class Segment:
         self.users -= 1
         self.unmap_if_unused()
 
-    cdef void retire(self) noexcept nogil:
+    cdef void detach(self) noexcept nogil:
         """The workers are gone: unmaps the memory now, or when its last user lets go."""
-        self.retired = True
+        self.detached = True
         self.unmap_if_unused()
 
     cdef void unmap_if_unused(self) noexcept nogil:
-        if self.open and self.retired and self.users == 0:
-            self.open = False
+        if self.mapped and self.detached and self.users == 0:
+            self.mapped = False
             rp_pool_destroy(&self.pool)
 
     # ---- facts for the supervisor ----
@@ -95,12 +95,12 @@ cdef class Segment:
     @property
     def blocks(self):
         """Blocks in use in the parent's arena: arguments under way, and functions."""
-        return self.pool.arena.used_blocks if self.open else 0
+        return self.pool.arena.used_blocks if self.mapped else 0
 
     @property
     def blocks_lent(self):
         """Blocks in use of the overflow: what workers have borrowed, and results that lie there."""
-        return self.pool.overflow.used_blocks if self.open else 0
+        return self.pool.overflow.used_blocks if self.mapped else 0
 
     def worker_started(self, uint32_t w):
         return rp_pool_worker_state(&self.pool, w) != RP_ABSENT
@@ -134,12 +134,12 @@ cdef class Segment:
 
     cdef inline void free_block(self, uint64_t offset) noexcept nogil:
         cdef uint64_t n
-        if self.open:
+        if self.mapped:
             rp_arena_free(&self.pool.arena, offset, &n)
 
     def check_here(self):
         """Raises RuntimeError in a forked child."""
-        if self.inherited:
+        if self.forked:
             raise _refuse_in_child()
 cdef rp_sizes as_sizes(tuple sizes):
     cdef rp_sizes each

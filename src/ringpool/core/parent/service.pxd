@@ -16,7 +16,7 @@ cdef class Service:
     cdef Loans loans
     cdef ResultMemory results
     cdef ArgumentMemory arguments
-    cdef Endings endings
+    cdef Terminations terminations
     cdef Outbox outbox
     cdef Chunks chunks
     cdef Intake intake
@@ -32,4 +32,4 @@ cdef class Service:
     cdef run_once(self)
     cdef serve_borrowers(self)
     cdef bint end_past_loans(self) noexcept
-    cdef tuple enforce(self, uint64_t now, uint64_t lost)
+    cdef tuple enforce_deadlines(self, uint64_t now, uint64_t lost)

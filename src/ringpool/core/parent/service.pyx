@@ -8,7 +8,8 @@ cdef class Service:
     """
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff, Notifier notifier, Loans loans, ResultMemory results,
-                  ArgumentMemory arguments, Endings endings, Outbox outbox, Chunks chunks, Intake intake, ChunkAccount account):
+                  ArgumentMemory arguments, Terminations terminations, Outbox outbox, Chunks chunks, Intake intake,
+                  ChunkAccount account):
         self.segment = segment
         self.tasks = tasks
         self.staff = staff
@@ -16,7 +17,7 @@ cdef class Service:
         self.loans = loans
         self.results = results
         self.arguments = arguments
-        self.endings = endings
+        self.terminations = terminations
         self.outbox = outbox
         self.chunks = chunks
         self.intake = intake
@@ -31,9 +32,9 @@ cdef class Service:
         if not self.segment.serves():
             return
         n = self.intake.drain()
-        if self.tasks.unsent and self.segment.open:
+        if self.tasks.unsent and self.segment.mapped:
             self.chunks.send_all()
-        if n and self.segment.open:
+        if n and self.segment.mapped:
             rp_pool_note_drained(&self.segment.pool, n)
             if self.outbox.queue:
                 self.outbox.flush()
@@ -53,14 +54,14 @@ cdef class Service:
     cdef bint check_all(self) noexcept:
         """For the debug build: each part is what it says of itself. One after the other, so that the assertion that fails names
         the part. Creates no object."""
-        if self.segment.inherited:  # a forked child, where nothing of this is used
+        if self.segment.forked:  # a forked child, where nothing of this is used
             return True
         c_assert(self.tasks.check())
         c_assert(self.results.check())
         c_assert(self.notifier.check(self.results.n_blocks()))
         c_assert(self.loans.check())
         c_assert(self.arguments.check())
-        c_assert(self.endings.check())
+        c_assert(self.terminations.check())
         c_assert(self.account.check())
         c_assert(self.outbox.check())
         c_assert(self.chunks.check())
@@ -77,7 +78,7 @@ cdef class Service:
         cdef uint32_t w
         cdef uint64_t request, bytes
         self.drain()
-        if self.segment.open:
+        if self.segment.mapped:
             self.arguments.reclaim_if_released()
         self.outbox.flush()
         for w in range(self.segment.pool.n_workers):
@@ -98,7 +99,7 @@ cdef class Service:
                     copied = False
                 if self.segment.serves():
                     self.results.flush_returns(w)
-                    if copied and not self.results.unreturned[w]:
+                    if copied and not self.results.pending_returns[w]:
                         rp_pool_grant(&self.segment.pool, w, request)
         self.serve_borrowers()
 
@@ -106,7 +107,7 @@ cdef class Service:
         """Lends to those that wait for a loan, one after the other, or refuses. Results that have not been read make room. If
         there is none to be made now, the next look is when a loan or a result ends."""
         cdef uint64_t request, bytes
-        cdef Payload unread
+        cdef ArenaResult unread
         cdef uint32_t w
         cdef int err
         while self.loans.n_borrowers and self.segment.serves():
@@ -163,13 +164,13 @@ cdef class Service:
                     self.staff.mark_suspect(w)
         return some
 
-    cdef tuple enforce(self, uint64_t now, uint64_t lost):
-        """Begins to end the tasks that have overrun their time, and moves on the ending of all that are to end. See
-        Client.enforce."""
-        cdef Endings endings = self.endings
+    cdef tuple enforce_deadlines(self, uint64_t now, uint64_t lost):
+        """Begins to end the tasks that have overrun their time, and moves on the termination of all that are to end. See
+        Client.enforce_deadlines."""
+        cdef Terminations terminations = self.terminations
         cdef uint64_t due
         cdef FutureBase future
-        cdef Ending ending
+        cdef Termination termination
         cdef uint32_t w
         signals = []
         if not self.segment.serves():
@@ -177,30 +178,30 @@ cdef class Service:
         for w in self.staff.take_suspects():
             signals.append((w, True))
         if lost:
-            endings.forgive(now, lost)
-        due = endings.begin_overdue(now)
-        for _ in range(len(endings.futures)):
-            future = endings.futures.popleft()
-            ending = future.ending
-            if future.state != PENDING or ending is None:
+            terminations.forgive(now, lost)
+        due = terminations.begin_overdue(now)
+        for _ in range(len(terminations.futures)):
+            future = terminations.futures.popleft()
+            termination = future.termination
+            if future.state != PENDING or termination is None:
                 continue
-            endings.futures.append(future)
+            terminations.futures.append(future)
             w = rp_pool_holder(&self.segment.pool, future.task_id, future.pos)
             if w == self.segment.pool.n_workers:  # its result is there, or its worker is dead
                 self.drain()
                 if future.state == PENDING:
                     due = min(due, now + LOOK_AGAIN_NS)
-            elif ending.killed:
+            elif termination.killed:
                 pass
-            elif now >= ending.kill_ns:
+            elif now >= termination.kill_ns:
                 rp_pool_condemn(&self.segment.pool, w, future.task_id)
                 self.drain()
                 if future.state == PENDING:
-                    ending.mark_killed()
+                    termination.mark_killed()
                     signals.append((w, True))
                 else:
                     rp_pool_condemn(&self.segment.pool, w, 0)
-            elif endings.interrupt(future, w, now, &due):
+            elif terminations.interrupt(future, w, now, &due):
                 signals.append((w, False))
         now = rp_os_now_ns()
         return signals, None if due == RP_NEVER else max(due, now + LOOK_AGAIN_NS) / 1e9 - now / 1e9

@@ -16,7 +16,7 @@ cdef class Settlement:
     cdef void cancel(self, FutureBase future) noexcept
     # quiet:
     cdef inline void conclude(self, FutureBase future, int form, object value) noexcept
-    cdef inline void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept
+    cdef inline void settle_as(self, FutureBase future, int form, object value, Termination termination) noexcept
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept
     # open:
     cdef void finish(self, FutureBase future, int form, object value) noexcept

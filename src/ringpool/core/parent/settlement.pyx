@@ -37,12 +37,12 @@ cdef class Settlement:
 
     cdef inline void conclude(self, FutureBase future, int form, object value) noexcept:
         """finish(), but for what may run user code: drop_call() follows."""
-        cdef Ending ending
+        cdef Termination termination
         self.segment.lock.acquire()
-        ending = future.ending
+        termination = future.termination
         self.remove(future)
-        self.settle_as(future, form, value, ending)
-        future.ending = None
+        self.settle_as(future, form, value, termination)
+        future.termination = None
         self.notifier.notify(future, future.watched or future.callbacks is not None)
         self.segment.lock.release()
         future.ended()
@@ -51,16 +51,16 @@ cdef class Settlement:
         """Settles the future of a task that no worker has claimed, or will, as cancelled: ended() and drop_call() follow."""
         self.remove(future)
         future.settle_cancelled()
-        self.notifier.notify(future, not future.told)  # FutureBase.cancel() tells, if it can have the condition
+        self.notifier.notify(future, not future.notified)  # FutureBase.cancel() tells, if it can have the condition
 
-    cdef inline void settle_as(self, FutureBase future, int form, object value, Ending ending) noexcept:
-        if ending is None:
+    cdef inline void settle_as(self, FutureBase future, int form, object value, Termination termination) noexcept:
+        if termination is None:
             future.settle(form, value)
-        elif ending.why == WHY_CANCELLED:
+        elif termination.why == WHY_CANCELLED:
             future.settle_cancelled()
         else:
-            ending.note_end(form, value)
-            future.settle(FORM_OVERRUN, ending)
+            termination.note_end(form, value)
+            future.settle(FORM_OVERRUN, termination)
 
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept:
         """Settles the pending future of an item of a batch and notifies those that wait; with FORM_NONE, as

@@ -38,7 +38,7 @@ cdef class Staff:
     cpdef void alarm(self) noexcept nogil:
         """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
         it cannot have become another file's."""
-        rp_os_tell(self.alarm_fd)
+        rp_os_notify(self.alarm_fd)
 
     cpdef void ask_for_workers(self) noexcept nogil:
         """Has the supervisor start as many as there are tasks."""

@@ -7,16 +7,16 @@
 # 4. Only set_events() and what makes an event may run user code.
 
 cdef struct Waiter:        # a thread in result(), on its stack
-    rp_futex word          # WAITING, then one of the others
+    rp_futex word          # WAIT_ASLEEP, then one of the others
     unsigned long thread
     PyObject *future       # borrowed
     Waiter *next
 
 cdef enum:
-    WAITING = 0
-    LOOK = 1               # your future is done
-    LEAD = 2               # you wait on the rings; of all waiters, one at most has this
-    AWAY = 3               # other code runs above it on its stack: it cannot lead
+    WAIT_ASLEEP = 0
+    WAIT_CHECK = 1         # your future is done
+    WAIT_LEADER = 2        # you wait on the rings; of all waiters, one at most has this
+    WAIT_BUSY = 3          # other code runs above it on its stack: it cannot lead
 
 @cython.final
 cdef class Waiters:

@@ -17,7 +17,7 @@ cdef class Waiters:
 
     cdef void enter(self, Waiter *waiter, FutureBase future) noexcept:
         """The calling thread waits for the future, until leave()."""
-        waiter.word = WAITING
+        waiter.word = WAIT_ASLEEP
         waiter.thread = PyThread_get_thread_ident()
         waiter.future = <PyObject *>future
         waiter.next = self.first
@@ -28,12 +28,12 @@ cdef class Waiters:
 
     cdef inline bint leads(self, Waiter *waiter) noexcept nogil:
         """Whether this waiter leads; it does from now on, if no other one does."""
-        if waiter.word == AWAY:
-            waiter.word = WAITING
+        if waiter.word == WAIT_BUSY:
+            waiter.word = WAIT_ASLEEP
         if not self.has_leader:
             self.has_leader = True
-            waiter.word = LEAD
-        return waiter.word == LEAD
+            waiter.word = WAIT_LEADER
+        return waiter.word == WAIT_LEADER
 
     cdef void forget(self) noexcept nogil:
         """In a forked child, which has none of these threads."""
@@ -42,13 +42,13 @@ cdef class Waiters:
 
     cdef int sleep(self, Waiter *waiter, uint64_t outstanding, int64_t ns) noexcept:
         cdef rp_parent *pool = &self.segment.pool
-        cdef bint lead = waiter.word == LEAD
+        cdef bint lead = waiter.word == WAIT_LEADER
         cdef int err
         with nogil:
             if lead:
                 err = rp_pool_wait_results(pool, outstanding, ns)
             else:
-                err = rp_os_futex_wait(&waiter.word, WAITING, ns)
+                err = rp_os_futex_wait(&waiter.word, WAIT_ASLEEP, ns)
         # A time-out is reported as a signal: a waiting thread looks for those once a second at least.
         return -EINTR if err else 0
 
@@ -56,24 +56,24 @@ cdef class Waiters:
         """If the leader is below this waiter on its own stack, it leads no more: it runs on only when this one is done."""
         cdef Waiter *other = waiter.next
         while other != NULL:
-            if other.thread == waiter.thread and other.word == LEAD:
-                other.word = AWAY
+            if other.thread == waiter.thread and other.word == WAIT_LEADER:
+                other.word = WAIT_BUSY
                 self.has_leader = False
             other = other.next
 
     cdef void resign(self, Waiter *waiter) noexcept nogil:
         """If this waiter leads, another one does from now on. It is away until it calls leads()."""
         cdef Waiter *heir = self.first
-        cdef bint led = waiter.word == LEAD
-        waiter.word = AWAY
-        if not led:
+        cdef bint was_leader = waiter.word == WAIT_LEADER
+        waiter.word = WAIT_BUSY
+        if not was_leader:
             return
-        while heir != NULL and heir.word != WAITING:
+        while heir != NULL and heir.word != WAIT_ASLEEP:
             heir = heir.next
         if heir == NULL:
             self.has_leader = False
         else:
-            heir.word = LEAD
+            heir.word = WAIT_LEADER
             rp_os_futex_wake(&heir.word)
 
     cdef void leave(self, Waiter *waiter, FutureBase future) noexcept nogil:
@@ -91,8 +91,8 @@ cdef class Waiters:
         """A future is done for which threads or greenlets wait."""
         cdef Waiter *waiter = self.first
         while waiter != NULL:
-            if waiter.future == <PyObject *>future and waiter.word == WAITING:
-                waiter.word = LOOK
+            if waiter.future == <PyObject *>future and waiter.word == WAIT_ASLEEP:
+                waiter.word = WAIT_CHECK
                 rp_os_futex_wake(&waiter.word)
             waiter = waiter.next
         rp_pool_kick_leader(&self.segment.pool)
@@ -109,7 +109,7 @@ cdef class Waiters:
             if (<FutureBase>waiter.future).n_waiting < 1:
                 return False
             n += 1
-            leaders += waiter.word == LEAD
+            leaders += waiter.word == WAIT_LEADER
             waiter = waiter.next
         return leaders == <uint64_t>self.has_leader and self.segment.users == n + n_blocks
 

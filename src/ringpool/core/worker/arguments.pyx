@@ -77,7 +77,7 @@ cdef class Arguments:
             self.stream.end = at + task.bytes
             at += STREAM_HEAD
             self.stream.begin = at
-            arrive(&self.stream, at, FORETOLD)
+            await_bytes(&self.stream, at, FORETOLD)
         return at
 
     cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
@@ -104,7 +104,7 @@ cdef class Arguments:
         cdef ArgumentView view
         cdef list buffers = []
         cdef bint can_stay
-        if n == 0 or look8(p) != RP_SPREAD:
+        if n == 0 or read_once8(p) != RP_SPREAD:
             return loads_at(p, n)
         if self.hold.answering == 0:  # an item of a chunk
             self.items_seen += 1

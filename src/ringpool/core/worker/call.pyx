@@ -43,18 +43,18 @@ cdef class Call:
         """Calls fn with arguments that n bytes hold, or what is named there."""
         cdef PyObject *few[FEW]
         cdef Decoder d
-        cdef uint32_t k = 0, count = look8(p + 1) if n >= 2 else 0  # read once: more than FEW would find no room
+        cdef uint32_t k = 0, count = read_once8(p + 1) if n >= 2 else 0  # read once: more than FEW would find no room
         self.arguments.begin_decoding()
         begin_decoding(&d, p, n)
         d.shared = shared_at
         if self.arguments.stream.head != NULL:
             d.source = &self.arguments.stream
-        if kind != KIND_ARGS or n < 2 or look8(p) != TAG_TUPLE or count > FEW:
+        if kind != KIND_ARGS or n < 2 or read_once8(p) != TAG_TUPLE or count > FEW:
             return self.run_whole(fn, kind, &d)
         d.at = p + 2
         try:
             if count:
-                get_items(&d, few, count, &k)
+                decode_items(&d, few, count, &k)
             if d.at != d.end:
                 raise ValueError("there are bytes behind the arguments of a task")
             self.arguments.end_decoding()
@@ -70,7 +70,7 @@ cdef class Call:
     cdef object run_whole(self, object fn, int kind, Decoder *d):
         """run() of arguments that are a pickle, or many."""
         try:
-            args = get_last(d) if kind == KIND_ARGS else self.arguments.loads(d.at, d.end - d.at)
+            args = decode_last(d) if kind == KIND_ARGS else self.arguments.loads(d.at, d.end - d.at)
         finally:
             self.arguments.end_decoding()
         kwargs = {}

@@ -59,8 +59,8 @@ cdef class ChunkRunner:
                 self.failure = encode_error(RuntimeError(f"item {item} of a chunk is truncated"))
             if self.failure is not None:  # and so it is with all behind it
                 self.tray.add(KIND_ERROR, self.failure)
-            elif record.kind == ITEM_UNSENT:
-                self.tray.add(KIND_UNSENT, b"")
+            elif record.kind == ITEM_NOT_ENCODED:
+                self.tray.add(KIND_NOT_ENCODED, b"")
             else:
                 self.call_item(task, &record)
             self.tray.item_done()

@@ -57,14 +57,14 @@ cdef class Worker:
 
     # ---- its tasks ----
 
-    def run(self, uint64_t ticket, max_tasks=None, max_memory=None, int tell=-1):
+    def run(self, uint64_t ticket, max_tasks=None, max_memory=None, int notify_fd=-1):
         """Runs tasks until the pool stops or another worker has taken its place.
 
         Args:
             ticket: Of this start; the first task waits until it is this worker's turn.
             max_tasks: It takes no more tasks after this number.
             max_memory: It is succeeded when it has more bytes of memory to itself than this after a task.
-            tell: An eventfd of the parent's, written to when there is something to do for it.
+            notify_fd: An eventfd of the parent's, written to when there is something to do for it.
         """
         cdef uint64_t left = max_tasks or 0, limit = max_memory or 0, done = 0, busy_ns = 0, start = 0, checked_ns = 0
         cdef bint recycled = left or limit, retiring = False
@@ -76,12 +76,12 @@ cdef class Worker:
             return
         while rc == -EINTR:
             with nogil:
-                rc = rp_pool_await_turn(self.pool, ticket, tell)
+                rc = rp_pool_await_turn(self.pool, ticket, notify_fd)
             PyErr_CheckSignals()
         if rc == 0:
             return
         rp_pool_join(self.pool)
-        rp_os_tell(tell)  # its predecessor may go
+        rp_os_notify(notify_fd)  # its predecessor may go
         while True:
             if rp_pool_has_purged(self.pool):
                 self.arguments.purge()
@@ -101,7 +101,7 @@ cdef class Worker:
                 # A successor is asked for as long before the last task as a start may take, by the mean of those so far.
                 if left and not retiring and (left == 1 or (done and left * (busy_ns // done) <= START_NS)):
                     retiring = True
-                    rp_pool_retire(self.pool, RP_SOON, tell)
+                    rp_pool_retire(self.pool, RP_SOON, notify_fd)
             RP_STEP(b"worker: taken")
             if task.kind & KIND_MASK == KIND_CHUNK:
                 self.chunk.run(&task)
@@ -124,14 +124,14 @@ cdef class Worker:
                     checked_ns = rp_os_now_ns()
                     if rp_os_own_memory() > limit:
                         retiring = True
-                        rp_pool_retire(self.pool, RP_READY, tell)
+                        rp_pool_retire(self.pool, RP_READY, notify_fd)
                 if retiring and rp_pool_is_dismissed(self.pool):
                     break
         rp_pool_leave(self.pool)
         rc = -EINTR if recycled else 0
         while rc == -EINTR:
             with nogil:
-                rc = rp_pool_await_dismissal(self.pool, tell)
+                rc = rp_pool_await_dismissal(self.pool, notify_fd)
             PyErr_CheckSignals()
 
     cdef bint wait(self) except -1:

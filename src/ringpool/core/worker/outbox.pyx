@@ -23,7 +23,7 @@ cdef class ResultOutbox:
 
     cdef int lay_out(self, object value, rp_result *answer) except -1:
         """Encodes a task's value."""
-        cdef Py_ssize_t n = put(answer.inline_bytes, RP_RESULT_INLINE, value)
+        cdef Py_ssize_t n = encode_value(answer.inline_bytes, RP_RESULT_INLINE, value)
         if n < 0:
             return self.lay_out_large(value, answer)
         answer.kind = KIND_VALUE
@@ -43,7 +43,7 @@ cdef class ResultOutbox:
             offset = self.blocks.find(n)
             if offset:
                 RP_STEP(b"worker: block")
-                if put(rp_pool_writable(self.pool, offset, n), n, value, NULL, True) == n:
+                if encode_value(rp_pool_writable(self.pool, offset, n), n, value, NULL, True) == n:
                     RP_STEP(b"worker: block filled")
                     return answer_in_block(answer, KIND_VALUE, offset, n)
                 self.blocks.free(offset)  # while this waited for the block, another thread has changed the value

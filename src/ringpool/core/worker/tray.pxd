@@ -8,7 +8,7 @@
 # says whether there is one, and find_one() finds one.
 # May run user code: lay_out(), add(), find_one(); send(), send_alone(), item_done(): handlers of signals.
 #
-# An item's result goes in by put(), count_in(); or by add(), when it is encoded; or by lay_out() and send_alone().
+# An item's result goes in by encode_value(), count_in(); or by add(), when it is encoded; or by lay_out() and send_alone().
 
 @cython.final
 cdef class Tray:

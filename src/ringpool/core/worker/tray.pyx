@@ -50,7 +50,8 @@ cdef class Tray:
         """Encodes the result of an item behind the others. Its length; -1 if it has no room, or no compact form."""
         if not self.is_there():
             return -1
-        return put(<unsigned char *>self.tray + self.used + RP_RECORD_HEAD, self.bytes - self.used - RP_RECORD_HEAD, value)
+        cdef Py_ssize_t room = self.bytes - self.used - RP_RECORD_HEAD
+        return encode_value(<unsigned char *>self.tray + self.used + RP_RECORD_HEAD, room, value)
 
     cdef inline void count_in(self, uint32_t kind, uint64_t n) noexcept nogil:
         """The next record is there: n bytes behind its head."""
@@ -133,7 +134,7 @@ cdef class Tray:
             found = self.blocks.find(size)
             if found:
                 RP_STEP(b"worker: block of item")
-                if put(rp_pool_writable(self.pool, found, size), size, value) == size:
+                if encode_value(rp_pool_writable(self.pool, found, size), size, value) == size:
                     answer_in_block(answer, KIND_VALUE, found, size)
                     return None
                 self.blocks.free(found)  # while this waited for the block, another thread has changed the value

@@ -1,13 +1,13 @@
-# endings.pyx - see endings.pxd.
+# terminations.pyx - see terminations.pxd.
 
-cdef int64_t GRACE_NS = 1000000000     # from the exception raised in a task to the end of its worker, by default
-GRACE_S = GRACE_NS / 1e9
-cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce(); a deadline is kept to so much
+cdef int64_t DEFAULT_GRACE_NS = 1000000000     # from the exception raised in a task to the end of its worker, by default
+DEFAULT_GRACE_S = DEFAULT_GRACE_NS / 1e9
+cdef int64_t LOOK_AGAIN_NS = 1000000   # the least time between two rounds of enforce_deadlines(); a deadline is kept to so much
 cdef uint64_t PAUSE_NS = 10000000      # 10 ms, and twice as long each time: until a signal that had no effect is repeated
 
 
 @cython.no_gc_clear
-cdef class Endings:
+cdef class Terminations:
     """The running tasks that are to end, and when the next time limit is looked at."""
 
     def __cinit__(self, Segment segment, TaskTable tasks, Staff staff):
@@ -17,7 +17,7 @@ cdef class Endings:
         self.futures = deque()
 
     cdef keep_time(self, Options options):
-        """A task with these options is pending: sees to it that enforce() is called in time. Later calls of it see to
+        """A task with these options is pending: sees to it that enforce_deadlines() is called in time. Later calls of it see to
         themselves: one that finds no task overdue cannot be too late for the next before the shortest limit is over."""
         if options.timeout_ns and (self.shortest_ns == 0 or options.timeout_ns < self.shortest_ns):
             self.shortest_ns = options.timeout_ns
@@ -32,26 +32,26 @@ cdef class Endings:
         Returns:
             Whether it is pending.
         """
-        cdef Ending ending = Ending()
-        cdef int64_t own_ns = future.options.grace_ns if future.options is not None else GRACE_NS
+        cdef Termination termination = Termination()
+        cdef int64_t own_ns = future.options.grace_ns if future.options is not None else DEFAULT_GRACE_NS
         cdef uint64_t now, kill_ns
         task = describe(future)  # this may run user code
         if not self.tasks.holds(future):
             return False
         now = rp_os_now_ns()
         kill_ns = now + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
-        if future.ending is not None:
-            future.ending.hasten(why, now, kill_ns)
+        if future.termination is not None:
+            future.termination.hasten(why, now, kill_ns)
         else:
-            ending.begin(why, task, future.options.timeout_ns if future.options is not None else 0, now, kill_ns)
-            future.set_ending(ending)
+            termination.begin(why, task, future.options.timeout_ns if future.options is not None else 0, now, kill_ns)
+            future.set_ending(termination)
             self.futures.append(future)
         self.staff.alarm()
         return True
 
     cdef void adopt(self, FutureBase future) noexcept:
-        """The ending of a task goes on in another future, which has taken its place."""
-        if future.ending is not None:
+        """The termination of a task goes on in another future, which has taken its place."""
+        if future.termination is not None:
             self.futures.append(future)
 
     cdef bint check(self) noexcept:
@@ -63,7 +63,7 @@ cdef class Endings:
             if self.tasks.entries[i].future == NULL:
                 continue
             future = <FutureBase>self.tasks.entries[i].future
-            if future.ending is None:
+            if future.termination is None:
                 continue
             n = 0
             for k in range(len(self.futures)):
@@ -76,7 +76,7 @@ cdef class Endings:
         """Of the time up to now, so much counts for no task that has run meanwhile, and for no grace."""
         cdef uint64_t started, task_id
         cdef uint32_t w
-        cdef Ending ending
+        cdef Termination termination
         cdef dict before = self.forgiven or {}
         self.forgiven = {}
         for w in range(self.segment.pool.n_workers):
@@ -84,9 +84,9 @@ cdef class Endings:
             if task_id and started < now:
                 self.forgiven[task_id] = before.get(task_id, 0) + min(lost, now - started)
         for future in list(self.futures):
-            ending = (<FutureBase>future).ending
-            if ending is not None:
-                ending.forgive(now, lost)
+            termination = (<FutureBase>future).termination
+            if termination is not None:
+                termination.forgive(now, lost)
 
     cdef uint64_t begin_overdue(self, uint64_t now) except? 0:
         """Begins to end the tasks that have overrun their time. When the next one may have."""
@@ -106,7 +106,7 @@ cdef class Endings:
             if found == NULL:
                 continue
             future = <FutureBase>found
-            if future.ending is not None or future.options is None or future.options.timeout_ns == 0:
+            if future.termination is not None or future.options is None or future.options.timeout_ns == 0:
                 continue
             limit = future.options.timeout_ns
             if self.forgiven is not None:
@@ -119,22 +119,22 @@ cdef class Endings:
 
     cdef bint interrupt(self, FutureBase future, uint32_t w, uint64_t now, uint64_t *due) noexcept:
         """Worker w holds a task that is to end, and has time left for it. Whether the worker is to be signalled now."""
-        cdef Ending ending = future.ending
+        cdef Termination termination = future.termination
         cdef bint signalled = False
-        due[0] = min(due[0], ending.kill_ns)
-        ending.seen_in(w, now, PAUSE_NS)
-        if rp_pool_interrupt(&self.segment.pool, w, future.task_id, ending.why):
-            signalled = ending.signal(now)
-            due[0] = min(due[0], ending.again_ns)
+        due[0] = min(due[0], termination.kill_ns)
+        termination.seen_in(w, now, PAUSE_NS)
+        if rp_pool_interrupt(&self.segment.pool, w, future.task_id, termination.why):
+            signalled = termination.signal(now)
+            due[0] = min(due[0], termination.again_ns)
         return signalled
 
     cdef spare(self, uint32_t w):
         """Worker w cannot be killed: what was to end with it goes on."""
-        cdef Ending ending
+        cdef Termination termination
         for future in self.futures:
-            ending = (<FutureBase>future).ending
-            if ending is not None and ending.worker == w:
-                ending.spare()
+            termination = (<FutureBase>future).termination
+            if termination is not None and termination.worker == w:
+                termination.spare()
 cdef describe(FutureBase future):
     """The name of a pending task, or else of what it calls."""
     if future.options is not None and future.options.name is not None:

@@ -1,6 +1,6 @@
-# endings.pxd - ending a task that runs.
+# terminations.pxd - ending a task that runs.
 #
-# A task that runs ends because it is cancelled or has overrun its time. Its *ending* goes through these states:
+# A task that runs ends because it is cancelled or has overrun its time. Its *termination* goes through these states:
 #
 #   state        is left when                                  for
 #   ---------    -------------------------------------------   ----------------------------------------------------
@@ -12,12 +12,12 @@
 #
 # In each state a result that arrives ends it: the future then says that it was cancelled, or raises TaskTimeout.
 #
-# Endings:
+# Terminations:
 # 1. begin() and describe() may run user code: the name of a task. No other function here does.
 # 2. The supervisor is alarmed whenever what it has to do may have come nearer.
 
 @cython.final
-cdef class Endings:
+cdef class Terminations:
     cdef Segment segment
     cdef TaskTable tasks
     cdef Staff staff
