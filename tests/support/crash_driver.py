@@ -48,7 +48,7 @@ HOLD_ROUNDS = 2
 FIRST = "worker: answered"  # a trap is live when the task that has set it is answered
 
 RING = ("ring: asleep", "ring: taken", "ring: woken")
-WAKE = ("end_recovery: seen", "end_recovery: named", "end_recovery: taken")
+WAKE = ("wake: seen", "wake: named", "wake: taken")
 CLAIM = ("claim: claimed", "claim: passed", "worker: claimed", "take: copied", "take: noted", "take: freed")
 RUN = ("worker: taken", "worker: decoded", "worker: called", "worker: reserved", "publish: filled")
 ANSWERED = ("publish: published", "publish: cleared", "worker: answered")
@@ -545,8 +545,8 @@ WORKLOADS = {
             *cases(("sleep: up", *WAIT)),
             *cases(("round: up", "round: over")),
             *cases(WAKE, "round: over"),
-            *cases(RING, "end_recovery: taken"),
-            Case("end_recovery: rung", "ring: woken"),
+            *cases(RING, "wake: taken"),
+            Case("wake: rung", "ring: woken"),
         ],
     ),
     "unread": Workload(unread, [Case("publish: no leader"), *cases(RING, "wait: sleeper", costs=0)], n=1),
@@ -610,8 +610,8 @@ WORKLOADS = {
     "late": Workload(late, cases(WAIT), hold="wait: spun", hold_s=0.02),
     "woken by a signal": Workload(
         woken_by_a_signal,
-        cases(("end_recovery: missed", "end_recovery: again")),
-        hold="end_recovery: named",
+        cases(("wake: missed", "wake: again")),
+        hold="wake: named",
         hold_s=0.02,
     ),
 }
