@@ -35,8 +35,6 @@ WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/outbox", "Parcel"): 3,
     ("parent/settlement", "FutureBase"): 4,
     ("parent/tasks", "FutureBase"): 2,
-    ("worker/arguments", "WorkerHold"): 3,
-    ("worker/tray", "ResultBlocks"): 4,
 }
 
 # What is declared quiet or raw: the open functions that it calls.

@@ -50,11 +50,11 @@ cdef class Arguments:
 
     cdef void begin(self, uint64_t task_id) noexcept nogil:
         """A task's arguments come. Until end(), what is let go of them is not counted: the parent looks at the answer."""
-        self.hold.answering = task_id
+        self.hold.begin_answer(task_id)
 
     cdef void end(self) noexcept nogil:
         """The answer is about to be published; or an item of a chunk is done. Of both, the parent looks at once, or later."""
-        self.hold.answering = 0
+        self.hold.end_answer()
 
     cdef void unmap_idle(self) noexcept:
         """Between tasks: of what others have sent, only views are in use, and what they keep. Of what this worker has
@@ -108,7 +108,7 @@ cdef class Arguments:
             return loads_at(p, n)
         if self.hold.answering == 0:  # an item of a chunk
             self.items_seen += 1
-            self.hold.answering = self.items_seen
+            self.hold.begin_answer(self.items_seen)
         # The head, with the pickle, stays as long as any of the buffers does.
         can_stay = not is_forking() and rp_pool_may_hold(self.pool, 0, self.lies_at, n)
         count = read_head(<unsigned char *>p, n, entries, &pickle_at)

@@ -6,7 +6,7 @@
 # of the task does not run while it waits.
 # Does not: free what has been published: that is the parent's. A loan does not outlast the next result or request, and
 # free() leaves it alone.
-# May run user code: find(), find_own(), spread(), wait(): handlers of signals; no_room(): none but to make the exception.
+# May run user code: find(), find_own(), find_spare(), spread(), wait(): handlers of signals; no_room(): none but to make the exception.
 
 @cython.final
 cdef class ResultBlocks:
@@ -16,12 +16,15 @@ cdef class ResultBlocks:
     # raw:
     cdef void free(self, uint64_t offset) noexcept nogil
     cdef void free_spare(self) noexcept nogil
+    cdef inline void take_spare(self) noexcept nogil
+    cdef inline void put_spare(self, uint64_t offset) noexcept nogil
     cdef bint is_loan(self, uint64_t offset) noexcept nogil
     cdef uint64_t most(self) noexcept nogil
     cdef bint could_fit(self, uint64_t n) noexcept nogil
     # open:
     cdef uint64_t find(self, uint64_t n) except? 0
     cdef uint64_t find_own(self, uint64_t n) except? 0
+    cdef uint64_t find_spare(self, uint64_t n) except? 0
     cdef uint64_t borrow(self, uint64_t n) except? 0
     cdef uint64_t spread(self, object parcel) except? 0
     cdef bint wait(self, int err) except -1

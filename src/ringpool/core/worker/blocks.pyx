@@ -24,6 +24,12 @@ cdef class ResultBlocks:
             if not self.wait(err):
                 return 0
 
+    cdef uint64_t find_spare(self, uint64_t n) except? 0:
+        """A block of this worker's arena for an empty tray, in the place of the spare one, as find_own() does."""
+        self.free_spare()
+        self.spare = self.find_own(n)
+        return self.spare
+
     cdef uint64_t spread(self, object parcel) except? 0:
         """Finds blocks for a Parcel, as find() does. The one that leads to the others, or 0."""
         cdef Parcel own = parcel
@@ -91,6 +97,14 @@ cdef class ResultBlocks:
             self.spare = 0
             rp_pool_take_tray(self.pool, 0, 0, 0)
             self.free(offset)
+
+    cdef inline void take_spare(self) noexcept nogil:
+        """The tray has results, or the parent has its block: it is not to be freed."""
+        self.spare = 0
+
+    cdef inline void put_spare(self, uint64_t offset) noexcept nogil:
+        """The tray in this block is empty again."""
+        self.spare = offset
 
     cdef bint is_loan(self, uint64_t offset) noexcept nogil:
         return rp_pool_within(self.pool, RP_OVERFLOW(self.pool.n_workers), offset, 0)

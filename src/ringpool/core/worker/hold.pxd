@@ -4,7 +4,8 @@
 # when they die, which they may do at any time, after all other parts of the worker too.
 # Guarantees: C data only, so nothing that the garbage collector clears. The memory is mapped as long as anything refers to
 # this. In a child that a task has forked it is a shell: nothing there may touch the pool (`forked`).
-# Does not: know what lies where. Other parts read `forked`, and hand `pool` to C; `answering` is for Arguments and its views.
+# Does not: know what lies where. Other parts read `forked`, and hand `pool` to C. Arguments says what is being answered;
+# its views read `answering`.
 # May run user code: none.
 
 @cython.final
@@ -16,6 +17,8 @@ cdef class WorkerHold:
     cdef uint64_t trim_at # when this many bytes are mapped, what is idle is unmapped
     # raw:
     cdef void leave(self) noexcept nogil
+    cdef inline void begin_answer(self, uint64_t what) noexcept nogil
+    cdef inline void end_answer(self) noexcept nogil
     cdef bint should_trim(self) noexcept nogil
     cdef void trim(self, bint idle) noexcept nogil
     # open:

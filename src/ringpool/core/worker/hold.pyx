@@ -35,6 +35,14 @@ cdef class WorkerHold:
         self.forked = True
         rp_segment_close_fd(&self.pool.segment)  # it would hold the memory as long as the child lives
 
+    cdef inline void begin_answer(self, uint64_t what) noexcept nogil:
+        """The ArgumentViews that come are of this task, or item of a chunk, and the parent has no answer to it yet."""
+        self.answering = what
+
+    cdef inline void end_answer(self) noexcept nogil:
+        """The parent has the answer, or is about to have it."""
+        self.answering = 0
+
     cdef bint should_trim(self) noexcept nogil:
         return self.pool.segment.mapped > self.trim_at
 

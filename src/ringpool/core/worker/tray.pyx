@@ -55,7 +55,7 @@ cdef class Tray:
 
     cdef inline void count_in(self, uint32_t kind, uint64_t n) noexcept nogil:
         """The next record is there: n bytes behind its head."""
-        self.blocks.spare = 0
+        self.blocks.take_spare()
         rp_record_put(<uint8_t *>self.tray + self.used, rp_record_of(kind, n))
         self.used += RP_RECORD_HEAD + n
         self.items += 1
@@ -89,15 +89,13 @@ cdef class Tray:
     cdef bint find_one(self, uint64_t n, bint borrows) except -1:
         """Finds an empty tray of n bytes in the place of one that is empty, or not there. A loan has to be filled and sent
         before anything else is asked of the blocks."""
-        cdef uint64_t loan = 0
-        self.blocks.free_spare()
-        self.blocks.spare = self.blocks.find_own(n)
-        if self.blocks.spare == 0:
+        cdef uint64_t loan = 0, own = self.blocks.find_spare(n)
+        if own == 0:
             loan = self.blocks.borrow(n) if borrows else 0
             if loan == 0:
                 return False
         self.bytes = n
-        self.begin_at(loan if loan else self.blocks.spare, self.first)
+        self.begin_at(own if own else loan, self.first)
         self.goes_at_once = loan != 0
         return True
 
@@ -217,7 +215,7 @@ cdef class Tray:
             self.tray.load_ns = clipped(self.load_ns)
             self.load_ns = 0
             if not self.goes_at_once:
-                self.blocks.spare = self.offset
+                self.blocks.put_spare(self.offset)
             if self.used <= RP_RESULT_INLINE:
                 memcpy(slot.inline_bytes, self.tray, self.used)
             elif self.used <= self.bytes // 2 and rp_pool_alloc(self.pool, self.used, &offset) == 0:
@@ -226,7 +224,7 @@ cdef class Tray:
                 answer.offset = offset
             else:
                 answer.offset = self.offset
-                self.blocks.spare = 0  # it is the parent's
+                self.blocks.take_spare()  # it is the parent's
         self.outbox.commit(slot, self.task_id, &answer, kind == KIND_LAST)
         self.begin_at(self.blocks.spare, self.first + self.items)
         self.since_ns = self.since_ns + ns if running else now
