@@ -27,7 +27,6 @@ WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/batch", "FutureBase"): 1,
     ("parent/batch", "Parcel"): 9,
     ("parent/chunk", "FutureBase"): 1,
-    ("parent/chunk_list", "Chunk"): 7,
     ("parent/chunks", "Outbox"): 1,
     ("parent/client", "Parcel"): 3,
     ("parent/large_items", "Parcel"): 5,

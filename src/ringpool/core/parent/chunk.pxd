@@ -12,7 +12,7 @@
 # Guarantees: `value` is what is sent, from encode() on; its first item is that at `base` of its task, and `index` of its batch.
 # Not: which chunks there are, and which of their items have been cancelled, is the batch's; it puts itself on no board.
 #
-# quiet: set_items(), split(), worker_died(), store_waiting()
+# quiet: set_items(), link_next(), unlink_next(), unlink(), split(), worker_died(), store_waiting()
 # open:  encode(), which makes an object; the caller holds the garbage collector where no user code may run
 
 cdef class ChunkOwner:
@@ -41,6 +41,9 @@ cdef class Chunk(FutureBase):
     cdef bint holds      # items that lie apart, in the arena
     # quiet:
     cdef inline void set_items(self, ChunkOwner batch, uint64_t index, uint32_t n, bytes page, Py_ssize_t at) noexcept
+    cdef inline void link_next(self, Chunk rest) noexcept
+    cdef inline void unlink_next(self) noexcept
+    cdef inline Chunk unlink(self)
     cdef void worker_died(self, uint32_t w) noexcept
     cdef bint store_waiting(self) noexcept
     cdef Chunk split(self, uint32_t k, Chunk rest)

@@ -51,6 +51,22 @@ cdef class Chunk:
         self.page = page
         self.at = at
 
+    cdef inline void link_next(self, Chunk rest) noexcept:
+        """The items of `rest` come next, before those of the chunk that came next so far."""
+        rest.after = self.after
+        self.after = rest
+
+    cdef inline void unlink_next(self) noexcept:
+        """The chunk that comes next leaves the list. The caller holds a reference to it."""
+        self.after = self.after.unlink()
+
+    cdef inline Chunk unlink(self):
+        """Leaves the list, of which it is the first, or from which its predecessor takes it. Gives the chunk that came
+        next, or None."""
+        cdef Chunk after = self.after
+        self.after = None
+        return after
+
     cdef Chunk split(self, uint32_t k, Chunk rest):
         """The items from the k-th on become those of `rest`, a new one, which follows this one. Creates no object."""
         cdef const char *p = PyBytes_AS_STRING(self.page)

@@ -35,13 +35,12 @@ cdef class ChunkList:
         if self.last is None:
             self.first = chunk
         else:
-            self.last.after = chunk
+            self.last.link_next(chunk)
         self.last = chunk
 
     cdef void insert(self, Chunk rest, Chunk chunk) noexcept:
         """The items of `rest` were the last of `chunk`."""
-        rest.after = chunk.after
-        chunk.after = rest
+        chunk.link_next(rest)
         if self.last is chunk:
             self.last = rest
 
@@ -61,20 +60,18 @@ cdef class ChunkList:
             before = at
             at = at.after
         if before is None:
-            self.first = chunk.after
+            self.first = chunk.unlink()
         else:
-            before.after = chunk.after
+            before.unlink_next()
         if self.last is chunk:
             self.last = before
-        chunk.after = None
 
     cdef Chunk pop(self):
         """Takes the first out. There is one."""
         cdef Chunk chunk = self.first
-        self.first = chunk.after
+        self.first = chunk.unlink()  # or a list of a million, freed by its head, would free the second within the first
         if self.first is None:
             self.last = None
-        chunk.after = None  # one by one: a list of a million that were freed by its head would free the second within the first
         return chunk
 
     cdef Chunk pop_completed(self):
@@ -123,8 +120,7 @@ cdef class ChunkList:
         self.completed = None
         self.first = self.last = None
         while chunk is not None:
-            after = chunk.after
-            chunk.after = None
+            after = chunk.unlink()
             if chunk.state == PENDING:
                 self.append(chunk)
             chunk = after
