@@ -4,7 +4,7 @@
 # in one piece: see csrc/wire.h. Guarantees that the buffers stay as they are and where they are until clear(), and that a
 # reader checks what a sender claims before it looks there. Does not free its blocks: their owner does, when `holder` and the
 # words in the blocks say that none is held (see argument_memory.pxd). Its state is its owner's, and guarded by the GIL.
-# User code may run when a buffer is taken or released: in __call__(), clear() and the end of a Parcel.
+# User code may run when a buffer is taken or released: in __call__(), clear(), reset() and the end of a Parcel.
 
 cdef enum:
     MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
@@ -40,6 +40,9 @@ cdef class Parcel:
     cdef uint32_t holder   # the worker that still holds some of them
     cdef PyObject *next    # of those whose tasks are answered, and that are held
     # quiet:
+    cdef inline void begin(self, Sender client) noexcept
+    cdef inline void end(self) noexcept
+    cdef inline list take_shared(self)
     cdef void write(self, unsigned char *p) noexcept
     cdef uint64_t head_bytes(self) noexcept
     cdef int spread(self, rp_arena *arena) noexcept
@@ -47,6 +50,8 @@ cdef class Parcel:
     cdef uint64_t within(self, uint64_t offset) noexcept
     cdef void fill(self, rp_pool *pool) noexcept
     # open:
+    cdef int keep(self, object o) except -1
+    cdef void reset(self) noexcept
     cdef void clear(self) noexcept
     cdef int hold(self, bytes data) except -1
     cdef bytes join(self)

@@ -46,6 +46,27 @@ cdef class Parcel:
         self.count += 1
         return False
 
+    cdef inline void begin(self, Sender client) noexcept:
+        """What will be encoded goes to workers of this pool: its shared objects may be in it."""
+        self.client = client
+
+    cdef inline void end(self) noexcept:
+        """Nothing more will be encoded: it does not keep the pool."""
+        self.client = None
+
+    cdef int keep(self, object o) except -1:
+        """What is encoded refers to `o`, which must live as long."""
+        if self.shared is None:
+            self.shared = []
+        self.shared.append(o)
+        return 0
+
+    cdef inline list take_shared(self):
+        """What it has kept; None if there is none. The caller keeps that from now on."""
+        cdef list shared = self.shared
+        self.shared = None
+        return shared
+
     cdef int hold(self, bytes data) except -1:
         """Takes the pickle, when all buffers are there."""
         cdef uint32_t k
@@ -159,6 +180,11 @@ cdef class Parcel:
             PyBuffer_Release(&self.buffers[self.count])
         PyMem_RawFree(self.buffers)
         self.buffers = NULL
+
+    cdef void reset(self) noexcept:
+        """The pickler has failed, and another begins anew."""
+        self.clear()
+        self.shared = None
 
     def __dealloc__(self):
         self.clear()

@@ -18,7 +18,7 @@ cdef object encode(object o, int *kind, Parcel parcel=None, Py_ssize_t size=UNME
         if encode_value(<unsigned char *>PyBytes_AS_STRING(data), n, o, its, True) == n:  # to make room may have changed o
             kind[0] = KIND_VALUE
             if sharing.shared != NULL:
-                parcel.shared = [<object>sharing.shared]
+                parcel.keep(<object>sharing.shared)
             return data
     kind[0] = KIND_VALUE_PICKLE
     return pack(o, parcel)
@@ -100,8 +100,7 @@ cdef bytes dumps(object o, Parcel parcel=None):
         first = error
     # Not within the handler: what Cython makes of a return there crashes where a traceback finds no memory.
     if parcel is not None:
-        parcel.clear()
-        parcel.shared = None
+        parcel.reset()
     try:
         return cloudpickle_dumps(o, parcel)
     except Exception as error:
@@ -126,9 +125,8 @@ cdef bytes cloudpickle_dumps(object o, Parcel parcel=None, object scope=None):
         client.add_reducers(more, parcel)
     data = pickling().dumps_by_value(o, more, parcel, scope)
     if client is not None and scope is not None and scope.handles:
-        if parcel.shared is None:
-            parcel.shared = []
-        parcel.shared += scope.handles
+        for handle in scope.handles:
+            parcel.keep(handle)
     return data
 
 

@@ -148,9 +148,7 @@ cdef class ArgumentMemory:
         """What a shared object is in a pickle of arguments. The parcel keeps it."""
         if shared.arguments is not self:
             raise ValueError("a shared object of another pool cannot be an argument of this pool's tasks")
-        if parcel.shared is None:
-            parcel.shared = []
-        parcel.shared.append(shared)
+        parcel.keep(shared)
         return shared_here, (shared.id, shared.parcel.block, shared.parcel.block_bytes)
 
     cdef void end_share(self, Shared shared) noexcept:

@@ -50,7 +50,7 @@ cdef class Batch:
             self.entry = self.functions.entry_of(self.fn)
             if self.entry is None:
                 parcel = Parcel()
-                parcel.client = self.client
+                parcel.begin(self.client)
                 self.function = joined(pack(self.fn, parcel))
                 self.keep_all(parcel)
         except KeyboardInterrupt:
@@ -148,7 +148,7 @@ cdef class Batch:
         cdef Py_ssize_t n
         cdef bint compact
         data = None
-        parcel.client = self.client
+        parcel.begin(self.client)
         sharing.client = <PyObject *>self.client
         sharing.shared = NULL
         n = compact_size(args, &sharing)
@@ -181,7 +181,7 @@ cdef class Batch:
                 self.large.resize(parcel, PyBytes_GET_SIZE(parcel.pickle))
             elif parcel.count:
                 parcel.pickle = parcel.join()
-        parcel.client = None
+        parcel.end()
         parcel.clear()
         kind[0] |= ITEM_APART
         return _no_block
@@ -196,9 +196,8 @@ cdef class Batch:
 
     cdef keep_all(self, Parcel parcel):
         """keep() for what is in a parcel."""
-        for shared in parcel.shared or ():
+        for shared in parcel.take_shared() or ():
             self.keep(shared)
-        parcel.shared = None
 
     cdef keep(self, object shared):
         """Keeps what is among the arguments of an item until all are done."""

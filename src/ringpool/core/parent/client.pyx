@@ -210,7 +210,7 @@ cdef class Client:
         cdef bint last = False
         self.gate.check()
         self.create()
-        parcel.client = self
+        parcel.begin(self)
         data = pack(obj, parcel)
         if parcel.count == 0:
             parcel.hold(data)
@@ -235,7 +235,7 @@ cdef class Client:
             self.gate.check()  # user code may have run
         parcel.fill(&self.segment.pool.base)
         self.arguments.add_share(shared, parcel)
-        parcel.client = None  # no cycle
+        parcel.end()  # no cycle
         parcel.clear()
         return shared
 

@@ -150,7 +150,7 @@ cdef class Outbox:
         cdef rp_slot task
         cdef uint64_t n
         cdef int kind
-        parcel.client = client
+        parcel.begin(client)
         try:
             if entry is None:
                 kind = KIND_CALL_PICKLE
@@ -170,9 +170,8 @@ cdef class Outbox:
                 f"the arguments take {n} bytes, more than the {self.segment.pool.arena.quota} bytes of shared memory that this "
                 "pool has for arguments (see shared_memory_limit)"))
         future.kind |= kind
-        future.shared = parcel.shared
-        parcel.shared = None
-        parcel.client = None
+        future.shared = parcel.take_shared()
+        parcel.end()
         if type(data) is Parcel:
             self.tasks.reserve()
             self.gate.check()
