@@ -22,7 +22,6 @@ UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {}
 
 # (part, class of another part): how often the part assigns to a field of it.
 WRITE_DEBTS: dict[tuple[str, str], int] = {
-    ("parent/argument_memory", "Parcel"): 9,
     ("parent/batch", "FutureBase"): 1,
     ("parent/batch", "Parcel"): 5,
     ("parent/chunk", "FutureBase"): 1,

@@ -39,6 +39,12 @@ cdef class Parcel:
     cdef uint32_t blocks   # how many there were
     cdef uint32_t holder   # the worker that still holds some of them
     cdef PyObject *next    # of those whose tasks are answered, and that are held
+    # raw:
+    cdef inline PyObject *link(self, PyObject *next) noexcept nogil
+    cdef inline PyObject *unlink(self) noexcept nogil
+    cdef inline void note_holder(self, uint32_t w) noexcept nogil
+    cdef inline uint64_t drop_buffer(self, uint32_t k) noexcept nogil
+    cdef inline uint64_t drop_block(self) noexcept nogil
     # quiet:
     cdef inline void begin(self, Sender client) noexcept
     cdef inline void end(self) noexcept

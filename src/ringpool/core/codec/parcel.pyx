@@ -150,6 +150,33 @@ cdef class Parcel:
             end = self.at[k] + self.buffers[k].len
         return end - offset
 
+    cdef inline void note_holder(self, uint32_t w) noexcept nogil:
+        """Worker w still holds one of its buffers."""
+        self.holder = w
+
+    cdef inline uint64_t drop_buffer(self, uint32_t k) noexcept nogil:
+        """Gives the k-th buffer's block, which the caller frees."""
+        cdef uint64_t offset = self.at[k]
+        self.at[k] = 0
+        return offset
+
+    cdef inline uint64_t drop_block(self) noexcept nogil:
+        """Gives the block that leads to the others, or is the only one. The caller frees it."""
+        cdef uint64_t offset = self.block
+        self.block = 0
+        return offset
+
+    cdef inline PyObject *link(self, PyObject *next) noexcept nogil:
+        """Goes before `next`, which is the first of a list, or NULL. Gives the new first: this one."""
+        self.next = next
+        return <PyObject *>self
+
+    cdef inline PyObject *unlink(self) noexcept nogil:
+        """Leaves the list, of which it is the first. Gives the new first, or NULL."""
+        cdef PyObject *next = self.next
+        self.next = NULL
+        return next
+
     cdef void fill(self, rp_pool *pool) noexcept:
         """Writes into the blocks."""
         cdef unsigned char *p = rp_pool_writable(pool, self.block, self.block_bytes)

@@ -43,8 +43,7 @@ cdef class ArgumentMemory:
         self.free_unheld(parcel)
         if parcel.block:
             Py_INCREF(parcel)
-            parcel.next = self.retained
-            self.retained = <PyObject *>parcel
+            self.retained = parcel.link(self.retained)
 
     cdef void free_unheld(self, Parcel parcel) noexcept:
         cdef unsigned char *p
@@ -64,14 +63,12 @@ cdef class ArgumentMemory:
                 continue
             holder = 0 if parcel.before else rp_load_acquire(rp_spread_holder(p, k))
             if 0 < holder <= self.segment.pool.n_workers:
-                parcel.holder = <uint32_t>holder - 1
+                parcel.note_holder(<uint32_t>holder - 1)
                 held = True
             else:
-                self.segment.free_block(parcel.at[k])
-                parcel.at[k] = 0
+                self.segment.free_block(parcel.drop_buffer(k))
         if not held:
-            self.segment.free_block(parcel.block)
-            parcel.block = 0
+            self.segment.free_block(parcel.drop_block())
 
     cdef void force_release(self, Parcel parcel, uint32_t w) noexcept:
         """Worker w, which has or had it, is dead."""
@@ -94,22 +91,18 @@ cdef class ArgumentMemory:
         self.retained = NULL
         while p != NULL:
             parcel = <Parcel>p
-            p = parcel.next
-            parcel.next = NULL
+            p = parcel.unlink()
             if dead != NO_WORKER and (parcel.before or parcel.holder == dead):
                 self.force_release(parcel, dead)
             if self.segment.mapped:
                 self.free_unheld(parcel)
                 if parcel.block:
-                    parcel.next = self.retained
-                    self.retained = <PyObject *>parcel
+                    self.retained = parcel.link(self.retained)
                     continue
-            parcel.next = free
-            free = <PyObject *>parcel
+            free = parcel.link(free)
         while free != NULL:
             parcel = <Parcel>free
-            free = parcel.next
-            parcel.next = NULL
+            free = parcel.unlink()
             Py_DECREF(parcel)
 
     cdef void drop_all(self) noexcept:
@@ -117,8 +110,7 @@ cdef class ArgumentMemory:
         cdef PyObject *p
         while self.retained != NULL:
             p = self.retained
-            self.retained = (<Parcel>p).next
-            (<Parcel>p).next = NULL
+            self.retained = (<Parcel>p).unlink()
             Py_DECREF(<Parcel>p)
 
     cdef bint reclaim_if_released(self) noexcept:
