@@ -23,11 +23,8 @@ UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {}
 # (part, class of another part): how often the part assigns to a field of it.
 WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/batch", "FutureBase"): 1,
-    ("parent/batch", "Parcel"): 5,
     ("parent/chunk", "FutureBase"): 1,
     ("parent/chunks", "Outbox"): 1,
-    ("parent/client", "Parcel"): 1,
-    ("parent/large_items", "Parcel"): 5,
     ("parent/outbox", "FutureBase"): 23,
     ("parent/settlement", "FutureBase"): 4,
     ("parent/tasks", "FutureBase"): 2,

@@ -3,7 +3,7 @@
 # A Parcel is what a pickler hands large buffers to. Its buffers are copied once, into blocks of an arena, or behind the pickle
 # in one piece: see csrc/wire.h. Guarantees that the buffers stay as they are and where they are until clear(), and that a
 # reader checks what a sender claims before it looks there. Does not free its blocks: their owner does, when `holder` and the
-# words in the blocks say that none is held (see argument_memory.pxd). Its state is its owner's, and guarded by the GIL.
+# words in the blocks say that none is held (see argument_memory.pxd). Only its methods change its state; the GIL guards it.
 # User code may run when a buffer is taken or released: in __call__(), clear(), reset() and the end of a Parcel.
 
 cdef enum:
@@ -42,6 +42,9 @@ cdef class Parcel:
     # raw:
     cdef inline PyObject *link(self, PyObject *next) noexcept nogil
     cdef inline PyObject *unlink(self) noexcept nogil
+    cdef inline void expect(self, uint64_t n) noexcept nogil
+    cdef inline void lie_behind(self, uint64_t n) noexcept nogil
+    cdef unsigned char *find_block(self, rp_pool *pool) noexcept nogil
     cdef inline void note_holder(self, uint32_t w) noexcept nogil
     cdef inline uint64_t drop_buffer(self, uint32_t k) noexcept nogil
     cdef inline uint64_t drop_block(self) noexcept nogil
@@ -49,6 +52,7 @@ cdef class Parcel:
     cdef inline void begin(self, Sender client) noexcept
     cdef inline void end(self) noexcept
     cdef inline list take_shared(self)
+    cdef inline void hold_plain(self, bytes data) noexcept
     cdef void write(self, unsigned char *p) noexcept
     cdef uint64_t head_bytes(self) noexcept
     cdef int spread(self, rp_arena *arena) noexcept

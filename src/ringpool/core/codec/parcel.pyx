@@ -80,6 +80,19 @@ cdef class Parcel:
             self.bytes = rp_buffer_aligned(self.bytes) + self.buffers[k].len
         return 0
 
+    cdef inline void hold_plain(self, bytes data) noexcept:
+        """Takes bytes that are all of it. What buffers it may have are in them, and clear() comes next."""
+        self.pickle = data
+        self.bytes = PyBytes_GET_SIZE(data)
+
+    cdef inline void expect(self, uint64_t n) noexcept nogil:
+        """It will be n bytes, which its owner writes into find_block()'s block."""
+        self.bytes = n
+
+    cdef inline void lie_behind(self, uint64_t n) noexcept nogil:
+        """It is a shared object's: n bytes go before it in its block, and its buffers are read-only."""
+        self.before = n
+
     cdef void write(self, unsigned char *p) noexcept:
         cdef uint64_t at = rp_parcel_pickle_at(self.count), n = PyBytes_GET_SIZE(self.pickle)
         cdef uint32_t k
@@ -127,16 +140,23 @@ cdef class Parcel:
             if self.spread(&pool.arena):
                 return False
             self.fill(pool)
-            return True
-        if rp_arena_alloc(&pool.arena, self.bytes, &self.block):
-            return False
-        self.block_bytes = self.bytes
-        p = rp_pool_writable(pool, self.block, self.bytes)
-        if self.count:
-            self.write(p)
         else:
-            memcpy(p, PyBytes_AS_STRING(self.pickle), self.bytes)
+            p = self.find_block(pool)
+            if p == NULL:
+                return False
+            if self.count:
+                self.write(p)
+            else:
+                memcpy(p, PyBytes_AS_STRING(self.pickle), self.bytes)
+        self.pickle = None  # the arena has it
         return True
+
+    cdef unsigned char *find_block(self, rp_pool *pool) noexcept nogil:
+        """Finds one block for all of it. Where it is to be written; NULL if there is no room now."""
+        if rp_arena_alloc(&pool.arena, self.bytes, &self.block):
+            return NULL
+        self.block_bytes = self.bytes
+        return rp_pool_writable(pool, self.block, self.bytes)
 
     cdef uint64_t within(self, uint64_t offset) noexcept:
         """Is spread in one block at `offset`, each buffer where a block of its own could be. Gives the bytes that

@@ -154,7 +154,7 @@ cdef class Batch:
         n = compact_size(args, &sharing)
         compact = n >= LEAST_APART
         if compact:
-            parcel.bytes = n
+            parcel.expect(n)
             if sharing.shared != NULL:
                 self.keep(<object>sharing.shared)
         else:
@@ -163,8 +163,7 @@ cdef class Batch:
             if type(data) is bytes:
                 if len(data) < LEAST_APART:
                     return data
-                parcel.pickle = data
-                parcel.bytes = len(data)
+                parcel.hold_plain(data)
         if parcel.bytes + len(self.function) + 4096 > self.segment.pool.arena.quota:
             raise MemoryError(
                 f"the arguments take {parcel.bytes} bytes, more than the {self.segment.pool.arena.quota} bytes of "
@@ -176,11 +175,11 @@ cdef class Batch:
             self.encoded, parcel, args if compact else None, self.options is not None and self.options.retries > 0)
         if parcel.block == 0:
             if compact:
-                parcel.pickle = joined(encode(args, kind, parcel))
+                data = joined(encode(args, kind, parcel))
                 self.keep_all(parcel)
-                self.large.resize(parcel, PyBytes_GET_SIZE(parcel.pickle))
+                self.large.hold_plain(parcel, data)
             elif parcel.count:
-                parcel.pickle = parcel.join()
+                self.large.hold_plain(parcel, parcel.join())
         parcel.end()
         parcel.clear()
         kind[0] |= ITEM_APART

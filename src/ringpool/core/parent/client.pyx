@@ -214,7 +214,7 @@ cdef class Client:
         data = pack(obj, parcel)
         if parcel.count == 0:
             parcel.hold(data)
-        parcel.before = words_before(self.segment.pool.n_workers)
+        parcel.lie_behind(words_before(self.segment.pool.n_workers))
         shared = Shared.__new__(Shared)
         self.gate.check()  # pickling ran user code
         while parcel.spread(&self.segment.pool.arena):

@@ -28,7 +28,7 @@ cdef class LargeItems:
     cdef uint64_t fresh_bytes  # of those that have been added since results were last looked for
     cdef uint64_t waiting      # how many have no room in the arena yet
     # quiet:
-    cdef void resize(self, Parcel parcel, uint64_t n) noexcept
+    cdef void hold_plain(self, Parcel parcel, bytes data) noexcept
     cdef bint has_room(self, Parcel parcel) noexcept
     cdef bint store(self, Parcel parcel, tuple args, bint whole) noexcept
     cdef bint store_waiting(self, Parcel parcel) noexcept

@@ -34,11 +34,12 @@ cdef class LargeItems:
                 break
         return 0
 
-    cdef void resize(self, Parcel parcel, uint64_t n) noexcept:
-        """One that waits has n bytes in another form."""
+    cdef void hold_plain(self, Parcel parcel, bytes data) noexcept:
+        """One that waits is to wait as these bytes, which are all of it."""
+        cdef uint64_t n = PyBytes_GET_SIZE(data)
         self.bytes += n - parcel.bytes
         self.fresh_bytes += n - parcel.bytes
-        parcel.bytes = n
+        parcel.hold_plain(data)
 
     cdef bint has_room(self, Parcel parcel) noexcept:
         """May this item, the last, be in the arena before it is sent? Not before another that waits for room, which it might
@@ -50,20 +51,19 @@ cdef class LargeItems:
         cdef rp_parent *pool = &self.segment.pool
         cdef Sharing sharing
         cdef Py_ssize_t n = parcel.bytes
+        cdef unsigned char *p
         if args is None:
             if not parcel.store(&pool.base, whole):
                 return False
         else:
             sharing.client = <PyObject *>self.client
             sharing.shared = NULL
-            if rp_arena_alloc(&pool.arena, n, &parcel.block):
+            p = parcel.find_block(&pool.base)
+            if p == NULL:
                 return False
-            if encode_value(rp_pool_writable(pool, parcel.block, n), n, args, &sharing) != n:  # user code has changed it
-                self.segment.free_block(parcel.block)
-                parcel.block = 0
+            if encode_value(p, n, args, &sharing) != n:  # user code has changed it
+                self.segment.free_block(parcel.drop_block())
                 return False
-            parcel.block_bytes = n
-        parcel.pickle = None
         self.waiting -= 1
         self.ahead_bytes += parcel.bytes
         return True
@@ -72,7 +72,6 @@ cdef class LargeItems:
         """Puts one that waits into the arena, if there is room now: it is sent at once. Creates no object."""
         if not parcel.store(&self.segment.pool.base, True):
             return False
-        parcel.pickle = None
         self.waiting -= 1
         return True
 
