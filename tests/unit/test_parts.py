@@ -24,7 +24,6 @@ UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {}
 WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/batch", "FutureBase"): 1,
     ("parent/chunk", "FutureBase"): 1,
-    ("parent/chunks", "Outbox"): 1,
     ("parent/outbox", "FutureBase"): 23,
     ("parent/settlement", "FutureBase"): 4,
     ("parent/tasks", "FutureBase"): 2,

@@ -48,7 +48,7 @@ cdef class Chunks:
         which the queue has no memory fails: it is in its batch's list, and would be waited for."""
         self.started(chunk)
         if chunk.holds:
-            self.outbox.holding = True
+            self.outbox.note_holding()
         chunk.enter_pool((<Batch>chunk.batch).client)
         try:
             self.outbox.enqueue(chunk, first)

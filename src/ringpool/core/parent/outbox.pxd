@@ -30,6 +30,7 @@ cdef class Outbox:
     cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept
     cdef void write_stream(self, Pool client, uint64_t block, Py_ssize_t n, object args) noexcept
     cdef bint try_publish(self, FutureBase future) noexcept
+    cdef inline void note_holding(self) noexcept
     cdef void let_pass(self) noexcept
     cdef bint holds_unsent(self) noexcept
     cdef void set_waiting_for_memory(self, bint waiting) noexcept

@@ -312,6 +312,10 @@ cdef class Outbox:
             self.set_waiting_for_memory(False)
             rp_pool_set_backlog(&self.segment.pool, False)
 
+    cdef inline void note_holding(self) noexcept:
+        """A chunk that comes into the queue has items in the arena: it may pass another."""
+        self.holding = True
+
     cdef void let_pass(self) noexcept:
         """The first in the queue waits for memory. Chunks behind it whose items lie in the arena need none, but give some
         back when they are done: they go before it, or it might wait for what waits for it."""
