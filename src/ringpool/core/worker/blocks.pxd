@@ -6,7 +6,8 @@
 # of the task does not run while it waits.
 # Does not: free what has been published: that is the parent's. A loan does not outlast the next result or request, and
 # free() leaves it alone.
-# May run user code: find(), find_own(), find_spare(), spread(), wait(): handlers of signals; no_room(): none but to make the exception.
+# May run user code: find(), find_own(), find_spare(), spread(), wait(): handlers of signals; no_room(): none but to make the
+# exception.
 
 @cython.final
 cdef class ResultBlocks:
