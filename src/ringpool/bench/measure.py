@@ -105,8 +105,13 @@ def _kill_all(session: int | None, mark: str) -> None:
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):  # one that has just ended, or another user's
-                state, _, _, belongs = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if state not in "ZX" and (int(belongs) == session or line in (entry / "environ").read_bytes()):
+                state, parent, _, belongs = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if state in "ZX":
+                    continue
+                environment = (entry / "environ").read_bytes()
+                if not environment and int(parent) == os.getpid():
+                    found += 1  # it is being started: the kernel shows its environment a moment later
+                elif int(belongs) == session or line in environment:
                     found += 1
                     if not (patient and b"resource_tracker" in (entry / "cmdline").read_bytes()):
                         os.kill(int(entry.name), signal.SIGKILL)
