@@ -15,7 +15,7 @@ cdef inline Py_ssize_t encode_with(
     if sharing != NULL:
         sharing.shared = NULL
     # The arguments of a task are a tuple: encode_part() would look first for all else that they are not.
-    n = put_items(p, room, o, TAG_TUPLE, &e, 0) if PyTuple_CheckExact(o) else encode_part(p, room, o, &e, 0)
+    n = encode_items(p, room, o, TAG_TUPLE, &e, 0) if PyTuple_CheckExact(o) else encode_part(p, room, o, &e, 0)
     if n < 0 and sharing != NULL:
         sharing.shared = NULL
     return n
@@ -59,7 +59,7 @@ cdef inline Py_ssize_t encode_or_measure(unsigned char *p, Py_ssize_t room, obje
     return compact_size(o, sharing) if n == NO_ROOM else n
 
 
-cdef inline Py_ssize_t put_items(unsigned char *p, Py_ssize_t room, object o, int tag, Encoder *e, int depth) noexcept:
+cdef inline Py_ssize_t encode_items(unsigned char *p, Py_ssize_t room, object o, int tag, Encoder *e, int depth) noexcept:
     """encode_value() for a tuple, or for a list that has been seen."""
     cdef Py_ssize_t n = PySequence_Fast_GET_SIZE(o), used = 2, size, k
     if n > 0xff or depth >= MAX_DEPTH:
@@ -140,9 +140,9 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
             stream_out(e.out, p + used, PyBytes_AS_STRING(o), n)
         return used + n
     if PyTuple_CheckExact(o):
-        return put_items(p, room, o, TAG_TUPLE, e, depth)
+        return encode_items(p, room, o, TAG_TUPLE, e, depth)
     if PyList_CheckExact(o):
-        return put_items(p, room, o, TAG_LIST, e, depth) if note_mutable(&e.seen, <PyObject *>o) else NO_FORM
+        return encode_items(p, room, o, TAG_LIST, e, depth) if note_mutable(&e.seen, <PyObject *>o) else NO_FORM
     if PyDict_CheckExact(o):
         n = PyDict_Size(o)
         if n > 0xff or depth >= MAX_DEPTH or not note_mutable(&e.seen, <PyObject *>o):

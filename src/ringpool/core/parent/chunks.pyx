@@ -244,7 +244,7 @@ cdef class Chunks:
         cdef Chunk chunk = self.isolate_running(item)
         if chunk is None or not self.terminations.begin(chunk, why, -1):
             return False
-        item.set_ending(chunk.termination)
+        item.set_termination(chunk.termination)
         return True
 
     # ---- results ----
@@ -319,7 +319,7 @@ cdef class Chunks:
                 self.settlement.conclude(last, form, value)
             else:
                 if termination is not None:
-                    last.take_ending()  # not of the rest, in which there may be no item
+                    last.take_termination()  # not of the rest, in which there may be no item
                 self.complete_prefix(last, rest, n, value, form, termination)
         let_gc(collects)
         chunk.drop_call()
@@ -345,7 +345,7 @@ cdef class Chunks:
         else:
             self.loans.free(loan)
             if chunk.n == 1:
-                termination = chunk.take_ending()  # not of the rest, in which there is no item
+                termination = chunk.take_termination()  # not of the rest, in which there is no item
             self.complete_prefix(chunk, rest, 1, value, form, termination)
         let_gc(collects)
         chunk.drop_call()

@@ -126,9 +126,9 @@ cdef class FutureBase:
     @cython.final
     cdef void take_over(self, FutureBase other) noexcept
     @cython.final
-    cdef inline void set_ending(self, Termination termination) noexcept
+    cdef inline void set_termination(self, Termination termination) noexcept
     @cython.final
-    cdef inline Termination take_ending(self)
+    cdef inline Termination take_termination(self)
     @cython.final
     cdef void settle(self, int form, object value) noexcept
     @cython.final

@@ -213,11 +213,11 @@ cdef class FutureBase:
         self.deaths = other.deaths
         other.leave_pool()
 
-    cdef inline void set_ending(self, Termination termination) noexcept:
+    cdef inline void set_termination(self, Termination termination) noexcept:
         """It is to end though its task runs."""
         self.termination = termination
 
-    cdef inline Termination take_ending(self):
+    cdef inline Termination take_termination(self):
         """How it is to end; None if it is not. From now on it is not."""
         cdef Termination termination = self.termination
         self.termination = None

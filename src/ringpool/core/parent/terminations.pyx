@@ -44,7 +44,7 @@ cdef class Terminations:
             future.termination.hasten(why, now, kill_ns)
         else:
             termination.begin(why, task, future.options.timeout_ns if future.options is not None else 0, now, kill_ns)
-            future.set_ending(termination)
+            future.set_termination(termination)
             self.futures.append(future)
         self.staff.alarm()
         return True
