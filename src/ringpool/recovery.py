@@ -45,7 +45,7 @@ class Recovery:
                 if not recovery.retry(task):
                     recovery.fail(task, error)
 
-    The constructor begins it: it notes the facts about the worker, takes in its results and recovers its memory; the
+    The constructor begins it: it learns the facts about the worker, takes in its results and recovers its memory; the
     place is then ready for another worker. Each lost task must then be sent again or fail. `end` sends waiting tasks to
     the workers, and repeats wake-ups that the dead worker may have owed.
 
@@ -64,11 +64,7 @@ class Recovery:
     def __init__(self, client: _core.Client, index: int) -> None:
         self._client = client
         self._ended = False
-        # Before the core's recovery, which clears what the worker has noted of itself.
-        self._started = client.segment.worker_started(index)
-        self._retired = client.segment.worker_retired(index)
-        self._peak_rss = client.segment.worker_peak_rss(index)
-        self._lost = client.begin_recovery(index)
+        self._lost, self._started, self._retired, self._peak_rss = client.begin_recovery(index)
         self._undecided = list(self._lost)
 
     @property

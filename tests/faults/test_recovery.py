@@ -14,14 +14,14 @@ class Client:
         self.lost = lost
         self.sends = sends
         self.calls = []
-        self.segment = self  # the part that knows the workers' words
+        self.segment = self  # the part that gives workers their turns
 
     def __getattr__(self, name):
         def call(*args):
             self.calls.append((name, *args))
             if name == "retry":
                 return args[0] in self.sends
-            return {"begin_recovery": self.lost, "worker_peak_rss": 7}.get(name, name)
+            return (self.lost, True, False, 7) if name == "begin_recovery" else name
 
         return call
 
@@ -30,7 +30,7 @@ def test_the_core_is_asked_in_order():
     client = Client(["a", "b"], sends=["a"])
     error = ValueError()
     with Recovery(client, 3) as recovery:
-        assert (recovery.started, recovery.retired, recovery.peak_rss) == ("worker_started", "worker_retired", 7)
+        assert (recovery.started, recovery.retired, recovery.peak_rss) == (True, False, 7)
         assert recovery.lost == ["a", "b"]
         assert recovery.retry("a")
         assert not recovery.retry("b")
@@ -38,9 +38,6 @@ def test_the_core_is_asked_in_order():
         recovery.fail("b", error)
         recovery.hand_over(4, 9)
     assert client.calls == [
-        ("worker_started", 3),
-        ("worker_retired", 3),
-        ("worker_peak_rss", 3),
         ("begin_recovery", 3),
         ("retry", "a"),
         ("retry", "b"),

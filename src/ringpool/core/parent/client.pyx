@@ -406,6 +406,8 @@ cdef class Client:
 
         Returns:
             A list of the futures (one at most, unless the worker has corrupted the shared memory) of tasks that it held.
+            Whether the worker had become ready for tasks, and whether it left as it was told. The most memory that it noted
+            to have had in use, in bytes; 0 if it noted none.
         """
         return self.recovery.begin(w)
 

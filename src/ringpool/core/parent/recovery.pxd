@@ -16,7 +16,7 @@ cdef class Recovery:
     # quiet:
     cdef bint is_orphaned(self, FutureBase future) noexcept
     # open:
-    cdef list begin(self, uint32_t w)
+    cdef tuple begin(self, uint32_t w)
     cdef collect_lost(self, uint32_t w, FutureBase future, list lost)
     cdef bint retry(self, FutureBase future) except -1
     cdef end(self)

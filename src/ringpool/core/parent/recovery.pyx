@@ -22,19 +22,15 @@ cdef class Recovery:
         self.chunks = chunks
         self.intake = intake
 
-    cdef list begin(self, uint32_t w):
-        """Takes in what a dead worker left, and makes its place ready for another. end() follows.
-
-        Args:
-            w: The worker's index. Its process must be dead.
-
-        Returns:
-            A list of the futures (one at most, unless the worker has corrupted the shared memory) of tasks that it held.
-        """
+    cdef tuple begin(self, uint32_t w):
+        """Takes in what a dead worker left, and makes its place ready for another. end() follows. See Client.begin_recovery."""
+        cdef uint32_t state = rp_pool_worker_state(&self.segment.pool, w)
         cdef uint64_t ids[3]
         cdef uint32_t n, i
         cdef PyObject *found
         lost = []
+        # First: the recovery clears what the worker has noted of itself, and once it is done nothing may fail.
+        remains = lost, state != RP_ABSENT, state == RP_RETIRED, rp_pool_peak_rss(&self.segment.pool, w)
         cdef uint32_t arena = self.segment.pool.arena_of[w]
         self.intake.drain_worker(w)
         ids[2] = rp_pool_chunk_of(&self.segment.pool, w)  # first, for what it has left of that is there until recover()
@@ -59,7 +55,7 @@ cdef class Recovery:
         self.staff.clear_suspect(w)
         self.arguments.reclaim(w)
         self.arguments.force_release_shares(w)
-        return lost
+        return remains
 
     cdef collect_lost(self, uint32_t w, FutureBase future, list lost):
         """Worker w has died with this task. Of a chunk, that is one item at most."""

@@ -127,7 +127,7 @@ cdef class Segment:
 
     def worker_peak_rss(self, uint32_t w):
         """The most memory that worker w has had in use, in bytes, as it noted itself, a second ago at most; 0 if it has
-        not. To be asked before its recovery."""
+        not."""
         return rp_pool_peak_rss(&self.pool, w)
 
     # ---- the parent's arena ----
