@@ -189,9 +189,9 @@ class Launcher:
         owns_pidfd = method == "forkserver"
         return Place(index, started, pidfd, by_number, owns_pidfd, oom_kills, inherited, ticket, home, predecessor)
 
-    def crash_log(self, place: Place, exitcode: int | None) -> str | None:
-        """What the faulthandler of a worker that has ended has written of its crash; None if there is nothing."""
-        return None if self._logs is None else self._logs.read(place.index, exitcode)
+    def crash_log(self, place: Place) -> str | None:
+        """What the faulthandler of a worker that has been reaped has written of its crash; None if nothing."""
+        return None if self._logs is None else self._logs.read(place.index, place.exitcode)
 
     def dismiss(self) -> None:
         """No more workers will be started: the process that makes them may end."""

@@ -4,7 +4,7 @@
 pool: which are free, which worker succeeds which, and which are to be started.
 
 Guarantees: a signal reaches the worker or no process at all. It goes by the pidfd or, where the system refuses pidfds,
-by the number, as long as that is the worker's own. Only `Place.wait` and `Place.kill` block. Does not: decide how many
+by the number, as long as that is the worker's own. Only `Places.reap` and `Place.kill` block. Does not: decide how many
 workers there should be (`Staff.wanted`), make processes (see `launcher`), or decide what follows a worker's end.
 """
 
@@ -66,7 +66,10 @@ class Place:
         self.successor: Place | None = None
         self.ready = False  # as far as Places.has_new_starts has looked
         self.killed = False  # by us, with what it was running
-        self.peak_rss = 0  # in bytes, by its wait status; 0 until `wait`, and where that does not tell
+        # When it has been reaped:
+        self.exitcode: int | None = None  # negative: a signal's number; None: another part of the program has taken it
+        self.peak_rss = 0  # in bytes, by its wait status; 0 where that does not tell
+        self.out_of_memory: bool | None = None  # whether the kernel killed it for that; None if it does not tell
         self.closed = False
         self.lock = threading.RLock()  # of the descriptor
 
@@ -145,22 +148,19 @@ class Place:
             return error.errno == errno.ESRCH
         return False
 
-    def wait(self) -> int | None:
-        """Waits for the end of the process, and takes its status. Notes `peak_rss`.
-
-        Returns:
-            Its exit code; negative, the number of the signal that ended it; None if another part of the program has
-            waited for it.
-        """
+    def reap(self) -> None:
+        """Waits for the end of the process, closes its descriptor, and notes how it has ended."""
         # Exact, but of a child only. Before the join, which takes the status.
         peak = 0 if self.pidfd is None else _core.wait_peak_rss(self.pidfd)
         self.peak_rss = peak if peak > self.inherited else 0
         self.process.join()
-        return self.process.exitcode
+        self.close()
+        self.exitcode = self.process.exitcode
+        self.out_of_memory = self._was_out_of_memory()
 
-    def was_out_of_memory(self, exitcode: int | None) -> bool | None:
+    def _was_out_of_memory(self) -> bool | None:
         """Whether the kernel killed the worker because memory ran out, by its counters; None if they do not tell."""
-        if self.killed or exitcode != -signal.SIGKILL:
+        if self.killed or self.exitcode != -signal.SIGKILL:
             return False
         now = machine.oom_kills()
         return None if now is None or self.oom_kills is None else now > self.oom_kills
@@ -283,8 +283,9 @@ class Places:
             place.ready = True
         return bool(new)
 
-    def remove(self, place: Place) -> None:
-        """The worker has ended: its place is free, and its successor takes tasks."""
+    def reap(self, place: Place) -> None:
+        """Waits for the end of a worker. Its place is then free, and its successor takes tasks."""
+        place.reap()
         del self._by_index[place.index]
         if place.predecessor is not None:
             place.predecessor.successor = None

@@ -150,7 +150,6 @@ def recover(
     client: _core.Client,
     places: Places,
     place: Place,
-    exitcode: int | None,
     stack: str | None,
     may_retry: bool,
     breaks: bool,
@@ -159,8 +158,7 @@ def recover(
 
     Args:
         client, places: The pool's.
-        place: The worker's; it has been waited for and removed.
-        exitcode: As `Place.wait` returned it.
+        place: The worker's, which has been reaped.
         stack: Its crash log.
         may_retry: Whether tasks are sent to other workers if their options allow it.
         breaks: Whether any death breaks the pool.
@@ -168,14 +166,13 @@ def recover(
     Returns:
         Why the pool breaks, and the cause; None if it goes on.
     """
-    pid = place.process.pid or 0
+    pid, exitcode, out_of_memory = place.process.pid or 0, place.exitcode, place.out_of_memory
     with Recovery(client, place.index) as recovery:
         started, retired = recovery.started, recovery.retired
         if started or places.has_new_starts():
             places.start_failures = 0
         peak = max(recovery.peak_rss, place.peak_rss) or None
         lost = [task for task in recovery.lost if not (may_retry and recovery.retry(task))]
-        out_of_memory = place.was_out_of_memory(exitcode)
         # All names first: a task that has failed has none.
         deaths = [
             WorkerDied(place.index, pid, exitcode, recovery.describe(task), peak, stack, out_of_memory) for task in lost

@@ -416,16 +416,14 @@ class Supervisor:
 
     def _recover(self, place: Place) -> None:
         """A worker has ended: its place becomes free, and what it held is recovered."""
-        exitcode = place.wait()
-        self._places.remove(place)
-        stack = self._launcher.crash_log(place, exitcode)
-        place.close()
+        self._places.reap(place)
         if self.client.workers_stopped:  # it left as it was told, with nothing pending, and has no successor
             return
         from ringpool import recovery
 
+        stack = self._launcher.crash_log(place)
         may_retry = not self._breaks and not self._ending
-        breaks = recovery.recover(self.client, self._places, place, exitcode, stack, may_retry, self._breaks)
+        breaks = recovery.recover(self.client, self._places, place, stack, may_retry, self._breaks)
         if breaks is not None:
             self._break_off(*breaks)
 
