@@ -198,6 +198,20 @@ def test_workers_yet_to_come_have_it_and_those_that_are_gone_do_not_keep_it():
         no_blocks_but(executor, 5)
 
 
+def test_a_worker_that_is_gone_keeps_no_object_that_was_within_another():
+    with pool(1) as executor:
+        for fn in (tasks.keep, tasks.die):
+            executor.submit(fn, 0).exception(LIMIT)
+        functions = executor._client.segment.blocks
+        inner = executor.share([1])
+        outer = executor.share(types.SimpleNamespace(buffers=[Buffers(filled(MIB, 1)), inner]))
+        executor.submit(tasks.keep, outer).result(LIMIT)
+        del inner, outer
+        with pytest.raises(WorkerDied):
+            executor.submit(tasks.die, 0).result(LIMIT)
+        no_blocks_but(executor, functions)
+
+
 def test_recycled_workers_have_it():
     with pool(2, "forkserver", max_tasks_per_child=2) as executor:
         shared = executor.share(Buffers(filled(MIB, 1)))

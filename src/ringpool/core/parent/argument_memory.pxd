@@ -12,7 +12,7 @@
 # ArgumentMemory:
 # 1. A block is free when its task has been answered and no worker holds it. Workers write holders' words; the parent
 #    writes them only after the worker's death.
-# 2. reclaim() and drop_all() may run user code, last of all. No other function here does.
+# 2. reclaim(), worker_died() and drop_all() may run user code, last of all. No other function here does.
 
 ctypedef PyObject *Shared_p
 
@@ -43,10 +43,10 @@ cdef class ArgumentMemory:
     cdef void add_share(self, Shared shared, Parcel parcel) noexcept
     cdef void end_share(self, Shared shared) noexcept
     cdef bint check(self) noexcept
-    cdef void force_release_shares(self, uint32_t w) noexcept
     cdef bint is_release_pending(self) noexcept
     # open:
-    cdef void reclaim(self, uint32_t dead) noexcept
+    cdef void reclaim(self) noexcept
+    cdef void worker_died(self, uint32_t w) noexcept
     cdef void drop_all(self) noexcept
     cdef bint reclaim_if_released(self) noexcept
     cdef object reduce(self, Parcel parcel, Shared shared)

@@ -82,9 +82,21 @@ cdef class ArgumentMemory:
             for k in range(parcel.blocks):
                 rp_store_release(rp_spread_holder(p, k), 0)
 
-    cdef void reclaim(self, uint32_t dead) noexcept:
-        """Frees what workers have let go of, and all that `dead` held. User code may run last of all: with a parcel go the
-        shared objects within it."""
+    cdef void worker_died(self, uint32_t w) noexcept:
+        """Worker w is dead: frees what it alone held. User code may run last of all, as in reclaim()."""
+        cdef PyObject *p = self.retained
+        cdef Shared_p share = self.shares
+        while p != NULL:
+            if (<Parcel>p).before or (<Parcel>p).holder == w:
+                self.force_release(<Parcel>p, w)
+            p = (<Parcel>p).next
+        while share != NULL:  # before the reclaim, with which may go the last handles of some
+            self.force_release((<Shared>share).parcel, w)
+            share = (<Shared>share).next
+        self.reclaim()
+
+    cdef void reclaim(self) noexcept:
+        """Frees what workers have let go of. User code may run last of all: with a parcel go the shared objects within it."""
         cdef PyObject *p = self.retained
         cdef PyObject *free = NULL
         cdef Parcel parcel = None
@@ -92,8 +104,6 @@ cdef class ArgumentMemory:
         while p != NULL:
             parcel = <Parcel>p
             p = parcel.unlink()
-            if dead != NO_WORKER and (parcel.before or parcel.holder == dead):
-                self.force_release(parcel, dead)
             if self.segment.mapped:
                 self.free_unheld(parcel)
                 if parcel.block:
@@ -120,7 +130,7 @@ cdef class ArgumentMemory:
             if rp_pool_has_released(&self.segment.pool, w):
                 some = True
         if some:
-            self.reclaim(NO_WORKER)
+            self.reclaim()
         return some
 
     # ---- shared objects ----
@@ -161,13 +171,6 @@ cdef class ArgumentMemory:
             rp_pool_purge(&self.segment.pool)
         else:
             self.tell_of_room()
-
-    cdef void force_release_shares(self, uint32_t w) noexcept:
-        """Worker w is dead, and uses no shared object."""
-        cdef Shared_p share = self.shares
-        while share != NULL:
-            self.force_release((<Shared>share).parcel, w)
-            share = (<Shared>share).next
 
     cdef bint check(self) noexcept:
         """For the debug build: what is retained has a block, and the shared objects are linked both ways."""

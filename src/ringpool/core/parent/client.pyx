@@ -231,7 +231,7 @@ cdef class Client:
                 with nogil:
                     rp_os_nap(LET_GO_NS)
                 PyErr_CheckSignals()
-            self.arguments.reclaim(NO_WORKER)
+            self.arguments.reclaim()
             self.gate.check()  # user code may have run
         parcel.fill(&self.segment.pool.base)
         self.arguments.add_share(shared, parcel)

@@ -24,6 +24,7 @@ cdef class Loans:
     cdef Loan take(self, uint32_t w, uint64_t offset) noexcept nogil
     cdef void free(self, Loan *loan) noexcept nogil
     cdef inline void serve_soon(self) noexcept nogil
+    cdef void worker_died(self, uint32_t w) noexcept nogil
     cdef void add_borrower(self, uint32_t w) noexcept nogil
     cdef void drop_borrower(self) noexcept nogil
     cdef bint check(self) noexcept nogil

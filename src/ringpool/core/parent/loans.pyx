@@ -52,6 +52,11 @@ cdef class Loans:
         if self.n_borrowers:
             self.notifier.ring()
 
+    cdef void worker_died(self, uint32_t w) noexcept nogil:
+        """Its loan ends. It may have been the first of those that wait: the collector then turns to the next."""
+        self.take(w, 0)
+        self.serve_soon()
+
     cdef void add_borrower(self, uint32_t w) noexcept nogil:
         cdef uint32_t i
         for i in range(self.n_borrowers):

@@ -283,7 +283,7 @@ cdef class Outbox:
                 # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
                 # Asked before the reclaim, which finds what is let go of in between.
                 soon = self.arguments.is_release_pending()
-                self.arguments.reclaim(NO_WORKER)
+                self.arguments.reclaim()
                 if not self.segment.mapped or not self.queue or self.queue[0] is not future:
                     continue  # what was swept has run user code
                 if future.state == PENDING and not self.try_publish(future):

@@ -38,8 +38,7 @@ cdef class Recovery:
         if found != NULL and type(<object>found) is Chunk:
             self.collect_lost(w, <FutureBase>found, lost)
         self.results.vacate(w)
-        self.loans.take(w, 0)
-        self.loans.serve_soon()  # it may have been the first of them
+        self.loans.worker_died(w)
         self.results.pending_returns[w].clear()
         n = rp_pool_recover(&self.segment.pool, w, ids)
         for i in range(n):
@@ -53,8 +52,7 @@ cdef class Recovery:
         for future in self.orphaned():
             self.collect_lost(w, <FutureBase>future, lost)
         self.staff.clear_suspect(w)
-        self.arguments.reclaim(w)
-        self.arguments.force_release_shares(w)
+        self.arguments.worker_died(w)
         return remains
 
     cdef collect_lost(self, uint32_t w, FutureBase future, list lost):
