@@ -8,7 +8,7 @@
 # (submit_many).
 #
 # A Batch knows the function, and what is true of its items as a whole; its parts do the rest, and know nothing of each other
-# but that pages ask for the large items:
+# but that pages ask for the large items, and a chunk asks for these and for the futures while it is encoded:
 #
 #   ItemPages    the items that have not been sent
 #   LargeItems   those that lie apart, until they are done

@@ -141,7 +141,7 @@ cdef class Batch:
         """Encodes an item that the page has no room for, or that is not compact.
 
         Returns:
-            What its record holds. Of one that lies apart, Chunk.encode() fills that in.
+            What its record holds. Of one that lies apart, Chunk.encode_items() fills that in.
         """
         cdef Parcel parcel = Parcel()
         cdef Sharing sharing
@@ -257,7 +257,7 @@ cdef class Batch:
         cdef Chunk chunk = Chunk()
         chunk.set_call(self.fn, self.entry, self.options, KIND_CHUNK)
         chunk.set_items(self, self.sent, cut.n, self.pages.page, self.pages.at)
-        chunk.encode()
+        self.encode_chunk(chunk)
         # From here on nothing can fail: what has been counted here is sent.
         self.pages.sent(&cut)
         if self.large is not None:
@@ -271,26 +271,15 @@ cdef class Batch:
         c_assert(self.check())
         return chunk
 
-    cdef bint gaps_in_chunks(self) noexcept:
-        return self.has_gaps()
-
-    cdef bint large_in_chunks(self) noexcept:
-        return self.has_large()
-
-    cdef bytes function_pickle(self):
-        return self.function
-
-    cdef bint is_wanted(self, uint64_t index) noexcept:
-        return self.futures.is_pending(index)
-
-    cdef Parcel parcel_at(self, uint64_t index):
-        return self.large.at(index)
+    cdef void encode_chunk(self, Chunk chunk) except *:
+        chunk.encode_items(self.function, self.futures, self.large)
 
     cdef bint find_room(self, Parcel parcel) noexcept:
         return self.large.store_waiting(parcel)
 
     cdef void worker_died(self, uint64_t begin, uint64_t end, uint32_t w) noexcept:
-        self.large.worker_died(begin, end, w)
+        if self.has_large():
+            self.large.worker_died(begin, end, w)
 
     cdef void chunk_split(self, Chunk chunk, Chunk rest) noexcept:
         self.chunks.insert(rest, chunk)

@@ -13,20 +13,16 @@
 # Not: which chunks there are, and which of their items have been cancelled, is the batch's; it puts itself on no board.
 #
 # quiet: set_items(), link_next(), unlink_next(), unlink(), split(), worker_died(), store_waiting()
-# open:  encode(), which makes an object; the caller holds the garbage collector where no user code may run
+# open:  encode(), encode_items(), which make an object; the caller holds the garbage collector where no user code may run
 
 cdef class ChunkOwner:
     # quiet:
-    cdef bint gaps_in_chunks(self) noexcept
-    cdef bint large_in_chunks(self) noexcept
-    cdef bint is_wanted(self, uint64_t index) noexcept
     cdef bint find_room(self, Parcel parcel) noexcept
     cdef void chunk_split(self, Chunk chunk, Chunk rest) noexcept
     cdef void chunk_done(self, Chunk chunk) noexcept
     cdef void worker_died(self, uint64_t begin, uint64_t end, uint32_t w) noexcept
-    cdef bytes function_pickle(self)
     # open:
-    cdef Parcel parcel_at(self, uint64_t index)
+    cdef void encode_chunk(self, Chunk chunk) except *
 
 @cython.final
 cdef class Chunk(FutureBase):
@@ -48,7 +44,8 @@ cdef class Chunk(FutureBase):
     cdef bint store_waiting(self) noexcept
     cdef Chunk split(self, uint32_t k, Chunk rest)
     # open:
-    cdef void encode(self) except *
+    cdef inline void encode(self) except *
+    cdef void encode_items(self, bytes function, ItemFutures futures, LargeItems large) except *
 
 # open:
 cdef inline uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0

@@ -5,32 +5,16 @@
 cdef class ChunkOwner:
     """A batch, as its chunks see it."""
 
-    cdef bytes function_pickle(self):
-        """What goes with each chunk; empty if its tasks name the function."""
-        raise NotImplementedError
-
-    cdef bint gaps_in_chunks(self) noexcept:
-        """Have items been cancelled on their own?"""
-        return False
-
-    cdef bint is_wanted(self, uint64_t index) noexcept:
-        """If so: has this one not been?"""
-        return True
-
-    cdef bint large_in_chunks(self) noexcept:
-        """Do items that are not done lie apart?"""
-        return False
-
-    cdef Parcel parcel_at(self, uint64_t index):
-        """Of one that does."""
+    cdef void encode_chunk(self, Chunk chunk) except *:
+        """Calls its encode_items()."""
         raise NotImplementedError
 
     cdef bint find_room(self, Parcel parcel) noexcept:
-        """Finds room in the arena for one that waits, if there is any now. Creates no object."""
+        """Finds room in the arena for an item that waits, if there is any now. Creates no object."""
         return False
 
     cdef void worker_died(self, uint64_t begin, uint64_t end, uint32_t w) noexcept:
-        """Worker w, which had these items, some of which lie apart, is dead, and holds nothing of them."""
+        """Worker w, which had these items, is dead, and holds nothing of them."""
 
     cdef void chunk_split(self, Chunk chunk, Chunk rest) noexcept:
         """The items of `rest` were the last of `chunk`."""
@@ -83,16 +67,24 @@ cdef class Chunk:
         self.batch.chunk_split(self, rest)
         return rest
 
-    cdef void encode(self) except *:
-        """Makes `value` what is sent: all its items are, and its task begins with them. One that has been cancelled goes
-        as one that could not be encoded."""
-        cdef bytes function = self.batch.function_pickle()
+    cdef inline void encode(self) except *:
+        """Makes `value` what is sent: all its items are, and its task begins with them."""
+        self.batch.encode_chunk(self)
+
+    cdef void encode_items(self, bytes function, ItemFutures futures, LargeItems large) except *:
+        """encode(), with what its batch has. An item that has been cancelled goes as one that could not be encoded.
+
+        Args:
+            function: The pickle of the function; empty if tasks name the function.
+            futures: None if the items have none.
+            large: The items that lie apart, or None.
+        """
         cdef Parcel parcel
         cdef const char *p = PyBytes_AS_STRING(self.page) + self.at
         cdef Py_ssize_t used = 0, n_function = len(function)
         cdef uint64_t head
         cdef uint32_t i, n = <uint32_t>n_function
-        cdef bint gaps = self.batch.gaps_in_chunks()
+        cdef bint gaps = futures is not None and futures.gaps
         cdef char *q
         for i in range(self.n):
             head = rp_record_at(p + used)
@@ -105,15 +97,15 @@ cdef class Chunk:
         q += n_function
         self.waiting = None
         self.holds = False
-        if not gaps and not self.batch.large_in_chunks():
+        if not gaps and (large is None or large.is_empty()):
             memcpy(q, p, used)
         else:
             for i in range(self.n):
                 head = rp_record_at(p)
-                if not gaps or self.batch.is_wanted(self.index + i):
+                if not gaps or futures.is_pending(self.index + i):
                     memcpy(q, p, rp_record_span(head))
                     if head & ITEM_APART:
-                        parcel = self.batch.parcel_at(self.index + i)
+                        parcel = large.at(self.index + i)
                         rp_apart_put(q + RP_RECORD_HEAD, parcel.block, parcel.block_bytes)
                         if parcel.block:
                             self.holds = True
@@ -133,14 +125,13 @@ cdef class Chunk:
 
     cdef void worker_died(self, uint32_t w) noexcept:
         """Worker w, which had it, is dead, and holds nothing of its items."""
-        if self.batch.large_in_chunks():
-            self.batch.worker_died(self.index, self.index + self.n, w)
+        self.batch.worker_died(self.index, self.index + self.n, w)
 
     cdef bint store_waiting(self) noexcept:
         """Finds room for the item that waits, if there is any now. Creates no object."""
         cdef Parcel parcel = self.waiting
-        cdef Py_ssize_t n_function = PyBytes_GET_SIZE(self.batch.function_pickle())
-        cdef char *record = PyBytes_AS_STRING(self.value) + sizeof(rp_chunk_head) + n_function
+        cdef char *value = PyBytes_AS_STRING(self.value)
+        cdef char *record = value + sizeof(rp_chunk_head) + rp_chunk_function_bytes(value)
         if not self.batch.find_room(parcel):
             return False
         rp_apart_put(record + RP_RECORD_HEAD, parcel.block, parcel.block_bytes)
