@@ -21,9 +21,14 @@
 # Guarantees: item i is in the pages if i >= `sent`, else in one chunk; each is answered once, in the results or by its future.
 # Not: it sends nothing itself, which the pool does when there is room; it does not wait.
 #
-# open:  encode_function(), encode(), yield_to_threads(); record(), settle_from_tray() and next_chunk(), unless the caller holds
+# open:  encode_function(), add(), yield_to_threads(); record(), settle_from_tray() and next_chunk(), unless the caller holds
 #        the garbage collector; detach_reader(), which drops results
 # quiet: the others
+
+cdef enum:             # what is due when an item has been added: the workers must not wait for all items
+    NOTHING_DUE = 0
+    CHUNKS_DUE = 1     # are to be sent, if not enough are under way
+    RESULTS_DUE = 2    # are to be looked for, and then chunks to be sent
 
 @cython.final
 cdef class Batch(ChunkOwner):
@@ -60,7 +65,6 @@ cdef class Batch(ChunkOwner):
     cdef void begin_items(self) noexcept
     cdef void end_items(self) noexcept
     cdef bint wants_drain(self) noexcept
-    cdef bint feeds_idle(self) noexcept
     cdef void release(self, uint64_t index) noexcept
     cdef inline bint is_sent(self, uint64_t index) noexcept
     cdef inline bint has_large(self) noexcept
@@ -82,6 +86,7 @@ cdef class Batch(ChunkOwner):
     cdef int begin_futures(self) except -1
     cdef int add_future(self, FutureBase future) except -1
     cdef int yield_to_threads(self) except -1
+    cdef int add(self, tuple args) except -1
     cdef encode(self, tuple args)
     cdef bytes encode_large(self, tuple args, int *kind)
     cdef inline int count_in(self) except -1

@@ -80,16 +80,25 @@ cdef class Batch:
         """No more are."""
         self.reading = False
 
+    cdef int add(self, tuple args) except -1:
+        """Encodes one item. One that cannot be encoded raises why when its result is asked for.
+
+        Returns:
+            What is due. Of items that come slowly each goes at once.
+        """
+        self.gate.check()
+        self.encode(args)
+        if self.wants_drain():
+            self.yield_to_threads()
+            return RESULTS_DUE
+        return CHUNKS_DUE if self.pacing.has_idle() and self.has_chunk() else NOTHING_DUE
+
     cdef bint wants_drain(self) noexcept:
         """Have enough items come for a look at results? If so, the caller looks."""
         if self.large is not None and self.large.wants_drain():
             self.large.drained()
             return True
         return self.encoded % 512 == 0
-
-    cdef bint feeds_idle(self) noexcept:
-        """Is there a chunk to send, and a worker that has none? Of items that come slowly each goes at once."""
-        return self.pacing.has_idle() and self.has_chunk()
 
     cdef int yield_to_threads(self) except -1:
         """Lets signal handlers run, and now and then other threads: an iterator in C would let neither."""
@@ -103,7 +112,7 @@ cdef class Batch:
         return 0
 
     cdef encode(self, tuple args):
-        """Encodes one item. One that cannot be encoded raises why when its result is asked for."""
+        """Puts an item into the pages. Runs user code, if the item is not compact."""
         cdef ItemPages pages = self.pages
         cdef Sharing sharing
         cdef Py_ssize_t n, most

@@ -170,14 +170,10 @@ cdef class Client:
                      self.settlement, self.account, options, fn, chunksize)
 
     cdef add_item(self, Batch batch, tuple args):
-        """Encodes an item and now and then sends what there is: the workers must not wait for all of them."""
-        self.gate.check()
-        batch.encode(args)
-        if batch.wants_drain():
-            batch.yield_to_threads()
+        cdef int due = batch.add(args)
+        if due == RESULTS_DUE:
             self.service.drain()
-            self.chunks.send_chunks(batch)
-        elif batch.feeds_idle():
+        if due != NOTHING_DUE:
             self.chunks.send_chunks(batch)
 
     cdef send_chunks(self, Batch batch):
