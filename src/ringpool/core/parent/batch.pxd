@@ -87,7 +87,7 @@ cdef class Batch(ChunkOwner):
     cdef int add_future(self, FutureBase future) except -1
     cdef int yield_to_threads(self) except -1
     cdef int add(self, tuple args) except -1
-    cdef encode(self, tuple args)
+    cdef int add_slowly(self, tuple args) except -1
     cdef bytes encode_large(self, tuple args, int *kind)
     cdef inline int count_in(self) except -1
     cdef keep_all(self, Parcel parcel)

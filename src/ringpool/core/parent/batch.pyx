@@ -80,19 +80,6 @@ cdef class Batch:
         """No more are."""
         self.reading = False
 
-    cdef int add(self, tuple args) except -1:
-        """Encodes one item. One that cannot be encoded raises why when its result is asked for.
-
-        Returns:
-            What is due. Of items that come slowly each goes at once.
-        """
-        self.gate.check()
-        self.encode(args)
-        if self.wants_drain():
-            self.yield_to_threads()
-            return RESULTS_DUE
-        return CHUNKS_DUE if self.pacing.has_idle() and self.has_chunk() else NOTHING_DUE
-
     cdef bint wants_drain(self) noexcept:
         """Have enough items come for a look at results? If so, the caller looks."""
         if self.large is not None and self.large.wants_drain():
@@ -111,26 +98,37 @@ cdef class Batch:
                 pass
         return 0
 
-    cdef encode(self, tuple args):
-        """Puts an item into the pages. Runs user code, if the item is not compact."""
+    cdef int add(self, tuple args) except -1:
+        """Encodes one item. One that cannot be encoded raises why when its result is asked for.
+
+        Returns:
+            What is due. Of items that come slowly each goes at once.
+        """
         cdef ItemPages pages = self.pages
         cdef Sharing sharing
         cdef Py_ssize_t n, most
         cdef unsigned char *p
-        cdef int kind = KIND_ARGS
+        self.gate.check()
         pages.make_room()
         sharing.client = <PyObject *>self.client
         sharing.shared = NULL
         p = pages.room(&most)
         n = encode_value(p, min(<Py_ssize_t>LEAST_APART, most), args, &sharing)
         if n >= 0:
-            pages.append(kind, n)
+            pages.append(KIND_ARGS, n)
             self.count_in()
-            if sharing.shared != NULL:
-                self.keep(<object>sharing.shared)
-            return
         if sharing.shared != NULL:
             self.keep(<object>sharing.shared)
+        if n < 0:
+            self.add_slowly(args)
+        if self.wants_drain():
+            self.yield_to_threads()
+            return RESULTS_DUE
+        return CHUNKS_DUE if self.pacing.has_idle() and self.has_chunk() else NOTHING_DUE
+
+    cdef int add_slowly(self, tuple args) except -1:
+        """add() for an item that the page has no room for, or that is not compact. Runs user code."""
+        cdef int kind = KIND_ARGS
         try:
             data = self.encode_large(args, &kind)
         except KeyboardInterrupt:
@@ -142,9 +140,9 @@ cdef class Batch:
             self.errors[self.encoded] = error
             kind = ITEM_NOT_ENCODED
             data = b""
-        self.gate.check()  # user code has run
-        pages.add(kind, data)
-        self.count_in()
+        self.gate.check()
+        self.pages.add(kind, data)
+        return self.count_in()
 
     cdef bytes encode_large(self, tuple args, int *kind):
         """Encodes an item that the page has no room for, or that is not compact.
