@@ -21,19 +21,16 @@ cdef class Chunks:
         self.account = account
 
     cdef send_chunks(self, Batch batch):
-        """Sends chunks, if not enough of them are under way."""
+        """Sends chunks, until enough of them are under way."""
         cdef int collects
-        while True:
-            while self.segment.mapped and batch.may_send():
-                self.tasks.reserve()
-                collects = hold_gc()
-                try:
-                    self.send(batch.next_chunk())
-                finally:
-                    let_gc(collects)
-            self.outbox.flush()
-            if not (self.segment.mapped and batch.has_chunk() and batch.is_idle()):  # else none of them could be sent
-                break
+        while self.segment.mapped and batch.may_send():
+            self.tasks.reserve()
+            collects = hold_gc()
+            try:
+                self.send(batch.next_chunk())
+            finally:
+                let_gc(collects)
+            self.outbox.flush()  # which fails it if it can never have its memory: then another may be sent
         self.staff.recruit()
 
     cdef void send_all(self) noexcept:
