@@ -9,7 +9,10 @@ import gc
 import itertools
 import random
 import resource
+import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +20,10 @@ import optional
 import pytest
 import tasks_map as tasks
 from pools import pool
+from tasks_views import Buffers
 from test_map import WAIT_S, each_chunksize
 from waiting import kill_one, wait_until
+from words import Words
 
 import ringpool
 
@@ -241,6 +246,45 @@ def test_each_worker_has_an_item_ahead_however_large_they_are(arenas_of):
         results = executor.map(tasks.describe, (taken.append(i) or v for i, v in enumerate(values)), buffersize="auto")
         assert len(taken) >= 4
         assert list(results) == [tasks.describe(value) for value in values]
+
+
+def test_what_an_item_becomes_while_it_is_encoded_is_what_its_memory_is_counted_by(arenas_of, tmp_path):
+    """It finds no room; what a worker has let go of is freed for it; with that goes a handle, whose end changes it."""
+    arenas_of(SMALL)
+    item = [bytes(1_900_000), None]
+    gate = tmp_path / "gate"
+    interval = sys.getswitchinterval()
+
+    def values():
+        yield item
+        for i in range(20):
+            if i == 10:  # are read while the first of them waits, if the memory is not believed to be full
+                gate.touch()
+            yield bytes(20_000)
+
+    with pool(1) as executor, opened(gate), Words(executor._client) as words:
+        inner = executor.share([1])
+        weakref.finalize(inner, item.__setitem__, 1, Buffers(bytearray(300_000)))
+        outer = executor.share((inner, Buffers(bytearray(5 * MIB // 2))))
+        del inner
+        executor.submit(tasks.wait_then_size, str(tmp_path), outer).result(WAIT_S)
+        executor.submit(tasks.square, 1).result(WAIT_S)
+        gates = itertools.chain([str(tmp_path), str(gate)], itertools.repeat(str(tmp_path)))
+        try:
+            sys.setswitchinterval(WAIT_S)  # the collector's thread is not to free it
+            released = words.worker(0)["releases"]
+            del outer
+            deadline = time.monotonic() + WAIT_S
+            while words.worker(0)["releases"] == released:  # without a pause, in which others would run
+                assert time.monotonic() < deadline
+            assert item[1] is None
+            results = executor.map(
+                tasks.wait_then_size, gates, values(), chunksize=1, buffersize="auto", timeout=WAIT_S
+            )
+            assert item[1] is not None
+        finally:
+            sys.setswitchinterval(interval)
+        assert list(results) == [2, *[20_000] * 20]
 
 
 # ---- deaths ----

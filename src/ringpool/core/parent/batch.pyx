@@ -150,7 +150,7 @@ cdef class Batch:
         Returns:
             What its record holds. Of one that lies apart, Chunk.encode_items() fills that in.
         """
-        cdef Parcel parcel = Parcel()
+        cdef Parcel parcel = Parcel(), again
         cdef Sharing sharing
         cdef Py_ssize_t n
         cdef bint compact
@@ -182,8 +182,11 @@ cdef class Batch:
             self.encoded, parcel, args if compact else None, self.options is not None and self.options.retries > 0)
         if parcel.block == 0:
             if compact:
-                data = joined(encode(args, kind, parcel))
-                self.keep_all(parcel)
+                # Apart from the parcel, of which the account knows: the item may have changed, and have buffers now.
+                again = Parcel()
+                again.begin(self.client)
+                data = joined(encode(args, kind, again))
+                self.keep_all(again)
                 self.large.hold_plain(parcel, data)
             elif parcel.count:
                 self.large.hold_plain(parcel, parcel.join())
