@@ -89,7 +89,7 @@ cdef class Batch(ChunkOwner):
     cdef int add(self, tuple args) except -1
     cdef int add_slowly(self, tuple args) except -1
     cdef bytes encode_large(self, tuple args, int *kind)
-    cdef inline int count_in(self) except -1
+    cdef int count_in(self) except -1
     cdef keep_all(self, Parcel parcel)
     cdef keep(self, object shared)
     cdef Chunk next_chunk(self)

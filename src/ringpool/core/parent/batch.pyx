@@ -195,7 +195,7 @@ cdef class Batch:
         kind[0] |= ITEM_APART
         return _no_block
 
-    cdef inline int count_in(self) except -1:
+    cdef int count_in(self) except -1:
         """An item more is in the pages."""
         if self.unsent == 0:
             self.account.add_unsent(self)

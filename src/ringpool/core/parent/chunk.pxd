@@ -44,7 +44,7 @@ cdef class Chunk(FutureBase):
     cdef bint store_waiting(self) noexcept
     cdef Chunk split(self, uint32_t k, Chunk rest)
     # open:
-    cdef inline void encode(self) except *
+    cdef void encode(self) except *
     cdef void encode_items(self, bytes function, ItemFutures futures, LargeItems large) except *
 
 # open:

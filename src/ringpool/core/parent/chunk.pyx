@@ -67,7 +67,7 @@ cdef class Chunk:
         self.batch.chunk_split(self, rest)
         return rest
 
-    cdef inline void encode(self) except *:
+    cdef void encode(self) except *:
         """Makes `value` what is sent: all its items are, and its task begins with them."""
         self.batch.encode_chunk(self)
 
