@@ -50,7 +50,7 @@ cdef class ArgumentMemory:
         cdef uint64_t holder
         cdef uint32_t k
         cdef bint held = False
-        if not self.segment.mapped:
+        if not self.segment.is_mapped():
             return
         p = rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.block_bytes)
         if parcel.before:
@@ -74,7 +74,7 @@ cdef class ArgumentMemory:
         """Worker w, which has or had it, is dead."""
         cdef unsigned char *p
         cdef uint32_t k
-        if self.segment.mapped and parcel.block:
+        if self.segment.is_mapped() and parcel.block:
             p = rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.block_bytes)
             if parcel.before:
                 rp_store_release(rp_share_holder(p, w), 0)
@@ -104,7 +104,7 @@ cdef class ArgumentMemory:
         while p != NULL:
             parcel = <Parcel>p
             p = parcel.unlink()
-            if self.segment.mapped:
+            if self.segment.is_mapped():
                 self.free_unheld(parcel)
                 if parcel.block:
                     self.retained = parcel.link(self.retained)
@@ -193,7 +193,7 @@ cdef class ArgumentMemory:
         cdef PyObject *p = self.retained
         cdef uint64_t task_id, at
         cdef uint32_t w
-        if p == NULL or not self.segment.mapped or rp_os_now_ns() - self.purged_ns > LET_GO_MAX_NS:
+        if p == NULL or not self.segment.is_mapped() or rp_os_now_ns() - self.purged_ns > LET_GO_MAX_NS:
             return False
         while p != NULL:
             if (<Parcel>p).before:

@@ -23,7 +23,7 @@ cdef class Chunks:
     cdef send_chunks(self, Batch batch):
         """Sends chunks, until enough of them are under way."""
         cdef int collects
-        while self.segment.mapped and batch.may_send():
+        while self.segment.is_mapped() and batch.may_send():
             self.tasks.reserve()
             collects = hold_gc()
             try:
@@ -64,7 +64,7 @@ cdef class Chunks:
         cdef uint32_t w, next = 0, end = 0
         cdef PyObject *found
         cdef Chunk chunk
-        if not self.segment.mapped:
+        if not self.segment.is_mapped():
             return batch.count_done(0)
         for w in range(self.segment.pool.n_workers):
             task_id = rp_pool_chunk_of(&self.segment.pool, w)
@@ -90,7 +90,7 @@ cdef class Chunks:
         finally:
             let_gc(collects)
         # From here on nothing is created, and so no other thread comes in between.
-        if not self.segment.mapped or chunk.state != PENDING or chunk.pos == POS_QUEUED:
+        if not self.segment.is_mapped() or chunk.state != PENDING or chunk.pos == POS_QUEUED:
             return None
         if not rp_pool_cut_chunk(&self.segment.pool, chunk.task_id, chunk.pos, &begin, &end):
             return None
@@ -102,7 +102,7 @@ cdef class Chunks:
     cdef void cancel_unstarted(self, Chunk chunk) noexcept:
         """Cancels the items of a pending chunk that no worker has begun."""
         cdef Chunk rest
-        if chunk.state != PENDING or (self.segment.mapped and self.outbox.try_cancel(chunk)):
+        if chunk.state != PENDING or (self.segment.is_mapped() and self.outbox.try_cancel(chunk)):
             return
         try:
             rest = self.steal_tail(chunk, 0)
@@ -174,7 +174,7 @@ cdef class Chunks:
         cdef Chunk chunk = (<Batch>item.item_of).chunks.find(item.task_id)
         cdef uint32_t next, end
         cdef uint32_t w
-        if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.segment.mapped:
+        if chunk is None or chunk.state != PENDING or chunk.pos == POS_QUEUED or not self.segment.is_mapped():
             return False
         w = rp_pool_holder(&self.segment.pool, chunk.task_id, chunk.pos)
         return (w != self.segment.pool.n_workers and rp_pool_chunk(&self.segment.pool, w, chunk.task_id, &next, &end)

@@ -68,14 +68,14 @@ cdef class Client:
         Raises:
             OSError: The system refuses it. The next call tries again.
         """
-        if not self.segment.created and not self.segment.forked and not self.notifier.is_closing():
+        if self.segment.phase == PHASE_NEW and not self.notifier.is_closing():
             self.segment.create()
             self.notifier.publish_needs()
         return 0
 
     cdef forget(self):
         """In a forked child: the pool is the parent's. One that was never used is the child's own."""
-        if not self.segment.created:
+        if self.segment.phase == PHASE_NEW:
             return
         self.segment.forget()
         self.waiters.forget()
@@ -258,7 +258,7 @@ cdef class Client:
     # ---- waiting ----
 
     cdef bint is_here(self) noexcept:
-        return self.segment.mapped
+        return self.segment.is_mapped()
 
     cdef void drain(self) noexcept:
         self.service.drain()
@@ -269,7 +269,7 @@ cdef class Client:
     cdef bint has_begun(self, FutureBase future) noexcept:
         if future.item_of is not None:
             return self.chunks.item_begun(future)
-        return (future.pos != POS_QUEUED and self.segment.mapped
+        return (future.pos != POS_QUEUED and self.segment.is_mapped()
                 and rp_board_claimed(&self.segment.pool.board, future.pos))
 
     cdef int wait_for(self, FutureBase future, timeout) except -1:
@@ -278,7 +278,7 @@ cdef class Client:
     cdef bint try_cancel(self, FutureBase future) noexcept:
         """Takes a task back that no worker has claimed; its future is then cancelled. No Python code runs: what the
         task calls is for the caller to drop."""
-        if not self.segment.mapped:
+        if not self.segment.is_mapped():
             return False
         if future.item_of is not None:
             return self.chunks.try_cancel_item(future)
@@ -330,7 +330,7 @@ cdef class Client:
             rp_pool_begin_service(pool)
             self.service.run_once()
             self.notifier.flush()
-            if not self.segment.mapped:  # user code has forked, and this is the child
+            if not self.segment.is_mapped():  # user code has forked, and this is the child
                 return
             if self.notifier.is_drained():
                 self.stop()

@@ -83,7 +83,7 @@ cdef class FunctionTable:
         cdef FunctionEntry entry = FunctionEntry()
         cdef uint64_t n = len(data)
         cdef uint64_t block = 0
-        if n >> 32 or not self.segment.mapped or rp_arena_alloc(&self.segment.pool.arena, n, &block):
+        if n >> 32 or not self.segment.is_mapped() or rp_arena_alloc(&self.segment.pool.arena, n, &block):
             return None
         memcpy(rp_pool_block(&self.segment.pool, 0, block, n), PyBytes_AS_STRING(data), n)
         entry.segment = self.segment

@@ -33,7 +33,7 @@ cdef class Intake:
         cdef rp_result *r
         cdef rp_result result
         cdef uint64_t n = 0
-        while self.segment.mapped:
+        while self.segment.is_mapped():
             r = <rp_result *>rp_ring_try_peek(ring)
             if r == NULL:
                 # Not only if n: user code that ran in take() may be here, and wait for a worker that waits for room.

@@ -21,7 +21,7 @@ cdef class Notifier:
             self.publish_needs()
 
     cdef void publish_needs(self) noexcept nogil:
-        if self.segment.mapped:
+        if self.segment.is_mapped():
             rp_pool_set_collect(&self.segment.pool, self.needs != 0)
 
     cdef inline bint is_closing(self) noexcept nogil:
@@ -39,7 +39,7 @@ cdef class Notifier:
 
     cdef inline void stop_if_drained(self) noexcept nogil:
         """A task has ended: if it was the last, the collector ends the pool."""
-        if self.is_closing() and self.tasks.pending() == 0 and self.segment.mapped:
+        if self.is_closing() and self.tasks.pending() == 0 and self.segment.is_mapped():
             rp_pool_kick_service(&self.segment.pool)
 
     cdef void watch(self) noexcept nogil:
@@ -63,7 +63,7 @@ cdef class Notifier:
         """For the debug build: workers ring the collector exactly while there is a need, and pending futures with watchers are
         one. (The other reasons are checked by the parts that give them.) `n_blocks`: see Waiters.check()."""
         return (((self.needs & NEED_WATCHERS) != 0) == (self.watched > 0)
-                and (not self.segment.mapped or is_collect_set(&self.segment.pool) == (self.needs != 0))
+                and (not self.segment.is_mapped() or is_collect_set(&self.segment.pool) == (self.needs != 0))
                 and self.waiters.check(n_blocks))
 
     cdef void defer(self, list held, uint64_t begin, uint64_t end) noexcept:

@@ -270,7 +270,7 @@ cdef class Outbox:
         cdef bint soon
         while True:
             future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
-            if not self.queue or not self.segment.mapped:
+            if not self.queue or not self.segment.is_mapped():
                 break
             future = <FutureBase>self.queue[0]
             # Futures that were cancelled in the queue are removed here. (Of two threads here, the GIL lets one pass at
@@ -284,7 +284,7 @@ cdef class Outbox:
                 # Asked before the reclaim, which finds what is let go of in between.
                 soon = self.arguments.is_release_pending()
                 self.arguments.reclaim()
-                if not self.segment.mapped or not self.queue or self.queue[0] is not future:
+                if not self.segment.is_mapped() or not self.queue or self.queue[0] is not future:
                     continue  # what was swept has run user code
                 if future.state == PENDING and not self.try_publish(future):
                     if not self.waiting_for_memory or self.tasks.outstanding or soon:
@@ -303,12 +303,12 @@ cdef class Outbox:
                             f"{self.segment.pool.arena.quota} bytes of shared memory for arguments are in use "
                             "(see shared_memory_limit)")
                     # To make it may have run user code, which may have settled the future: fail() looks again.
-                    if self.segment.mapped and self.queue and self.queue[0] is future:
+                    if self.segment.is_mapped() and self.queue and self.queue[0] is future:
                         self.queue.popleft()
                         self.settlement.fail(future, error)
                     continue
             self.queue.popleft()
-        if self.segment.mapped:
+        if self.segment.is_mapped():
             self.set_waiting_for_memory(False)
             rp_pool_set_backlog(&self.segment.pool, False)
 

@@ -10,7 +10,7 @@ cdef class Block:
     cdef unsigned char *at(self) noexcept:
         """NULL in a forked child, and where no address space is left."""
         cdef unsigned char *at
-        if not self.memory.segment.mapped:
+        if not self.memory.segment.is_mapped():
             return NULL
         at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
         if at == NULL:
@@ -48,7 +48,7 @@ cdef class ArenaResult:
         result's.)"""
         cdef uint64_t n
         if self.block is not None:
-            if not self.memory.segment.mapped:
+            if not self.memory.segment.is_mapped():
                 raise RuntimeError(
                     "the result lies in memory of the process that submitted the task, not of its forked child")
             if self.block.at() == NULL:
@@ -197,7 +197,7 @@ cdef class ResultMemory:
                 owned += 1
                 if self.arenas[i].owner >= self.segment.pool.n_workers:
                     return False
-                if self.segment.mapped and self.segment.pool.arena_of[self.arenas[i].owner] != i:
+                if self.segment.is_mapped() and self.segment.pool.arena_of[self.arenas[i].owner] != i:
                     return False
         return n == self.n_blocks() and owned == self.segment.pool.n_workers
 
@@ -338,14 +338,14 @@ cdef class ResultMemory:
         if block.next != NULL:
             (<Block>block.next).prev = block.prev
         arena.blocks -= 1
-        if self.segment.mapped:
+        if self.segment.is_mapped():
             self.give_back(block, arena)
         self.segment.release()
 
     cdef void give_back(self, Block block, ArenaEntry *arena) noexcept:
-        if arena.owner != NO_WORKER and not self.segment.detached:
+        if arena.owner != NO_WORKER and self.segment.serves():
             self.return_block(arena.owner, block.offset)
-        elif block.arena == self.overflow and not self.segment.detached:
+        elif block.arena == self.overflow and self.segment.serves():
             rp_pool_end_loan(&self.segment.pool, block.offset)
             self.loans.serve_soon()
         elif arena.blocks == 0:
@@ -388,7 +388,7 @@ cdef class ResultMemory:
         """The pool is done: gives the memory of all arenas back, but for the blocks that are here."""
         cdef uint32_t arena
         for arena in range(self.n_arenas):
-            if self.segment.mapped:
+            if self.segment.is_mapped():
                 self.clear_but_for_blocks(arena)
 
     cdef void return_block(self, uint32_t w, uint64_t offset) noexcept:

@@ -21,12 +21,12 @@ cdef class Segment:
         self.pool.sizes = as_sizes(sizes)
 
     def __dealloc__(self):
-        if self.mapped:
+        if self.is_mapped():
             rp_pool_destroy(&self.pool)
 
     cdef int create(self) except -1:
         """Makes the shared memory. To be called once, before the first task or shared object; between the call of the
-        system and `created`, nothing lets another thread, a signal handler or a fork come in.
+        system and the next phase, nothing lets another thread, a signal handler or a fork come in.
 
         Raises:
             OSError: The system refuses it. The next call tries again.
@@ -34,26 +34,31 @@ cdef class Segment:
         cdef uint32_t n_places = self.pool.n_workers, n_cpus = self.pool.n_cpus
         cdef rp_sizes sizes = self.pool.sizes
         cdef int err
+        c_assert(self.phase == PHASE_NEW)
         err = rp_pool_create(&self.pool, n_places, n_cpus, sizes)
         if err:
             self.pool.n_workers = n_places
             self.pool.n_cpus = n_cpus
             self.pool.sizes = sizes
             raise OSError(-err, f"ringpool: cannot create the pool's shared memory: {os.strerror(-err)}")
-        self.mapped = self.created = True
+        self.phase = PHASE_SERVING
         return 0
 
     cdef void forget(self) noexcept nogil:
         """In a forked child: the pool is the parent's, and its mappings were not inherited. The descriptor was, and would
         hold the memory as long as the child lives."""
-        if self.mapped:
+        c_assert(self.phase != PHASE_NEW)
+        if self.is_mapped():
             rp_segment_close_fd(&self.pool.segment)
-        self.forked = True
-        self.mapped = False
+        self.phase = PHASE_FORKED
+
+    cdef inline bint is_mapped(self) noexcept nogil:
+        """Whether it is there, and this process's."""
+        return self.phase >= PHASE_DETACHED
 
     cdef inline bint serves(self) noexcept nogil:
         """Whether workers use it."""
-        return self.mapped and not self.detached
+        return self.phase == PHASE_SERVING
 
     cdef void hold(self) noexcept nogil:
         self.users += 1
@@ -64,15 +69,25 @@ cdef class Segment:
 
     cdef void detach(self) noexcept nogil:
         """The workers are gone: unmaps the memory now, or when its last user lets go."""
-        self.detached = True
+        c_assert(self.phase == PHASE_SERVING)
+        self.phase = PHASE_DETACHED
         self.unmap_if_unused()
 
     cdef void unmap_if_unused(self) noexcept nogil:
-        if self.mapped and self.detached and self.users == 0:
-            self.mapped = False
+        if self.phase == PHASE_DETACHED and self.users == 0:
+            self.phase = PHASE_UNMAPPED
             rp_pool_destroy(&self.pool)
 
+    cdef bint check(self) noexcept nogil:
+        """For the debug build: it is mapped no longer than it has to be."""
+        return self.phase != PHASE_DETACHED or self.users > 0
+
     # ---- facts for the supervisor ----
+
+    @property
+    def forked(self):
+        """Whether this process is a forked child, which has no use of it."""
+        return self.phase == PHASE_FORKED
 
     @property
     def memfd(self):
@@ -95,12 +110,12 @@ cdef class Segment:
     @property
     def blocks(self):
         """Blocks in use in the parent's arena: arguments under way, and functions."""
-        return self.pool.arena.used_blocks if self.mapped else 0
+        return self.pool.arena.used_blocks if self.is_mapped() else 0
 
     @property
     def blocks_lent(self):
         """Blocks in use of the overflow: what workers have borrowed, and results that lie there."""
-        return self.pool.overflow.used_blocks if self.mapped else 0
+        return self.pool.overflow.used_blocks if self.is_mapped() else 0
 
     def worker_started(self, uint32_t w):
         return rp_pool_worker_state(&self.pool, w) != RP_ABSENT
@@ -134,12 +149,12 @@ cdef class Segment:
 
     cdef inline void free_block(self, uint64_t offset) noexcept nogil:
         cdef uint64_t n
-        if self.mapped:
+        if self.is_mapped():
             rp_arena_free(&self.pool.arena, offset, &n)
 
     def check_here(self):
         """Raises RuntimeError in a forked child."""
-        if self.forked:
+        if self.phase == PHASE_FORKED:
             raise _refuse_in_child()
 cdef rp_sizes as_sizes(tuple sizes):
     cdef rp_sizes each

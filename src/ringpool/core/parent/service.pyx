@@ -32,9 +32,9 @@ cdef class Service:
         if not self.segment.serves():
             return
         n = self.intake.drain()
-        if self.tasks.unsent and self.segment.mapped:
+        if self.tasks.unsent and self.segment.is_mapped():
             self.chunks.send_all()
-        if n and self.segment.mapped:
+        if n and self.segment.is_mapped():
             rp_pool_note_drained(&self.segment.pool, n)
             if self.outbox.queue:
                 self.outbox.flush()
@@ -54,8 +54,9 @@ cdef class Service:
     cdef bint check_all(self) noexcept:
         """For the debug build: each part is what it says of itself. One after the other, so that the assertion that fails names
         the part. Creates no object."""
-        if self.segment.forked:  # a forked child, where nothing of this is used
+        if self.segment.phase == PHASE_FORKED:  # a forked child, where nothing of this is used
             return True
+        c_assert(self.segment.check())
         c_assert(self.tasks.check())
         c_assert(self.results.check())
         c_assert(self.notifier.check(self.results.n_blocks()))
@@ -78,7 +79,7 @@ cdef class Service:
         cdef uint32_t w
         cdef uint64_t request, bytes
         self.drain()
-        if self.segment.mapped:
+        if self.segment.is_mapped():
             self.arguments.reclaim_if_released()
         self.outbox.flush()
         for w in range(self.segment.pool.n_workers):

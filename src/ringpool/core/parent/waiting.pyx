@@ -34,7 +34,7 @@ cdef class Waiting:
             raise RuntimeError("this thread, interrupted, is starting the pool's workers: it cannot wait for them")
         if self.waiters.green:
             return self.wait_green(future, timeout)
-        if left != 0 and self.segment.mapped and not rp_pool_crowded(&self.segment.pool):
+        if left != 0 and self.segment.is_mapped() and not rp_pool_crowded(&self.segment.pool):
             for i in range(GLANCES):
                 rp_pause()
                 if rp_pool_has_results(&self.segment.pool):
