@@ -19,6 +19,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/parent/functions.pyx        the functions that tasks call, each encoded once
   core/parent/future.pyx           a future whose state lives in C fields
   core/parent/tasks.pyx            the pending tasks
+  core/parent/queue.pyx            futures of tasks in an order, such as those that wait for room
   core/parent/staff.pyx            how many workers there should be, which of them are suspect, and the supervisor's alarm
   core/parent/waiters.pyx          the threads and greenlets that wait in result()
   core/parent/notifier.pyx         which threads learn of done futures, and whether workers ring the collector for each result
@@ -96,6 +97,7 @@ include "core/parent/segment.pyx"
 include "core/parent/functions.pyx"
 include "core/parent/future.pyx"
 include "core/parent/tasks.pyx"
+include "core/parent/queue.pyx"
 include "core/parent/staff.pyx"
 include "core/parent/waiters.pyx"
 include "core/parent/notifier.pyx"

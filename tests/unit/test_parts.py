@@ -24,7 +24,7 @@ UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {}
 WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/batch", "FutureBase"): 1,
     ("parent/chunk", "FutureBase"): 1,
-    ("parent/outbox", "FutureBase"): 23,
+    ("parent/outbox", "FutureBase"): 21,
     ("parent/settlement", "FutureBase"): 4,
     ("parent/tasks", "FutureBase"): 2,
 }

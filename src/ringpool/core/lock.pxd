@@ -10,9 +10,9 @@
 # stands there asserts that this thread holds the lock; acquire(), the encoder, the decoder, callbacks and what drops the call
 # of a task assert that it holds none.
 #
-# Today it guards the table of tasks, with its counts: see tasks.pxd; and on the way of submit() the board, from the
-# reservation of a slot to its publication. It guards nothing else yet, and no reads: docs/decisions/025-one-lock-a-pool.md
-# says what is left.
+# Today it guards the table of tasks, with its counts: see tasks.pxd; the queue of tasks that wait for room: see outbox.pxd; and
+# the board, from the reservation of a slot to its publication. It guards nothing else yet, and few reads:
+# docs/decisions/025-one-lock-a-pool.md says what is left.
 #
 # A child that was forked does not use its parent's pool, so that a lock that another thread held stays held is no matter.
 
@@ -67,6 +67,14 @@ cdef extern from *:
     #define pool_mutex_is_held(m) true
     #define holds_no_lock() true
     #endif
+
+    /* Whether what was found out before a stretch is looked at again in it. With the GIL nothing has changed where no Python was
+     * called: an optimised build has no code for it. A debug build looks all the same, so that the code is run. */
+    #if defined(Py_GIL_DISABLED) || !defined(NDEBUG)
+    #define looks_again() true
+    #else
+    #define looks_again() false
+    #endif
     """
     struct pool_mutex:
         pass
@@ -74,6 +82,7 @@ cdef extern from *:
     void pool_mutex_unlock(pool_mutex *m) nogil
     bint pool_mutex_is_held(const pool_mutex *m) nogil
     bint holds_no_lock() nogil
+    bint looks_again() nogil
 
 @cython.final
 cdef class PoolLock:

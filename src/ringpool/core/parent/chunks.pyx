@@ -44,8 +44,6 @@ cdef class Chunks:
         """Puts a chunk in the queue, as a task of its own. The caller has reserved an entry, and flushes the queue. A chunk for
         which the queue has no memory fails: it is in its batch's list, and would be waited for."""
         self.started(chunk)
-        if chunk.holds:
-            self.outbox.note_holding()
         chunk.enter_pool((<Batch>chunk.batch).client)
         try:
             self.outbox.enqueue(chunk, first)

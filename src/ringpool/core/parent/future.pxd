@@ -105,6 +105,8 @@ cdef class FutureBase:
     cdef bint notified        # _state may show the end
     # raw:
     @cython.final
+    cdef inline void enter_queue(self) noexcept nogil
+    @cython.final
     cdef inline void enter_wait(self) noexcept nogil
     @cython.final
     cdef inline void leave_wait(self) noexcept nogil

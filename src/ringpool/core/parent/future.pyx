@@ -183,6 +183,11 @@ cdef class FutureBase:
         """It is pending in this pool."""
         self.client = client
 
+    cdef inline void enter_queue(self) noexcept nogil:
+        """Its task waits for room on the board. So no worker has it."""
+        self.pos = POS_QUEUED
+        self.lost = False
+
     cdef inline void enter_batch(self, Pool client, object batch, uint64_t index) noexcept:
         """It is pending as an item of a batch."""
         self.client = client

@@ -5,8 +5,8 @@
 #    is written when its task has been published.
 # 2. Tasks leave the queue in its order, but that chunks that need no memory may pass a task that waits for some.
 # 3. While `waiting_for_memory`, the collector is rung for each result.
-# 4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication none runs and no object
-#    is created. Nothing is encoded there, but items of a chunk that have waited for memory: see Chunk.store_waiting.
+# 4. submit(), flush() and resend() may run user code. From the reservation of a slot to its publication none runs, no object is
+#    created and nothing is encoded.
 
 @cython.final
 cdef class Outbox:
@@ -20,20 +20,25 @@ cdef class Outbox:
     cdef Terminations terminations
     cdef Settlement settlement
     cdef ChunkAccount account
-    cdef object queue             # futures whose encoded tasks wait for room
+    cdef TaskQueue queue          # encoded tasks that wait for room
     cdef bint waiting_for_memory  # the arena is full; blocks come back as results do
     cdef bint holding             # there may be chunks in the queue whose items lie in the arena
+    # raw, with the lock:
+    cdef void note_wait(self, bint memory, bint slots) noexcept nogil
     # quiet, with the lock:
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept
+    cdef bint find_room(self, FutureBase future, uint64_t *block) noexcept
+    cdef inline void note_holding(self, FutureBase future) noexcept
     # quiet:
     cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept
     cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept
     cdef void write_stream(self, Pool client, uint64_t block, Py_ssize_t n, object args) noexcept
+    cdef inline bint is_queued(self, FutureBase future) noexcept
+    cdef inline bint waits_for_memory(self, FutureBase future) noexcept
     cdef bint try_publish(self, FutureBase future) noexcept
-    cdef inline void note_holding(self) noexcept
+    cdef bint take_back(self, FutureBase future) noexcept
     cdef void let_pass(self) noexcept
     cdef bint holds_unsent(self) noexcept
-    cdef void set_waiting_for_memory(self, bint waiting) noexcept
     cdef bint try_cancel(self, FutureBase future) noexcept
     cdef bint check(self) noexcept
     # open:

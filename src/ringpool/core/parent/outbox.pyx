@@ -17,7 +17,7 @@ cdef class Outbox:
         self.terminations = terminations
         self.settlement = settlement
         self.account = account
-        self.queue = deque()
+        self.queue = TaskQueue(segment.lock)
 
     cdef FutureBase submit(self, Pool client, fn, tuple args, dict kwargs, Options options):
         """Encodes a call and puts it on the board, or in the queue if there is no room. See Client.submit."""
@@ -214,12 +214,14 @@ cdef class Outbox:
 
     cdef int enqueue(self, FutureBase future, bint first) except -1:
         """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes."""
-        if first:
-            self.queue.appendleft(future)
-        else:
-            self.queue.append(future)
+        self.queue.reserve()
         self.segment.lock.acquire()
-        future.pos = POS_QUEUED
+        if first:
+            self.queue.put_first(future)
+        else:
+            self.queue.put_last(future)
+        self.note_holding(future)
+        future.enter_queue()
         self.tasks.enter(future)
         self.tasks.task_queued()
         self.segment.lock.release()
@@ -227,41 +229,73 @@ cdef class Outbox:
             self.terminations.keep_time(future.options)
         return 0
 
+    cdef inline bint is_queued(self, FutureBase future) noexcept:
+        return future.state == PENDING and future.pos == POS_QUEUED
+
+    cdef inline bint waits_for_memory(self, FutureBase future) noexcept:
+        """Does an item of this task wait for room in the arena?"""
+        return type(future) is Chunk and (<Chunk>future).waiting is not None
+
+    cdef bint find_room(self, FutureBase future, uint64_t *block) noexcept:
+        """Is there a slot for a queued task, and if the task needs a block, a block? If not, the queue waits for what is short."""
+        cdef bint slot = rp_board_try_reserve(&self.segment.pool.board) != NULL
+        cdef uint64_t n = PyBytes_GET_SIZE(future.value)
+        if (slot and not self.waits_for_memory(future)
+                and (n <= RP_SLOT_INLINE or rp_arena_alloc(&self.segment.pool.arena, n, block) == 0)):
+            return True
+        self.note_wait(slot, not slot)
+        return False
+
     cdef bint try_publish(self, FutureBase future) noexcept:
-        """Puts a queued task on the board. False if there is no room now."""
-        cdef rp_slot *slot = rp_board_try_reserve(&self.segment.pool.board)
-        cdef object data = future.value
-        cdef uint64_t n = PyBytes_GET_SIZE(data)
-        cdef bint waits = type(future) is Chunk and (<Chunk>future).waiting is not None
-        if slot == NULL:
-            self.set_waiting_for_memory(False)  # slots, not memory, are what is short
-            rp_pool_set_backlog(&self.segment.pool, True)
-            return False
-        slot.offset = 0
-        if waits and not (<Chunk>future).store_waiting():
-            self.set_waiting_for_memory(True)
-            rp_pool_set_backlog(&self.segment.pool, False)
-            return False
-        if waits:
-            self.holding = True  # should it have to wait on, for another block
-        if n > RP_SLOT_INLINE:
-            if rp_arena_alloc(&self.segment.pool.arena, n, &future.block):
-                self.set_waiting_for_memory(True)
-                rp_pool_set_backlog(&self.segment.pool, False)  # memory, not slots, is what is short
-                return False
-            slot.offset = future.block
-            memcpy(rp_pool_block(&self.segment.pool, 0, future.block, n), PyBytes_AS_STRING(data), n)
-        else:
-            memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), n)
-        slot.kind = future.kind
-        slot.bytes = n
+        """Publishes a task of the queue, and removes the task from the queue if it is the first. A task that is not to be published
+        from there any more is removed, too: it has been cancelled, or has gone before its turn. False if the task has to wait for
+        room; else the caller looks at the queue again."""
+        cdef rp_slot *slot
+        cdef object data = None
+        cdef uint64_t block = 0
+        cdef bint queued, room, changed = False
+        # What encodes comes before the stretch. Slots are looked at first: while they are short, no item takes memory.
+        if (self.waits_for_memory(future) and self.is_queued(future)
+                and rp_board_try_reserve(&self.segment.pool.board) != NULL and (<Chunk>future).store_waiting()):
+            self.holding = True  # should the task have to wait on, for another block
         self.segment.lock.acquire()
-        self.tasks.task_dequeued()
-        self.publish(slot, future)
+        queued = self.is_queued(future)
+        room = queued and self.find_room(future, &block)
+        if room:
+            data = future.value
+        if block:  # is written without the lock: that may take long
+            self.segment.lock.release()
+            memcpy(rp_pool_block(&self.segment.pool, 0, block, PyBytes_GET_SIZE(data)), PyBytes_AS_STRING(data),
+                   PyBytes_GET_SIZE(data))
+            self.segment.lock.acquire()
+            if looks_again():
+                changed = not (self.is_queued(future) and future.value is data
+                               and rp_board_try_reserve(&self.segment.pool.board) != NULL)
+                if changed:
+                    self.segment.free_block(block)
+        if room and not changed:
+            slot = rp_board_try_reserve(&self.segment.pool.board)
+            slot.kind = future.kind
+            slot.bytes = PyBytes_GET_SIZE(data)
+            slot.offset = future.block = block
+            if block == 0:
+                memcpy(slot.inline_bytes, PyBytes_AS_STRING(data), slot.bytes)
+            if future.options is None or future.deaths >= future.options.retries:
+                future.value = None  # `data` refers to it
+            self.tasks.task_dequeued()
+            self.publish(slot, future)
+        if not changed and (room or not queued):
+            self.queue.remove_first(future)
         self.segment.lock.release()
-        if future.options is None or future.deaths >= future.options.retries:
-            future.value = None
-        return True
+        return room or not queued
+
+    cdef bint take_back(self, FutureBase future) noexcept:
+        """Takes the first task in the queue out, if it is this one and is to be sent: the caller settles it."""
+        cdef bint taken
+        self.segment.lock.acquire()
+        taken = self.is_queued(future) and self.queue.remove_first(future)
+        self.segment.lock.release()
+        return taken
 
     cdef void flush(self) noexcept:
         """Moves queued tasks to the board while there is room."""
@@ -270,66 +304,69 @@ cdef class Outbox:
         cdef bint soon
         while True:
             future = None  # perhaps the last reference to one that was cancelled: may run user code, which may come here
-            if not self.queue or not self.segment.is_mapped():
-                break
-            future = <FutureBase>self.queue[0]
-            # Futures that were cancelled in the queue are removed here. (Of two threads here, the GIL lets one pass at
-            # a time: nothing between this look and popleft gives it up.) So did a chunk that has gone before its turn.
-            if future.state == PENDING and future.pos == POS_QUEUED and not self.try_publish(future):
-                if self.waiting_for_memory and self.holding:
-                    self.let_pass()
-                if not self.waiting_for_memory or self.tasks.outstanding:
-                    return
-                # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
-                # Asked before the reclaim, which finds what is let go of in between.
-                soon = self.arguments.is_release_pending()
-                self.arguments.reclaim()
-                if not self.segment.is_mapped() or not self.queue or self.queue[0] is not future:
-                    continue  # what was swept has run user code
-                if future.state == PENDING and not self.try_publish(future):
-                    if not self.waiting_for_memory or self.tasks.outstanding or soon:
-                        return  # the collector will be rung
-                    if self.holds_unsent():
-                        rp_pool_kick_service(&self.segment.pool)  # it sends them
-                        return
-                    n = len(future.value)
-                    if type(future) is Chunk and (<Chunk>future).waiting is not None:
-                        n = (<Chunk>future).waiting.bytes
-                    if self.segment.pool.segment.refused:
-                        error = no_address(&self.segment.pool.segment, n)
-                    else:
-                        error = MemoryError(
-                            f"cannot allocate {n} bytes for the arguments: {self.segment.pool.arena.used_bytes} of the "
-                            f"{self.segment.pool.arena.quota} bytes of shared memory for arguments are in use "
-                            "(see shared_memory_limit)")
-                    # To make it may have run user code, which may have settled the future: fail() looks again.
-                    if self.segment.is_mapped() and self.queue and self.queue[0] is future:
-                        self.queue.popleft()
-                        self.settlement.fail(future, error)
-                    continue
-            self.queue.popleft()
-        if self.segment.is_mapped():
-            self.set_waiting_for_memory(False)
-            rp_pool_set_backlog(&self.segment.pool, False)
+            if not self.segment.is_mapped():
+                return
+            future = self.queue.first()
+            if future is None:
+                self.segment.lock.acquire()
+                if self.queue.is_empty():
+                    self.note_wait(False, False)
+                self.segment.lock.release()
+                return
+            if self.try_publish(future):
+                continue
+            if self.waiting_for_memory and self.holding:
+                self.let_pass()
+            if not self.waiting_for_memory or self.tasks.outstanding:
+                return
+            # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
+            # Asked before the reclaim, which finds what is let go of in between.
+            soon = self.arguments.is_release_pending()
+            self.arguments.reclaim()
+            if not self.segment.is_mapped() or self.queue.first() is not future:
+                continue  # what was swept has run user code
+            if self.try_publish(future):
+                continue
+            if not self.waiting_for_memory or self.tasks.outstanding or soon:
+                return  # the collector will be rung
+            if self.holds_unsent():
+                rp_pool_kick_service(&self.segment.pool)  # it sends them
+                return
+            n = len(future.value)
+            if type(future) is Chunk and (<Chunk>future).waiting is not None:
+                n = (<Chunk>future).waiting.bytes
+            if self.segment.pool.segment.refused:
+                error = no_address(&self.segment.pool.segment, n)
+            else:
+                error = MemoryError(
+                    f"cannot allocate {n} bytes for the arguments: {self.segment.pool.arena.used_bytes} of the "
+                    f"{self.segment.pool.arena.quota} bytes of shared memory for arguments are in use "
+                    "(see shared_memory_limit)")
+            # To make it may have run user code, which may have settled the future, or sent it.
+            if self.segment.is_mapped() and self.take_back(future):
+                self.settlement.fail(future, error)
 
-    cdef inline void note_holding(self) noexcept:
-        """A chunk that comes into the queue has items in the arena: it may pass another."""
-        self.holding = True
+    cdef inline void note_holding(self, FutureBase future) noexcept:
+        """A task is put in the queue: a chunk that has items in the arena may pass another."""
+        if type(future) is Chunk and (<Chunk>future).holds:
+            self.holding = True
 
     cdef void let_pass(self) noexcept:
         """The first in the queue waits for memory. Chunks behind it whose items lie in the arena need none, but give some
         back when they are done: they go before it, or it might wait for what waits for it."""
-        cdef int collects = hold_gc()  # no other thread changes the queue meanwhile
-        self.holding = False
-        try:
-            for future in self.queue:
-                if (type(future) is Chunk and (<Chunk>future).holds and (<Chunk>future).state == PENDING
-                        and (<Chunk>future).pos == POS_QUEUED and not self.try_publish(<Chunk>future)):
-                    self.holding = True
-                    break
-        except MemoryError:
-            self.holding = True
-        let_gc(collects)
+        cdef uint64_t position
+        cdef FutureBase future
+        self.segment.lock.acquire()
+        position = self.queue.begin
+        self.holding = False  # of the chunks so far; one that comes now says so itself
+        self.segment.lock.release()
+        while position < self.queue.end:
+            future = self.queue.at(position)
+            if (type(future) is Chunk and (<Chunk>future).holds and self.is_queued(future)
+                    and not self.try_publish(future)):
+                self.holding = True
+                break
+            position += 1
 
     cdef bint holds_unsent(self) noexcept:
         """Do items lie in the arena that have not been sent, since more are to come for their chunk?"""
@@ -339,9 +376,12 @@ cdef class Outbox:
                 return True
         return False
 
-    cdef void set_waiting_for_memory(self, bint waiting) noexcept:
-        self.waiting_for_memory = waiting
-        self.notifier.need(NEED_MEMORY, waiting)
+    cdef void note_wait(self, bint memory, bint slots) noexcept nogil:
+        """What the queue waits for."""
+        c_assert(self.segment.lock.is_held())
+        self.waiting_for_memory = memory
+        self.notifier.need(NEED_MEMORY, memory)
+        rp_pool_set_backlog(&self.segment.pool, slots)
 
     cdef bint try_cancel(self, FutureBase future) noexcept:
         """Takes back a task that no worker has claimed; its future is then cancelled, and drop_call() follows. Runs no Python
@@ -363,11 +403,10 @@ cdef class Outbox:
         """For the debug build: the queue has all pending tasks that wait for room. One that has gone before its turn, and
         has come back, is in it twice."""
         cdef FutureBase future
-        cdef uint64_t n = 0
-        cdef Py_ssize_t k
-        for k in range(len(self.queue)):
-            future = <FutureBase>self.queue[k]
-            if future.state == PENDING and future.pos == POS_QUEUED:
+        cdef uint64_t n = 0, position
+        for position in range(self.queue.begin, self.queue.end):
+            future = self.queue.at(position)
+            if self.is_queued(future):
                 if not self.tasks.holds(future):
                     return False
                 n += 1
@@ -377,14 +416,13 @@ cdef class Outbox:
         """Puts a task whose worker has died at the front of the queue."""
         if type(future) is Chunk:
             (<Chunk>future).encode()
-            if (<Chunk>future).holds:
-                self.holding = True
-        self.queue.appendleft(future)  # if there is no memory for that, the task stays where it is
+        self.queue.reserve()  # if there is no memory for that, the task stays where it is
+        self.segment.lock.acquire()
+        self.queue.put_first(future)
+        self.note_holding(future)
         if future.block:
             self.segment.free_block(future.block)
             future.block = 0
-        self.segment.lock.acquire()
-        future.pos = POS_QUEUED
-        future.lost = False
+        future.enter_queue()
         self.tasks.task_requeued()
         self.segment.lock.release()

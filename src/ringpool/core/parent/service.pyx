@@ -36,7 +36,7 @@ cdef class Service:
             self.chunks.send_all()
         if n and self.segment.is_mapped():
             rp_pool_note_drained(&self.segment.pool, n)
-            if self.outbox.queue:
+            if not self.outbox.queue.is_empty():
                 self.outbox.flush()
             if self.account.n_chunks and self.tasks.outstanding < self.staff.n_workers:
                 self.chunks.rebalance()
