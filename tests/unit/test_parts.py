@@ -25,7 +25,7 @@ WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/batch", "FutureBase"): 1,
     ("parent/chunk", "FutureBase"): 1,
     ("parent/outbox", "FutureBase"): 21,
-    ("parent/settlement", "FutureBase"): 4,
+    ("parent/settlement", "FutureBase"): 3,
     ("parent/tasks", "FutureBase"): 2,
 }
 

@@ -11,8 +11,8 @@
 # of a task assert that it holds none.
 #
 # Today it guards the table of tasks, with its counts: see tasks.pxd; the queue of tasks that wait for room: see outbox.pxd; and
-# the board, from the reservation of a slot to its publication. It guards nothing else yet, and few reads:
-# docs/decisions/025-one-lock-a-pool.md says what is left.
+# the board, from the reservation of a slot to its publication. What was found out before a stretch is looked at again in it, in a
+# build that looks_again(). It guards nothing else yet: docs/decisions/025-one-lock-a-pool.md says what is left.
 #
 # A child that was forked does not use its parent's pool, so that a lock that another thread held stays held is no matter.
 

@@ -200,7 +200,7 @@ cdef class ArgumentMemory:
                 at = (<Parcel>p).block
                 for w in range(self.segment.pool.n_workers):
                     if (rp_load_acquire(rp_share_holder(rp_pool_block(&self.segment.pool, 0, at, (<Parcel>p).before), w))
-                            and rp_pool_is_to_purge(&self.segment.pool, w, &task_id) and self.tasks.find(task_id) == NULL):
+                            and rp_pool_is_to_purge(&self.segment.pool, w, &task_id) and not self.tasks.has(task_id)):
                         return True
             p = (<Parcel>p).next
         return False

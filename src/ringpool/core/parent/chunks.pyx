@@ -60,14 +60,14 @@ cdef class Chunks:
         """The items of a batch that are done, also those of chunks that are not."""
         cdef uint64_t begun = 0, task_id
         cdef uint32_t w, next = 0, end = 0
-        cdef PyObject *found
+        cdef FutureBase found
         cdef Chunk chunk
         if not self.segment.is_mapped():
             return batch.count_done(0)
         for w in range(self.segment.pool.n_workers):
             task_id = rp_pool_chunk_of(&self.segment.pool, w)
-            found = self.tasks.find(task_id) if task_id else NULL
-            if found == NULL or type(<object>found) is not Chunk or (<Chunk>found).batch is not batch:
+            found = self.tasks.get(task_id) if task_id else None
+            if type(found) is not Chunk or (<Chunk>found).batch is not batch:
                 continue
             chunk = <Chunk>found
             if rp_pool_chunk(&self.segment.pool, w, task_id, &next, &end) and next > chunk.base + 1:
@@ -127,15 +127,15 @@ cdef class Chunks:
         """Gives workers that have nothing to do half of what lies before a busy one."""
         cdef uint32_t w, next = 0, end = 0, most, of = 0
         cdef uint64_t task_id
-        cdef PyObject *found
+        cdef FutureBase found
         cdef Chunk chunk, rest
         while self.segment.serves() and self.tasks.outstanding < self.staff.n_workers and self.tasks.queued == 0:
             most = 0
             chunk = None
             for w in range(self.segment.pool.n_workers):
                 task_id = rp_pool_chunk_of(&self.segment.pool, w)
-                found = self.tasks.find(task_id) if task_id else NULL
-                if found == NULL or type(<object>found) is not Chunk or not (<Batch>(<Chunk>found).batch).sizes_chunks():
+                found = self.tasks.get(task_id) if task_id else None
+                if type(found) is not Chunk or not (<Batch>(<Chunk>found).batch).sizes_chunks():
                     continue
                 if rp_pool_chunk(&self.segment.pool, w, task_id, &next, &end) and next < end and end - next > most:
                     most = end - next
@@ -259,7 +259,8 @@ cdef class Chunks:
         """The results of the first n items have arrived, and more are to come, those of `rest`."""
         chunk.split(n, rest)
         self.transfer_task(chunk, rest)
-        self.settlement.settle_as(chunk, form, value, termination)
+        chunk.set_termination(termination)
+        chunk.settle(form, value)
         self.notifier.notify(chunk, False)
         chunk.ended()
 

@@ -301,8 +301,8 @@ cdef class Client:
         self.chunks.cancel_unsent()
         for again in range(2):  # what is dropped may run user code, which may have the rest of a chunk sent
             for i in range(self.tasks.size):
-                if self.tasks.entries[i].future != NULL:
-                    future = <FutureBase>self.tasks.entries[i].future
+                future = self.tasks.at(i)
+                if future is not None:
                     if type(future) is Chunk:
                         self.chunks.cancel_unstarted(<Chunk>future)
                         if future.state != PENDING:
@@ -434,12 +434,12 @@ cdef class Client:
             failure: Makes it, for each future that is asked for it: a traceback grows wherever its exception is raised.
         """
         cdef uint32_t i
+        cdef FutureBase future
         self.chunks.cancel_unsent(failure)
         for i in range(self.tasks.size):
-            if self.tasks.entries[i].future != NULL:
-                future = <object>self.tasks.entries[i].future  # perhaps the only other reference
-                if self.tasks.holds(<FutureBase>future):
-                    self.settlement.finish(<FutureBase>future, FORM_MADE, failure)
+            future = self.tasks.at(i)  # this lets go of the one before, which may run user code
+            if future is not None:
+                self.settlement.finish(future, FORM_MADE, failure)
 
     def detach(self):
         """Lets the shared memory go: now, or when the last result that lies in it has been decoded or dropped, and the

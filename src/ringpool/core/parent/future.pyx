@@ -244,7 +244,17 @@ cdef class FutureBase:
         self.n_waiting -= 1
 
     cdef void settle(self, int form, object value) noexcept:
-        """From PENDING to FINISHED. Runs no Python code."""
+        """From PENDING to FINISHED; or to cancelled, if its task was to end for that, however late the task has come to a result.
+        Runs no Python code."""
+        cdef Termination termination = self.termination
+        if termination is not None:
+            self.termination = None
+            if termination.why == WHY_CANCELLED:
+                self.settle_cancelled()
+                return
+            termination.note_end(form, value)
+            form = FORM_OVERRUN
+            value = termination
         self.value = value
         self.form = form
         self.state = FINISHED

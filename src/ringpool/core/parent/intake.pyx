@@ -50,13 +50,20 @@ cdef class Intake:
 
     cdef void on_result(self, uint32_t w, rp_result *r) noexcept:
         """Settles the future that a result names. Nothing in *r is believed."""
-        cdef PyObject *found = self.tasks.find(r.task_id)
+        cdef PyObject *found
         cdef FutureBase future
-        cdef Chunk chunk
+        cdef Chunk chunk = None
         cdef int form
         cdef int collects
         cdef uint32_t kind = r.kind & KIND_MASK
+        cdef bint pending
         cdef Loan loan
+        self.segment.lock.acquire()
+        found = self.tasks.find(r.task_id)
+        if (found != NULL and type(<object>found) is Chunk
+                and (kind == KIND_PART or kind == KIND_LAST or r.kind & KIND_ITEM)):
+            chunk = <Chunk>found  # a reference: the table may hold the last other one
+        self.segment.lock.release()
         loan.bytes = 0
         if self.loans.count:
             loan = self.loans.take(w, r.offset)
@@ -70,13 +77,11 @@ cdef class Intake:
             elif r.offset:
                 self.results.return_block(w, r.offset)
             return
-        if found != NULL and type(<object>found) is Chunk and (kind == KIND_PART or kind == KIND_LAST):
-            chunk = <Chunk>found  # a reference: the table may hold the last other one
-            self.chunks.on_partial_result(w, chunk, r, kind, &loan)
-            return
-        if found != NULL and type(<object>found) is Chunk and r.kind & KIND_ITEM:
-            chunk = <Chunk>found
-            self.chunks.on_item_result(w, chunk, r, kind, &loan)
+        if chunk is not None:
+            if kind == KIND_PART or kind == KIND_LAST:
+                self.chunks.on_partial_result(w, chunk, r, kind, &loan)
+            else:
+                self.chunks.on_item_result(w, chunk, r, kind, &loan)
             return
         # While only this thread has the result, no other can get at it: no garbage is collected now, with a
         # __del__ that waits for just this one.
@@ -94,14 +99,23 @@ cdef class Intake:
                 self.staff.mark_suspect(w)
         if loan.bytes:
             self.loans.free(&loan)
-        if kind != KIND_START_ERROR:
-            future = <FutureBase>found
-            self.settlement.conclude(future, form, value)
-        let_gc(collects)
-        if kind != KIND_START_ERROR:
-            future.drop_call()
-        else:
+        if kind == KIND_START_ERROR:
+            let_gc(collects)
             try:
                 self.start_error = decode_error(value)
             except BaseException as error:
                 self.start_error = error
+            return
+        self.segment.lock.acquire()
+        if looks_again():
+            found = self.tasks.find(r.task_id)
+        pending = not looks_again() or found != NULL
+        if pending:
+            future = <FutureBase>found
+            self.settlement.settle(future, form, value)
+        self.segment.lock.release()
+        if pending:
+            future.ended()
+        let_gc(collects)
+        if pending:
+            future.drop_call()

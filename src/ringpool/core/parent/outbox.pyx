@@ -77,7 +77,9 @@ cdef class Outbox:
         table. From the reservation of the slot to its publication no object is created and no Python code runs."""
         cdef rp_slot *slot
         self.segment.lock.acquire()
-        slot = rp_board_try_reserve(&self.segment.pool.board)
+        slot = NULL
+        if not looks_again() or (self.tasks.queued == 0 and self.tasks.has_room()):  # else it goes through the queue
+            slot = rp_board_try_reserve(&self.segment.pool.board)
         if slot != NULL:
             slot.kind = task.kind
             slot.offset = task.offset
@@ -216,6 +218,11 @@ cdef class Outbox:
         """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes."""
         self.queue.reserve()
         self.segment.lock.acquire()
+        while looks_again() and not (self.queue.has_room() and self.tasks.has_room()):
+            self.segment.lock.release()
+            self.queue.reserve()
+            self.tasks.reserve()
+            self.segment.lock.acquire()
         if first:
             self.queue.put_first(future)
         else:
@@ -418,11 +425,16 @@ cdef class Outbox:
             (<Chunk>future).encode()
         self.queue.reserve()  # if there is no memory for that, the task stays where it is
         self.segment.lock.acquire()
-        self.queue.put_first(future)
-        self.note_holding(future)
-        if future.block:
-            self.segment.free_block(future.block)
-            future.block = 0
-        future.enter_queue()
-        self.tasks.task_requeued()
+        while looks_again() and not self.queue.has_room():
+            self.segment.lock.release()
+            self.queue.reserve()
+            self.segment.lock.acquire()
+        if not looks_again() or self.tasks.is_pending(future):
+            self.queue.put_first(future)
+            self.note_holding(future)
+            if future.block:
+                self.segment.free_block(future.block)
+                future.block = 0
+            future.enter_queue()
+            self.tasks.task_requeued()
         self.segment.lock.release()

@@ -27,24 +27,24 @@ cdef class Recovery:
         cdef uint32_t state = rp_pool_worker_state(&self.segment.pool, w)
         cdef uint64_t ids[3]
         cdef uint32_t n, i
-        cdef PyObject *found
+        cdef FutureBase found
         lost = []
         # First: the recovery clears what the worker has noted of itself, and once it is done nothing may fail.
         remains = lost, state != RP_ABSENT, state == RP_RETIRED, rp_pool_peak_rss(&self.segment.pool, w)
         cdef uint32_t arena = self.segment.pool.arena_of[w]
         self.intake.drain_worker(w)
         ids[2] = rp_pool_chunk_of(&self.segment.pool, w)  # first, for what it has left of that is there until recover()
-        found = self.tasks.find(ids[2])
-        if found != NULL and type(<object>found) is Chunk:
-            self.collect_lost(w, <FutureBase>found, lost)
+        found = self.tasks.get(ids[2])
+        if type(found) is Chunk:
+            self.collect_lost(w, found, lost)
         self.results.vacate(w)
         self.loans.worker_died(w)
         self.results.pending_returns[w].clear()
         n = rp_pool_recover(&self.segment.pool, w, ids)
         for i in range(n):
-            found = self.tasks.find(ids[i])
-            if found != NULL and ids[i] != ids[2]:
-                self.collect_lost(w, <FutureBase>found, lost)
+            found = self.tasks.get(ids[i])
+            if found is not None and ids[i] != ids[2]:
+                self.collect_lost(w, found, lost)
         try:
             self.results.clear_but_for_blocks(arena)
         except MemoryError:  # then it stays a while
@@ -58,16 +58,16 @@ cdef class Recovery:
     cdef collect_lost(self, uint32_t w, FutureBase future, list lost):
         """Worker w has died with this task. Of a chunk, that is one item at most."""
         cdef uint64_t task_id = future.task_id
-        cdef PyObject *found
+        cdef FutureBase found
         cdef int collects
         if type(future) is Chunk:
             collects = hold_gc()
             try:
                 future = self.chunks.recover_chunk(w, <Chunk>future)
             except MemoryError as error:
-                found = self.tasks.find(task_id)  # what has not been recovered
-                if found != NULL:
-                    self.settlement.fail(<FutureBase>found, error)
+                found = self.tasks.get(task_id)  # what has not been recovered
+                if found is not None:
+                    self.settlement.fail(found, error)
                 return
             finally:
                 let_gc(collects)
@@ -112,10 +112,8 @@ cdef class Recovery:
         cdef uint32_t i
         cdef list found = []
         for i in range(self.tasks.size):
-            if self.tasks.entries[i].future == NULL:
-                continue
-            future = <FutureBase>self.tasks.entries[i].future
-            if self.is_orphaned(future):
+            future = self.tasks.at(i)
+            if future is not None and self.is_orphaned(future):
                 found.append(future)
         if found:
             self.intake.drain()  # a worker that has answered a task names it no more

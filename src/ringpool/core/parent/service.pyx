@@ -161,7 +161,7 @@ cdef class Service:
                     break
             elif self.loans.of[w].bytes:
                 task_id = rp_pool_current(&self.segment.pool, w)
-                if task_id and self.tasks.find(task_id) == NULL:
+                if task_id and not self.tasks.has(task_id):
                     self.staff.mark_suspect(w)
         return some
 

@@ -13,10 +13,10 @@ cdef class Settlement:
     cdef Notifier notifier
     # quiet, with the lock:
     cdef inline void remove(self, FutureBase future) noexcept
+    cdef inline void settle(self, FutureBase future, int form, object value) noexcept
     cdef void cancel(self, FutureBase future) noexcept
     # quiet:
-    cdef inline void conclude(self, FutureBase future, int form, object value) noexcept
-    cdef inline void settle_as(self, FutureBase future, int form, object value, Termination termination) noexcept
+    cdef bint conclude(self, FutureBase future, int form, object value) noexcept
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept
     # open:
     cdef void finish(self, FutureBase future, int form, object value) noexcept

@@ -29,38 +29,34 @@ cdef class Settlement:
         self.notifier.stop_if_drained()
         Py_DECREF(future)  # the table's
 
-    cdef void finish(self, FutureBase future, int form, object value) noexcept:
-        """Settles a pending future and notifies those that wait. One that was to end keeps to that, however late its task
-        has come to a result."""
-        self.conclude(future, form, value)
-        future.drop_call()
-
-    cdef inline void conclude(self, FutureBase future, int form, object value) noexcept:
-        """finish(), but for what may run user code: drop_call() follows."""
-        cdef Termination termination
-        self.segment.lock.acquire()
-        termination = future.termination
+    cdef inline void settle(self, FutureBase future, int form, object value) noexcept:
+        """Settles a pending future and notifies those that wait: ended() and drop_call() follow."""
         self.remove(future)
-        self.settle_as(future, form, value, termination)
-        future.termination = None
+        future.settle(form, value)
         self.notifier.notify(future, future.watched or future.callbacks is not None)
+
+    cdef bint conclude(self, FutureBase future, int form, object value) noexcept:
+        """finish(), but for what may run user code: drop_call() follows, if the future was pending."""
+        cdef bint pending
+        self.segment.lock.acquire()
+        pending = self.tasks.is_pending(future)
+        if pending:
+            self.settle(future, form, value)
         self.segment.lock.release()
-        future.ended()
+        if pending:
+            future.ended()
+        return pending
+
+    cdef void finish(self, FutureBase future, int form, object value) noexcept:
+        """Settles a future, if it is pending in this pool, and notifies those that wait."""
+        if self.conclude(future, form, value):
+            future.drop_call()
 
     cdef void cancel(self, FutureBase future) noexcept:
         """Settles the future of a task that no worker has claimed, or will, as cancelled: ended() and drop_call() follow."""
         self.remove(future)
         future.settle_cancelled()
         self.notifier.notify(future, not future.notified)  # FutureBase.cancel() tells, if it can have the condition
-
-    cdef inline void settle_as(self, FutureBase future, int form, object value, Termination termination) noexcept:
-        if termination is None:
-            future.settle(form, value)
-        elif termination.why == WHY_CANCELLED:
-            future.settle_cancelled()
-        else:
-            termination.note_end(form, value)
-            future.settle(FORM_OVERRUN, termination)
 
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept:
         """Settles the pending future of an item of a batch and notifies those that wait; with FORM_NONE, as
@@ -77,5 +73,4 @@ cdef class Settlement:
     cdef fail(self, FutureBase future, error):
         """Ends a pending future of this pool with an exception; a future that is done stays as it is."""
         cdef FutureBase held = future  # the table may hold the only other reference
-        if self.tasks.holds(held):
-            self.finish(held, FORM_ERROR, error)
+        self.finish(held, FORM_ERROR, error)

@@ -82,13 +82,56 @@ cdef class TaskTable:
         if future.options is not None:
             self.timed += future.options.timeout_ns != 0
 
+    cdef inline bint has_room(self) noexcept nogil:
+        """May enter() be called?"""
+        c_assert(self.lock.is_held())
+        return self.first_free != NO_ENTRY
+
     cdef inline PyObject *find(self, uint64_t task_id) noexcept nogil:
+        """The future with this id, or NULL: the table's reference."""
         cdef uint32_t i = <uint32_t>task_id
+        c_assert(self.lock.is_held())
         if i < self.size and self.entries[i].generation == task_id >> 32:
             return self.entries[i].future
         return NULL
 
+    cdef bint has(self, uint64_t task_id) noexcept nogil:
+        """Is the task with this id pending?"""
+        cdef bint found
+        self.lock.acquire()
+        found = self.find(task_id) != NULL
+        self.lock.release()
+        return found
+
+    cdef FutureBase get(self, uint64_t task_id):
+        """The future with this id, or None."""
+        cdef FutureBase future = None
+        cdef PyObject *found
+        self.lock.acquire()
+        found = self.find(task_id)
+        if found != NULL:
+            future = <FutureBase>found
+        self.lock.release()
+        return future
+
+    cdef FutureBase at(self, uint32_t i):
+        """The future in the i-th of `size` entries, or None."""
+        cdef FutureBase future = None
+        self.lock.acquire()
+        if self.entries[i].future != NULL:
+            future = <FutureBase>self.entries[i].future
+        self.lock.release()
+        return future
+
     cdef bint holds(self, FutureBase future) noexcept:
+        """is_pending(), for what does not hold the lock: it may be so no more."""
+        cdef bint pending
+        self.lock.acquire()
+        pending = self.is_pending(future)
+        self.lock.release()
+        return pending
+
+    cdef bint is_pending(self, FutureBase future) noexcept:
         """Whether this future is that of a pending task of this pool."""
         return future.state == PENDING and future.item_of is None and self.find(future.task_id) == <PyObject *>future
 

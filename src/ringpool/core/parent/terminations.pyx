@@ -93,7 +93,6 @@ cdef class Terminations:
 
         cdef uint64_t due, started, task_id, limit
         cdef FutureBase future
-        cdef PyObject *found
         cdef uint32_t w
         if self.tasks.timed == 0:
             self.shortest_ns = 0
@@ -102,11 +101,8 @@ cdef class Terminations:
         due = now + self.shortest_ns  # none that starts after this can be overdue before
         for w in range(self.segment.pool.n_workers):
             task_id = rp_pool_timed_task(&self.segment.pool, w, &started)
-            found = self.tasks.find(task_id) if task_id else NULL
-            if found == NULL:
-                continue
-            future = <FutureBase>found
-            if future.termination is not None or future.options is None or future.options.timeout_ns == 0:
+            future = self.tasks.get(task_id) if task_id else None
+            if future is None or future.termination is not None or future.options is None or future.options.timeout_ns == 0:
                 continue
             limit = future.options.timeout_ns
             if self.forgiven is not None:
