@@ -19,7 +19,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/parent/functions.pyx        the functions that tasks call, each encoded once
   core/parent/future.pyx           a future whose state lives in C fields
   core/parent/tasks.pyx            the pending tasks
-  core/parent/queue.pyx            futures of tasks in an order, such as those that wait for room
+  core/parent/queue.pyx            futures of tasks in an order: those that wait for room, those that are to end
   core/parent/staff.pyx            how many workers there should be, which of them are suspect, and the supervisor's alarm
   core/parent/waiters.pyx          the threads and greenlets that wait in result()
   core/parent/notifier.pyx         which threads learn of done futures, and whether workers ring the collector for each result

@@ -160,14 +160,14 @@ class Supervisor:
         """Starts one worker, which takes the first task. The supervisor thread starts the others when tasks need them,
         as the stdlib does; with fork, which is cheap, it starts all of them soon. Needs the lock."""
         lifecycle.finalize_in_time()
-        self.client.staff.wanted = max(self.client.staff.wanted, 1)
+        self.client.staff.want(1)
         self._launcher.prepare()
         try:
             self._wake = waiting.Alarm()
             self._launcher.open(self._wake)
             self._start_missing()
             if self._launcher.forks_here:
-                self.client.staff.wanted = self._n_workers  # now: a fork should come before there are threads
+                self.client.staff.want(self._n_workers)  # now: a fork should come before there are threads
                 self._start_missing()
         except Exception as error:
             if not self._places:  # with fewer than wanted, the pool works; the others are tried again later
@@ -182,7 +182,7 @@ class Supervisor:
         # While tasks are pending, the pool outlives its executor; the threads hold the pool, never the executor.
         self._owner = weakref.ref(owner, lambda _: self.close())
         assert self._wake is not None
-        self.client.staff.alarm_fd = self._wake.notify_fd
+        self.client.staff.set_alarm(self._wake.notify_fd)
         self.client.staff.ask_for_workers()  # for tasks that came meanwhile
         lifecycle.note_begun(self)
         if lifecycle.exiting:  # since it began: _end_all may not have seen it
@@ -327,7 +327,7 @@ class Supervisor:
         assert self._wake is not None
         if self._launcher.forks:
             waiting.readable([self._wake.fd], ALONE_S, self.client.waiters.green)
-            self.client.staff.wanted = self._n_workers
+            self.client.staff.want(self._n_workers)
         self._replace()  # more workers may have been asked for since the first was started
         seconds: float | None = 0.0
         now_ns, used_ns = time.monotonic_ns(), time.process_time_ns()
@@ -443,7 +443,7 @@ class Supervisor:
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        self.client.staff.alarm_fd = -1  # a late alarm must not be written to a file that gets the same number
+        self.client.staff.set_alarm(-1)  # a late alarm must not be written to a file that gets the same number
         self._launcher.close()
         wake = self._wake
         self._wake = None

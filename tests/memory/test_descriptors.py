@@ -60,7 +60,7 @@ def test_a_pool_of_300_leaves_a_program_with_1024_descriptors_most_of_them(tmp_p
 def test_each_further_worker_costs_the_program_a_descriptor_or_two_and_other_workers_none(method, most):
     def taken(n: int) -> tuple[int, int]:
         with ringpool.ProcessPoolExecutor(n, multiprocessing.get_context(method)) as executor:
-            executor._client.staff.wanted = n
+            executor._client.staff.want(n)
             futures = [executor.submit(tasks.descriptors) for _ in range(n)]
             started = executor._client.segment.worker_started
             wait_until(lambda: all(map(started, range(n))), "all workers")

@@ -10,11 +10,12 @@
 # stands there asserts that this thread holds the lock; acquire(), the encoder, the decoder, callbacks and what drops the call
 # of a task assert that it holds none.
 #
-# Today it guards the table of tasks, with its counts: see tasks.pxd; the queue of tasks that wait for room: see outbox.pxd; and
-# the board, from the reservation of a slot to its publication. What was found out before a stretch is looked at again in it, in a
+# Today it guards the table of tasks, with its counts: see tasks.pxd; the queue of tasks that wait for room: see outbox.pxd; the
+# tasks that are to end, the gate and what the supervisor is asked for: see terminations.pxd and staff.pxd; and the board, from the
+# reservation of a slot to its publication. What was found out before a stretch is looked at again in it, in a
 # build that looks_again(). It guards nothing else yet: docs/decisions/025-one-lock-a-pool.md says what is left.
 #
-# A child that was forked does not use its parent's pool, so that a lock that another thread held stays held is no matter.
+# In a child that was forked, where another thread may have held it, it is made anew: forget().
 
 cdef extern from *:
     """
@@ -59,6 +60,14 @@ cdef extern from *:
         (void)m;
     }
 
+    static inline void pool_mutex_forget(struct pool_mutex *m)
+    {
+        *m = (struct pool_mutex){0};
+    #ifndef NDEBUG
+        lock_held_here = NULL;
+    #endif
+    }
+
     /* For assertions: they are all that a debug build has of these. */
     #ifndef NDEBUG
     #define pool_mutex_is_held(m) (lock_held_here == (m))
@@ -80,6 +89,7 @@ cdef extern from *:
         pass
     void pool_mutex_lock(pool_mutex *m) nogil
     void pool_mutex_unlock(pool_mutex *m) nogil
+    void pool_mutex_forget(pool_mutex *m) nogil
     bint pool_mutex_is_held(const pool_mutex *m) nogil
     bint holds_no_lock() nogil
     bint looks_again() nogil
@@ -91,3 +101,4 @@ cdef class PoolLock:
     cdef inline void acquire(self) noexcept nogil
     cdef inline void release(self) noexcept nogil
     cdef inline bint is_held(self) noexcept nogil
+    cdef void forget(self) noexcept nogil

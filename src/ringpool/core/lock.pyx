@@ -14,3 +14,7 @@ cdef class PoolLock:
     cdef inline bint is_held(self) noexcept nogil:
         """For assertions: whether this thread holds it."""
         return pool_mutex_is_held(&self.mutex)
+
+    cdef void forget(self) noexcept nogil:
+        """In a forked child: no thread holds it."""
+        pool_mutex_forget(&self.mutex)

@@ -249,9 +249,9 @@ cdef class Chunks:
         self.started(rest)
         self.segment.lock.acquire()
         self.tasks.replace(chunk.task_id, rest)
-        self.segment.lock.release()
         rest.take_over(chunk)
-        self.terminations.adopt(rest)
+        self.terminations.adopt(rest, chunk)
+        self.segment.lock.release()
         Py_DECREF(chunk)  # the table's
 
     cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=FORM_TRAY,

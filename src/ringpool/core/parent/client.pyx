@@ -30,8 +30,8 @@ cdef class Client:
     """
 
     def __cinit__(self, uint32_t n_workers, uint32_t n_places, uint32_t n_cpus, tuple sizes):
-        self.gate = Gate()
         self.segment = Segment(n_places, n_cpus, sizes)
+        self.gate = Gate(self.segment.lock)
         self.tasks = TaskTable(self.segment.lock)
         self.staff = Staff(self.tasks, n_workers, n_places)
         self.waiters = Waiters(self.segment)
@@ -75,6 +75,7 @@ cdef class Client:
 
     cdef forget(self):
         """In a forked child: the pool is the parent's. One that was never used is the child's own."""
+        self.segment.lock.forget()
         if self.segment.phase == PHASE_NEW:
             return
         self.segment.forget()

@@ -78,7 +78,8 @@ cdef class Outbox:
         cdef rp_slot *slot
         self.segment.lock.acquire()
         slot = NULL
-        if not looks_again() or (self.tasks.queued == 0 and self.tasks.has_room()):  # else it goes through the queue
+        # Else it is refused, or goes through the queue.
+        if not looks_again() or (self.gate.is_open() and self.tasks.queued == 0 and self.tasks.has_room()):
             slot = rp_board_try_reserve(&self.segment.pool.board)
         if slot != NULL:
             slot.kind = task.kind
@@ -215,7 +216,9 @@ cdef class Outbox:
     # ---- the queue ----
 
     cdef int enqueue(self, FutureBase future, bint first) except -1:
-        """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes."""
+        """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes. Of a batch, chunks
+        are sent after the pool has been closed, too."""
+        cdef bint refused
         self.queue.reserve()
         self.segment.lock.acquire()
         while looks_again() and not (self.queue.has_room() and self.tasks.has_room()):
@@ -223,15 +226,19 @@ cdef class Outbox:
             self.queue.reserve()
             self.tasks.reserve()
             self.segment.lock.acquire()
-        if first:
-            self.queue.put_first(future)
-        else:
-            self.queue.put_last(future)
-        self.note_holding(future)
-        future.enter_queue()
-        self.tasks.enter(future)
-        self.tasks.task_queued()
+        refused = looks_again() and type(future) is not Chunk and not self.gate.is_open()
+        if not refused:
+            if first:
+                self.queue.put_first(future)
+            else:
+                self.queue.put_last(future)
+            self.note_holding(future)
+            future.enter_queue()
+            self.tasks.enter(future)
+            self.tasks.task_queued()
         self.segment.lock.release()
+        if refused:
+            self.gate.check()
         if future.options is not None:
             self.terminations.keep_time(future.options)
         return 0

@@ -1,9 +1,10 @@
-# queue.pxd - futures of tasks in an order, such as those that wait for room on the board.
+# queue.pxd - futures of tasks in an order: those that wait for room on the board, and those that are to end.
 #
 # TaskQueue:
 # 1. A future is in it from put_first() or put_last() until it is the first and is removed, whatever becomes of its task. It may
 #    be in it twice.
-# 2. reserve() makes room for one more, so that the next put cannot fail: has_room() says whether that is still so.
+# 2. reserve() makes room for one more, so that the next put cannot fail: has_room() says whether that is still so. What is
+#    removed as the first may be put last without that: the blocks behind are used up no sooner than one in front is free.
 # 3. A position names one place for ever: that of a future stays the same while others come and go.
 # 4. Its memory is that of the futures in it, and of two blocks.
 # 5. No function here runs user code. What removes a future has a reference of its own.
@@ -20,6 +21,7 @@ cdef class TaskQueue:
     cdef uint64_t begin, end  # the positions that are in use
     # raw:
     cdef inline bint is_empty(self) noexcept nogil
+    cdef inline uint64_t size(self) noexcept nogil
     # quiet:
     cdef FutureBase first(self)
     cdef FutureBase at(self, uint64_t position)
@@ -32,5 +34,6 @@ cdef class TaskQueue:
     cdef void put_first(self, FutureBase future) noexcept
     cdef void put_last(self, FutureBase future) noexcept
     cdef bint remove_first(self, FutureBase future) noexcept
+    cdef void replace(self, FutureBase future, FutureBase other) noexcept
     # open:
     cdef int reserve(self) except -1

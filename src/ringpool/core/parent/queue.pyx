@@ -22,6 +22,9 @@ cdef class TaskQueue:
     cdef inline bint is_empty(self) noexcept nogil:
         return self.begin == self.end
 
+    cdef inline uint64_t size(self) noexcept nogil:
+        return self.end - self.begin
+
     cdef FutureBase first(self):
         """The first future, or None."""
         cdef FutureBase future = None
@@ -59,8 +62,8 @@ cdef class TaskQueue:
     cdef void put(self, uint64_t position, FutureBase future) noexcept:
         """In a free position, beside those in use. The caller has reserved it."""
         cdef uint64_t b = self.block_of(position)
-        c_assert(self.has_room())
         if PyList_GET_ITEM(self.blocks, b) == <PyObject *>None:
+            c_assert(self.has_room())
             set_item(self.blocks, b, self.spare)
             self.spare = None
         set_item(<list>PyList_GET_ITEM(self.blocks, b), position % QUEUE_BLOCK, future)
@@ -89,6 +92,14 @@ cdef class TaskQueue:
             self.spare = block  # the one before goes: it is empty, too
             set_item(self.blocks, b, None)
         return True
+
+    cdef void replace(self, FutureBase future, FutureBase other) noexcept:
+        """Another future takes the place of this one, if this one is there. The caller holds a reference."""
+        cdef uint64_t position
+        for position in range(self.begin, self.end):
+            if self.item(position) == <PyObject *>future:
+                set_item(<list>PyList_GET_ITEM(self.blocks, self.block_of(position)), position % QUEUE_BLOCK, other)
+                break
 
     cdef int reserve(self) except -1:
         """Makes room for one more. To be called without the lock; what the caller knew before is still so."""

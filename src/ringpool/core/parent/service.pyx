@@ -176,17 +176,17 @@ cdef class Service:
         signals = []
         if not self.segment.serves():
             return signals, None
-        for w in self.staff.take_suspects():
-            signals.append((w, True))
+        for w in range(self.segment.pool.n_workers):
+            if self.staff.take_suspect(w):
+                signals.append((w, True))
         if lost:
             terminations.forgive(now, lost)
         due = terminations.begin_overdue(now)
-        for _ in range(len(terminations.futures)):
-            future = terminations.futures.popleft()
-            termination = future.termination
-            if future.state != PENDING or termination is None:
+        for _ in range(terminations.futures.size()):
+            future = terminations.rotate()
+            termination = future.termination if future is not None else None
+            if termination is None:
                 continue
-            terminations.futures.append(future)
             w = rp_pool_holder(&self.segment.pool, future.task_id, future.pos)
             if w == self.segment.pool.n_workers:  # its result is there, or its worker is dead
                 self.drain()

@@ -5,15 +5,29 @@
 cdef class Gate:
     """Whether the pool takes tasks."""
 
+    def __cinit__(self, PoolLock lock):
+        self.lock = lock
+
+    cdef inline bint is_open(self) noexcept:
+        c_assert(self.lock.is_held())
+        return self.refusal is None
+
     cdef void close(self, object refusal) noexcept:
         """No tasks are taken from now on: `refusal` makes the exception that says why."""
-        self.refusal = refusal
+        self.lock.acquire()
+        self.refusal, refusal = refusal, self.refusal  # to drop the one before may run user code, and so comes later
+        self.lock.release()
 
     cdef inline int check(self) except -1:
         """Raises what submit would raise if the pool takes no tasks. That runs user code."""
-        if self.refusal is not None:
-            raise self.refusal()
-        return 0
+        return 0 if self.refusal is None else self.refuse()
+
+    cdef int refuse(self) except -1:
+        cdef object refusal
+        self.lock.acquire()
+        refusal = self.refusal
+        self.lock.release()
+        raise refusal()
 
 
 @cython.no_gc_clear
@@ -36,37 +50,54 @@ cdef class Staff:
             self.ask_for_workers()
 
     cpdef void alarm(self) noexcept nogil:
-        """Has the supervisor look what there is to do. The GIL is held from the look at the descriptor to the write, so
-        it cannot have become another file's."""
+        """Has the supervisor look what there is to do."""
+        self.tasks.lock.acquire()
         rp_os_notify(self.alarm_fd)
+        self.tasks.lock.release()
+
+    cpdef void set_alarm(self, int fd) noexcept nogil:
+        """The supervisor looks when this descriptor is written to. The one before may be closed from now on: no alarm that is
+        under way writes to what becomes another file's."""
+        self.tasks.lock.acquire()
+        self.alarm_fd = fd
+        self.tasks.lock.release()
 
     cpdef void ask_for_workers(self) noexcept nogil:
         """Has the supervisor start as many as there are tasks."""
-        cdef uint64_t wanted = min(<uint64_t>self.n_workers, self.tasks.pending())
-        if wanted > self.wanted:
-            self.wanted = wanted
+        if self.want(min(<uint64_t>self.n_workers, self.tasks.pending())):
             self.alarm()
+
+    cpdef bint want(self, uint64_t n) noexcept nogil:
+        """There should be n workers. Whether there should have been fewer so far."""
+        cdef bint more
+        self.tasks.lock.acquire()
+        more = n > self.wanted
+        if more:
+            self.wanted = n
+        self.tasks.lock.release()
+        return more
 
     cdef void mark_suspect(self, uint32_t w) noexcept:
         """Worker w has corrupted shared memory. It may have spoilt the result of another task of its own, which
         would stay pending for ever. So it is killed, and the recovery after its death finds the tasks that no worker has."""
+        self.tasks.lock.acquire()
         PyByteArray_AS_STRING(self.suspects)[w] = 1
+        self.tasks.lock.release()
         self.alarm()
 
     cdef void clear_suspect(self, uint32_t w) noexcept:
         """Worker w is dead."""
-        PyByteArray_AS_STRING(self.suspects)[w] = 0
+        self.take_suspect(w)
 
     cdef void forget(self) noexcept nogil:
         """In a forked child: the supervisor is the parent's."""
         self.alarm_fd = -1
 
-    cdef list take_suspects(self):
-        """The workers that are to be killed, each named once."""
-        cdef uint32_t w
-        cdef list found = []
-        for w in range(<uint32_t>len(self.suspects)):
-            if self.suspects[w]:
-                self.suspects[w] = 0
-                found.append(w)
-        return found
+    cdef bint take_suspect(self, uint32_t w) noexcept:
+        """Is worker w to be killed? To be asked once: then it is suspect no more."""
+        cdef bint suspect
+        self.tasks.lock.acquire()
+        suspect = PyByteArray_AS_STRING(self.suspects)[w] != 0
+        PyByteArray_AS_STRING(self.suspects)[w] = 0
+        self.tasks.lock.release()
+        return suspect

@@ -14,18 +14,21 @@
 #
 # Terminations:
 # 1. begin() and describe() may run user code: the name of a task. No other function here does.
-# 2. The supervisor is alarmed whenever what it has to do may have come nearer.
+# 2. A task that is to end has its termination and is in `futures` from one stretch with the pool's lock on.
+# 3. The supervisor is alarmed whenever what it has to do may have come nearer.
 
 @cython.final
 cdef class Terminations:
     cdef Segment segment
     cdef TaskTable tasks
     cdef Staff staff
-    cdef object futures       # of the tasks that are to end
+    cdef TaskQueue futures    # of the tasks that are to end
     cdef int64_t shortest_ns  # the shortest time limit since there was no task with one
     cdef dict forgiven        # id of a task with a time limit -> nanoseconds of its run that do not count; or None
+    # quiet, with the lock:
+    cdef void adopt(self, FutureBase future, FutureBase before) noexcept
     # quiet:
-    cdef void adopt(self, FutureBase future) noexcept
+    cdef FutureBase rotate(self)
     cdef bint check(self) noexcept
     cdef bint interrupt(self, FutureBase future, uint32_t w, uint64_t now, uint64_t *due) noexcept
     # open:

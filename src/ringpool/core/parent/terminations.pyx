@@ -14,7 +14,7 @@ cdef class Terminations:
         self.segment = segment
         self.tasks = tasks
         self.staff = staff
-        self.futures = deque()
+        self.futures = TaskQueue(segment.lock)
 
     cdef keep_time(self, Options options):
         """A task with these options is pending: sees to it that enforce_deadlines() is called in time. Later calls of it see to
@@ -33,32 +33,53 @@ cdef class Terminations:
             Whether it is pending.
         """
         cdef Termination termination = Termination()
+        cdef bint pending
         cdef int64_t own_ns = future.options.grace_ns if future.options is not None else DEFAULT_GRACE_NS
         cdef uint64_t now, kill_ns
         task = describe(future)  # this may run user code
-        if not self.tasks.holds(future):
-            return False
         now = rp_os_now_ns()
         kill_ns = now + <uint64_t>(own_ns if grace_ns < 0 else min(own_ns, grace_ns))
-        if future.termination is not None:
+        self.futures.reserve()
+        self.segment.lock.acquire()
+        while looks_again() and not self.futures.has_room():
+            self.segment.lock.release()
+            self.futures.reserve()
+            self.segment.lock.acquire()
+        pending = self.tasks.is_pending(future)
+        if pending and future.termination is not None:
             future.termination.hasten(why, now, kill_ns)
-        else:
+        elif pending:
             termination.begin(why, task, future.options.timeout_ns if future.options is not None else 0, now, kill_ns)
             future.set_termination(termination)
-            self.futures.append(future)
-        self.staff.alarm()
-        return True
+            self.futures.put_last(future)
+        self.segment.lock.release()
+        if pending:
+            self.staff.alarm()
+        return pending
 
-    cdef void adopt(self, FutureBase future) noexcept:
-        """The termination of a task goes on in another future, which has taken its place."""
+    cdef void adopt(self, FutureBase future, FutureBase before) noexcept:
+        """The termination of a task goes on in a future, which has taken the place of the one before."""
         if future.termination is not None:
-            self.futures.append(future)
+            self.futures.replace(before, future)
+
+    cdef FutureBase rotate(self):
+        """The first of the tasks that are to end, which becomes the last. None if it has ended: it is in the list no more."""
+        cdef FutureBase future = self.futures.first()
+        cdef bint stays
+        if future is None:
+            return None
+        self.segment.lock.acquire()
+        stays = self.futures.remove_first(future) and future.state == PENDING and future.termination is not None
+        if stays:
+            self.futures.put_last(future)
+        self.segment.lock.release()
+        return future if stays else None
 
     cdef bint check(self) noexcept:
         """For the debug build: each pending task that is to end is in the list once."""
         cdef FutureBase future
-        cdef Py_ssize_t k, n
-        cdef uint32_t i
+        cdef uint64_t position
+        cdef uint32_t i, n
         for i in range(self.tasks.size):
             if self.tasks.entries[i].future == NULL:
                 continue
@@ -66,27 +87,29 @@ cdef class Terminations:
             if future.termination is None:
                 continue
             n = 0
-            for k in range(len(self.futures)):
-                n += self.futures[k] is future
+            for position in range(self.futures.begin, self.futures.end):
+                n += self.futures.at(position) is future
             if n != 1:
                 return False
         return True
 
     cdef forgive(self, uint64_t now, uint64_t lost):
         """Of the time up to now, so much counts for no task that has run meanwhile, and for no grace."""
-        cdef uint64_t started, task_id
+        cdef uint64_t started, task_id, position
         cdef uint32_t w
-        cdef Termination termination
+        cdef FutureBase future
         cdef dict before = self.forgiven or {}
         self.forgiven = {}
         for w in range(self.segment.pool.n_workers):
             task_id = rp_pool_timed_task(&self.segment.pool, w, &started)
             if task_id and started < now:
                 self.forgiven[task_id] = before.get(task_id, 0) + min(lost, now - started)
-        for future in list(self.futures):
-            termination = (<FutureBase>future).termination
-            if termination is not None:
-                termination.forgive(now, lost)
+        for position in range(self.futures.begin, self.futures.end):
+            future = self.futures.at(position)
+            self.segment.lock.acquire()
+            if future is not None and future.termination is not None:
+                future.termination.forgive(now, lost)
+            self.segment.lock.release()
 
     cdef uint64_t begin_overdue(self, uint64_t now) except? 0:
         """Begins to end the tasks that have overrun their time. When the next one may have."""
@@ -126,11 +149,14 @@ cdef class Terminations:
 
     cdef spare(self, uint32_t w):
         """Worker w cannot be killed: what was to end with it goes on."""
-        cdef Termination termination
-        for future in self.futures:
-            termination = (<FutureBase>future).termination
-            if termination is not None and termination.worker == w:
-                termination.spare()
+        cdef FutureBase future
+        cdef uint64_t position
+        for position in range(self.futures.begin, self.futures.end):
+            future = self.futures.at(position)
+            self.segment.lock.acquire()
+            if future is not None and future.termination is not None and future.termination.worker == w:
+                future.termination.spare()
+            self.segment.lock.release()
 cdef describe(FutureBase future):
     """The name of a pending task, or else of what it calls."""
     if future.options is not None and future.options.name is not None:
