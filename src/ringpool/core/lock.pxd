@@ -10,10 +10,10 @@
 # stands there asserts that this thread holds the lock; acquire(), the encoder, the decoder, callbacks and what drops the call
 # of a task assert that it holds none.
 #
-# Today it guards the table of tasks, with its counts: see tasks.pxd; the queue of tasks that wait for room: see outbox.pxd; the
-# tasks that are to end, the gate and what the supervisor is asked for: see terminations.pxd and staff.pxd; and the board, from the
-# reservation of a slot to its publication. What was found out before a stretch is looked at again in it, in a
-# build that looks_again(). It guards nothing else yet: docs/decisions/025-one-lock-a-pool.md says what is left.
+# It guards the table of tasks, with its counts; the queue of tasks that wait for room; the board, from the reservation of a slot to
+# its publication; the tasks that are to end, the gate, and what the supervisor is asked for; the parent's arena, loans, and the
+# account of workers' arenas; waiters, watchers and needs: the headers of these say so. What was found out before a stretch is looked
+# at again in it, in a build that looks_again(). docs/decisions/025-one-lock-a-pool.md says what it does not guard yet.
 #
 # In a child that was forked, where another thread may have held it, it is made anew: forget().
 

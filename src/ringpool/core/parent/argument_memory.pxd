@@ -13,6 +13,7 @@
 # 1. A block is free when its task has been answered and no worker holds it. Workers write holders' words; the parent
 #    writes them only after the worker's death.
 # 2. reclaim(), worker_died() and drop_all() may run user code, last of all. No other function here does.
+# 3. The lists, and the blocks of what is in them, change under the pool's lock.
 
 ctypedef PyObject *Shared_p
 
@@ -36,9 +37,12 @@ cdef class ArgumentMemory:
     cdef uint64_t purged_ns       # when a shared object was last given up that workers had
     # raw:
     cdef void tell_of_room(self) noexcept nogil
-    # quiet:
+    # quiet, with the lock:
     cdef void release(self, Parcel parcel) noexcept
     cdef void free_unheld(self, Parcel parcel) noexcept
+    # quiet:
+    cdef bint try_spread(self, Parcel parcel) noexcept
+    cdef PyObject *pop_retained(self) noexcept
     cdef void force_release(self, Parcel parcel, uint32_t w) noexcept
     cdef void add_share(self, Shared shared, Parcel parcel) noexcept
     cdef void end_share(self, Shared shared) noexcept

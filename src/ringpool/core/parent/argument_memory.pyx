@@ -38,8 +38,17 @@ cdef class ArgumentMemory:
     def __dealloc__(self):
         self.drop_all()
 
+    cdef bint try_spread(self, Parcel parcel) noexcept:
+        """Finds blocks for a parcel, if there is room now."""
+        cdef bint found
+        self.segment.lock.acquire()
+        found = parcel.spread(&self.segment.pool.arena) == 0
+        self.segment.lock.release()
+        return found
+
     cdef void release(self, Parcel parcel) noexcept:
         """A task has been answered or given up: its blocks are free, but for those that the worker holds."""
+        c_assert(self.segment.lock.is_held())
         self.free_unheld(parcel)
         if parcel.block:
             Py_INCREF(parcel)
@@ -84,8 +93,11 @@ cdef class ArgumentMemory:
 
     cdef void worker_died(self, uint32_t w) noexcept:
         """Worker w is dead: frees what it alone held. User code may run last of all, as in reclaim()."""
-        cdef PyObject *p = self.retained
-        cdef Shared_p share = self.shares
+        cdef PyObject *p
+        cdef Shared_p share
+        self.segment.lock.acquire()
+        p = self.retained
+        share = self.shares
         while p != NULL:
             if (<Parcel>p).before or (<Parcel>p).holder == w:
                 self.force_release(<Parcel>p, w)
@@ -93,13 +105,16 @@ cdef class ArgumentMemory:
         while share != NULL:  # before the reclaim, with which may go the last handles of some
             self.force_release((<Shared>share).parcel, w)
             share = (<Shared>share).next
+        self.segment.lock.release()
         self.reclaim()
 
     cdef void reclaim(self) noexcept:
         """Frees what workers have let go of. User code may run last of all: with a parcel go the shared objects within it."""
-        cdef PyObject *p = self.retained
+        cdef PyObject *p
         cdef PyObject *free = NULL
         cdef Parcel parcel = None
+        self.segment.lock.acquire()
+        p = self.retained
         self.retained = NULL
         while p != NULL:
             parcel = <Parcel>p
@@ -110,6 +125,7 @@ cdef class ArgumentMemory:
                     self.retained = parcel.link(self.retained)
                     continue
             free = parcel.link(free)
+        self.segment.lock.release()
         while free != NULL:
             parcel = <Parcel>free
             free = parcel.unlink()
@@ -117,11 +133,22 @@ cdef class ArgumentMemory:
 
     cdef void drop_all(self) noexcept:
         """When the workers are gone, or the pool is. Within a parcel there may be shared objects, which hold this client."""
-        cdef PyObject *p
-        while self.retained != NULL:
-            p = self.retained
-            self.retained = (<Parcel>p).unlink()
+        cdef PyObject *p = self.pop_retained()
+        while p != NULL:  # with one, shared objects go, which may leave others here
             Py_DECREF(<Parcel>p)
+            p = self.pop_retained()
+
+    cdef PyObject *pop_retained(self) noexcept:
+        """One of those that workers hold, with its reference; NULL if there is none."""
+        cdef PyObject *p
+        if self.segment is None:  # this has not been made whole
+            return NULL
+        self.segment.lock.acquire()
+        p = self.retained
+        if p != NULL:
+            self.retained = (<Parcel>p).unlink()
+        self.segment.lock.release()
+        return p
 
     cdef bint reclaim_if_released(self) noexcept:
         cdef uint32_t w
@@ -138,12 +165,14 @@ cdef class ArgumentMemory:
     cdef void add_share(self, Shared shared, Parcel parcel) noexcept:
         shared.parcel = parcel
         shared.nbytes = parcel.bytes
+        self.segment.lock.acquire()
         self.n_shares += 1
         shared.id = self.n_shares
         shared.next = self.shares
         if self.shares != NULL:
             (<Shared>self.shares).prev = <Shared_p>shared
         self.shares = <Shared_p>shared
+        self.segment.lock.release()
         shared.arguments = self
 
     cdef object reduce(self, Parcel parcel, Shared shared):
@@ -156,21 +185,22 @@ cdef class ArgumentMemory:
     cdef void end_share(self, Shared shared) noexcept:
         """The last handle is gone, and no task has it among its arguments."""
         cdef Parcel parcel = shared.parcel
+        self.segment.lock.acquire()
         if shared.prev != NULL:
             (<Shared>shared.prev).next = shared.next
         else:
             self.shares = shared.next
         if shared.next != NULL:
             (<Shared>shared.next).prev = shared.prev
-        if not self.segment.serves():
-            return
-        rp_store_release(rp_share_dying(rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.before)), 1)
-        self.release(parcel)
-        if parcel.block:
-            self.purged_ns = rp_os_now_ns()
-            rp_pool_purge(&self.segment.pool)
-        else:
-            self.tell_of_room()
+        if self.segment.serves():
+            rp_store_release(rp_share_dying(rp_pool_block(&self.segment.pool, 0, parcel.block, parcel.before)), 1)
+            self.release(parcel)
+            if parcel.block:
+                self.purged_ns = rp_os_now_ns()
+                rp_pool_purge(&self.segment.pool)
+            else:
+                self.tell_of_room()
+        self.segment.lock.release()
 
     cdef bint check(self) noexcept:
         """For the debug build: what is retained has a block, and the shared objects are linked both ways."""

@@ -35,13 +35,17 @@ cdef class ChunkAccount:
 
     cdef void chunk_added(self) noexcept nogil:
         """A chunk is under way: workers ring for results."""
+        self.tasks.lock.acquire()
         self.n_chunks += 1
         self.notifier.need(NEED_CHUNKS, True)
+        self.tasks.lock.release()
 
     cdef void chunk_done(self) noexcept nogil:
         """A chunk is done. If none is left, workers need not ring on account of chunks."""
+        self.tasks.lock.acquire()
         self.n_chunks -= 1
         self.notifier.need(NEED_CHUNKS, self.n_chunks > 0)
+        self.tasks.lock.release()
 
     cdef bint check(self) noexcept:
         """For the debug build: the task table counts these batches, and workers ring for results while chunks are under way."""

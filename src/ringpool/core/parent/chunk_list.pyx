@@ -110,7 +110,7 @@ cdef class ChunkList:
         if awaited is not None:
             self.awaited = None
             awaited.settle(FORM_RESULT, None)
-            self.notifier.notify(awaited, False)
+            self.notifier.lock_and_notify(awaited, False)
 
     cdef void detach_reader(self) noexcept:
         """The results will not be read: only chunks that are pending stay, until they are done."""

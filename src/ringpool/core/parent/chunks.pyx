@@ -261,7 +261,7 @@ cdef class Chunks:
         self.transfer_task(chunk, rest)
         chunk.set_termination(termination)
         chunk.settle(form, value)
-        self.notifier.notify(chunk, False)
+        self.notifier.lock_and_notify(chunk, False)
         chunk.ended()
 
     cdef void on_partial_result(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept:

@@ -70,7 +70,9 @@ cdef class Client:
         """
         if self.segment.phase == PHASE_NEW and not self.notifier.is_closing():
             self.segment.create()
+            self.segment.lock.acquire()
             self.notifier.publish_needs()
+            self.segment.lock.release()
         return 0
 
     cdef forget(self):
@@ -214,7 +216,7 @@ cdef class Client:
         parcel.lie_behind(words_before(self.segment.pool.n_workers))
         shared = Shared.__new__(Shared)
         self.gate.check()  # pickling ran user code
-        while parcel.spread(&self.segment.pool.arena):
+        while not self.arguments.try_spread(parcel):
             if last:
                 if self.segment.pool.segment.refused:
                     raise no_address(&self.segment.pool.segment, parcel.bytes)
@@ -264,8 +266,8 @@ cdef class Client:
     cdef void drain(self) noexcept:
         self.service.drain()
 
-    cdef void watch(self) noexcept:
-        self.notifier.watch()
+    cdef void watch(self, FutureBase future) noexcept:
+        self.notifier.watch(future)
 
     cdef bint has_begun(self, FutureBase future) noexcept:
         if future.item_of is not None:
@@ -311,7 +313,7 @@ cdef class Client:
                     # The collector calls the callbacks: the caller of this must not wait for them.
                     if self.try_cancel(future):
                         if future.callbacks is not None and future.notified:
-                            self.notifier.notify(future, True)
+                            self.notifier.lock_and_notify(future, True)
                         future.drop_call()
                     elif grace is not None:
                         self.terminations.begin(future, WHY_CANCELLED, nanoseconds(grace))
@@ -392,7 +394,7 @@ cdef class Client:
         """
         if self.gate.refusal is None:
             self.gate.close(refusal)
-        self.notifier.need(NEED_CLOSING, True)
+        self.notifier.set_need(NEED_CLOSING, True)
         self.notifier.ring()
 
     def begin_recovery(self, uint32_t w):

@@ -10,7 +10,9 @@ cdef class FunctionEntry:
 
     def __dealloc__(self):
         if self.block:
+            self.segment.lock.acquire()
             self.segment.free_block(self.block)
+            self.segment.lock.release()
 
 
 @cython.no_gc_clear
@@ -83,7 +85,11 @@ cdef class FunctionTable:
         cdef FunctionEntry entry = FunctionEntry()
         cdef uint64_t n = len(data)
         cdef uint64_t block = 0
-        if n >> 32 or not self.segment.is_mapped() or rp_arena_alloc(&self.segment.pool.arena, n, &block):
+        cdef bint found
+        self.segment.lock.acquire()
+        found = n >> 32 == 0 and self.segment.is_mapped() and self.segment.alloc_block(n, &block)
+        self.segment.lock.release()
+        if not found:
             return None
         memcpy(rp_pool_block(&self.segment.pool, 0, block, n), PyBytes_AS_STRING(data), n)
         entry.segment = self.segment

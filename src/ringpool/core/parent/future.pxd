@@ -73,7 +73,7 @@ cdef class Pool(Sender):
     # quiet:
     cdef bint is_here(self) noexcept
     cdef bint has_begun(self, FutureBase future) noexcept
-    cdef void watch(self) noexcept
+    cdef void watch(self, FutureBase future) noexcept
     # open:
     cdef bint try_cancel(self, FutureBase future) noexcept
     cdef void drain(self) noexcept
@@ -110,6 +110,8 @@ cdef class FutureBase:
     cdef inline void enter_wait(self) noexcept nogil
     @cython.final
     cdef inline void leave_wait(self) noexcept nogil
+    @cython.final
+    cdef inline void mark_watched(self) noexcept nogil
     @cython.final
     cdef inline void mark_lost(self) noexcept nogil
     @cython.final

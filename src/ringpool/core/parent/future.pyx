@@ -157,8 +157,8 @@ cdef class Pool:
         """Begins to end the pending task, which runs. Whether it is pending. May run user code."""
         return False
 
-    cdef void watch(self) noexcept:
-        """The pending future has a watcher from now on, which the collector tells."""
+    cdef void watch(self, FutureBase future) noexcept:
+        """The future has a watcher from now on, which the collector tells."""
 
 
 cdef class FutureBase:
@@ -227,6 +227,10 @@ cdef class FutureBase:
         cdef Termination termination = self.termination
         self.termination = None
         return termination
+
+    cdef inline void mark_watched(self) noexcept nogil:
+        """It is watched by other means than result()."""
+        self.watched = True
 
     cdef inline void mark_lost(self) noexcept nogil:
         """Its worker has died."""
@@ -306,10 +310,13 @@ cdef class FutureBase:
             self.form = form
 
     cdef watch(self):
-        if not self.watched:
-            self.watched = True
-            if self.state == PENDING and self.client is not None:
-                self.client.watch()
+        cdef Pool client = self.client
+        if self.watched:
+            return
+        if client is not None:
+            client.watch(self)
+        else:
+            self.mark_watched()
 
     cdef sync(self):
         """Takes in what has arrived, so that the state tells the truth."""

@@ -75,7 +75,9 @@ cdef class Intake:
             if loan.bytes:
                 self.loans.free(&loan)
             elif r.offset:
+                self.segment.lock.acquire()
                 self.results.return_block(w, r.offset)
+                self.segment.lock.release()
             return
         if chunk is not None:
             if kind == KIND_PART or kind == KIND_LAST:

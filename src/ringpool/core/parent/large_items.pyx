@@ -58,11 +58,15 @@ cdef class LargeItems:
         else:
             sharing.client = <PyObject *>self.client
             sharing.shared = NULL
+            self.segment.lock.acquire()
             p = parcel.find_block(&pool.base)
+            self.segment.lock.release()
             if p == NULL:
                 return False
             if encode_value(p, n, args, &sharing) != n:  # user code has changed it
+                self.segment.lock.acquire()
                 self.segment.free_block(parcel.drop_block())
+                self.segment.lock.release()
                 return False
         self.waiting -= 1
         self.ahead_bytes += parcel.bytes
@@ -132,7 +136,9 @@ cdef class LargeItems:
             return
         if not sent:
             self.ahead_bytes -= parcel.bytes
+        self.segment.lock.acquire()
         self.arguments.release(parcel)
+        self.segment.lock.release()
 
     cdef void worker_died(self, uint64_t begin, uint64_t end, uint32_t w) noexcept:
         """Worker w, which had these items, is dead, and holds nothing of them."""

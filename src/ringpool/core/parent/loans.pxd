@@ -4,6 +4,7 @@
 # 1. A worker has one loan at most. It ends when a result comes that lies in it, with the next result, or with the worker.
 # 2. Whenever a loan ends, the collector is rung if workers wait for one.
 # 3. No function here runs user code.
+# 4. What changes it takes the pool's lock; so the overflow, too, is guarded by that.
 
 cdef struct Loan:         # the block of the overflow that a worker may write to
     uint64_t offset
@@ -28,3 +29,5 @@ cdef class Loans:
     cdef void add_borrower(self, uint32_t w) noexcept nogil
     cdef void drop_borrower(self) noexcept nogil
     cdef bint check(self) noexcept nogil
+    # raw, with the lock:
+    cdef inline void end(self, Loan *loan) noexcept nogil

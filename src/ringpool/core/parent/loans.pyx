@@ -23,25 +23,36 @@ cdef class Loans:
 
     cdef int lend(self, uint32_t w, uint64_t request, uint64_t bytes) noexcept nogil:
         """Answers worker w's request with a block of the overflow. 0, or -ENOMEM if there is none."""
-        cdef int err = rp_pool_lend(&self.segment.pool, w, request, bytes, &self.of[w].offset)
+        cdef int err
+        self.segment.lock.acquire()
+        err = rp_pool_lend(&self.segment.pool, w, request, bytes, &self.of[w].offset)
         if err == 0:
             self.of[w].bytes = bytes
             self.of[w].request = request
             self.count += 1
+        self.segment.lock.release()
         return err
 
     cdef Loan take(self, uint32_t w, uint64_t offset) noexcept nogil:
         """Worker w's loan ends, with a result at this offset or, for 0, without one. It is freed if it lies elsewhere, and
         else is the caller's."""
-        cdef Loan loan = self.of[w]
+        cdef Loan loan
+        self.segment.lock.acquire()
+        loan = self.of[w]
         if loan.bytes:
             self.of[w].bytes = 0
             self.count -= 1
             if loan.offset != offset:
-                self.free(&loan)
+                self.end(&loan)
+        self.segment.lock.release()
         return loan
 
     cdef void free(self, Loan *loan) noexcept nogil:
+        self.segment.lock.acquire()
+        self.end(loan)
+        self.segment.lock.release()
+
+    cdef inline void end(self, Loan *loan) noexcept nogil:
         if loan.bytes and self.segment.serves():
             rp_pool_end_loan(&self.segment.pool, loan.offset)
             self.serve_soon()
@@ -58,21 +69,25 @@ cdef class Loans:
         self.serve_soon()
 
     cdef void add_borrower(self, uint32_t w) noexcept nogil:
-        cdef uint32_t i
-        for i in range(self.n_borrowers):
-            if self.borrowers[i] == w:  # for a request that it has given up
-                return
-        self.borrowers[self.n_borrowers] = w
-        self.n_borrowers += 1
-        self.notifier.need(NEED_LOANS, True)
+        cdef uint32_t i = 0
+        self.segment.lock.acquire()
+        while i < self.n_borrowers and self.borrowers[i] != w:  # else for a request that it has given up
+            i += 1
+        if i == self.n_borrowers:
+            self.borrowers[i] = w
+            self.n_borrowers += 1
+            self.notifier.need(NEED_LOANS, True)
+        self.segment.lock.release()
 
     cdef void drop_borrower(self) noexcept nogil:
         """Removes the first of those that wait, which has been answered."""
         cdef uint32_t i
+        self.segment.lock.acquire()
         self.n_borrowers -= 1
         for i in range(self.n_borrowers):
             self.borrowers[i] = self.borrowers[i + 1]
         self.notifier.need(NEED_LOANS, self.n_borrowers > 0)
+        self.segment.lock.release()
 
     cdef bint check(self) noexcept nogil:
         """For the debug build: `count` workers have a loan, each borrower is one worker's and waits once, and workers ring for

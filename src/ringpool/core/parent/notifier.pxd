@@ -5,6 +5,7 @@
 # 2. `needs` is mirrored in shared memory, as whether workers ring the collector. A need is set before anything relies on
 #    being rung.
 # 3. What must be dropped where no user code may run is deferred to the next drop_deferred().
+# 4. Needs and watchers change under the pool's lock.
 
 cdef enum:                # why the collector must hear of every result
     NEED_WATCHERS = 1     # a future is watched by other means than result()
@@ -30,18 +31,22 @@ cdef class Notifier:
     cdef object completed   # done futures whose watchers have not been notified
     cdef list deferred      # references to be dropped
     # raw:
-    cdef inline void need(self, uint32_t reason, bint on) noexcept nogil
-    cdef void publish_needs(self) noexcept nogil
+    cdef void set_need(self, uint32_t reason, bint on) noexcept nogil
     cdef inline bint is_closing(self) noexcept nogil
     cdef void ring(self) noexcept nogil
     cdef inline void stop_if_drained(self) noexcept nogil
-    cdef void watch(self) noexcept nogil
+    # raw, with the lock:
+    cdef inline void need(self, uint32_t reason, bint on) noexcept nogil
+    cdef void publish_needs(self) noexcept nogil
     cdef inline void unwatch(self) noexcept nogil
     # quiet:
+    cdef void watch(self, FutureBase future) noexcept
     cdef bint is_drained(self) noexcept
-    cdef inline void notify(self, FutureBase future, bint watched) noexcept
+    cdef void lock_and_notify(self, FutureBase future, bint watched) noexcept
     cdef void defer(self, list held, uint64_t begin, uint64_t end) noexcept
     cdef bint check(self, uint64_t n_blocks) noexcept
+    # quiet, with the lock:
+    cdef inline void notify(self, FutureBase future, bint watched) noexcept
     # open:
     cdef void drop_deferred(self) noexcept
     cdef flush(self)

@@ -14,8 +14,16 @@ cdef class Notifier:
         self.completed = deque()
         self.deferred = []
 
+    cdef void set_need(self, uint32_t reason, bint on) noexcept nogil:
+        """need(), for what does not hold the lock."""
+        self.segment.lock.acquire()
+        self.need(reason, on)
+        self.segment.lock.release()
+
     cdef inline void need(self, uint32_t reason, bint on) noexcept nogil:
+        """Workers ring the collector for each result for this reason, or need not on account of it."""
         cdef uint32_t needs = self.needs | reason if on else self.needs & ~reason
+        c_assert(self.segment.lock.is_held())
         if needs != self.needs:
             self.needs = needs
             self.publish_needs()
@@ -42,10 +50,14 @@ cdef class Notifier:
         if self.is_closing() and self.tasks.pending() == 0 and self.segment.is_mapped():
             rp_pool_kick_service(&self.segment.pool)
 
-    cdef void watch(self) noexcept nogil:
-        """A pending future has a watcher from now on."""
-        self.watched += 1
-        self.need(NEED_WATCHERS, True)
+    cdef void watch(self, FutureBase future) noexcept:
+        """A future has a watcher from now on; if it is pending, the collector is to hear of its result."""
+        self.segment.lock.acquire()
+        future.mark_watched()
+        if future.state == PENDING:
+            self.watched += 1
+            self.need(NEED_WATCHERS, True)
+        self.segment.lock.release()
 
     cdef inline void unwatch(self) noexcept nogil:
         self.watched -= 1
@@ -58,6 +70,12 @@ cdef class Notifier:
         if watched:
             self.completed.append(future)
             rp_pool_kick_service(&self.segment.pool)
+
+    cdef void lock_and_notify(self, FutureBase future, bint watched) noexcept:
+        """notify(), for what does not hold the lock."""
+        self.segment.lock.acquire()
+        self.notify(future, watched)
+        self.segment.lock.release()
 
     cdef bint check(self, uint64_t n_blocks) noexcept:
         """For the debug build: workers ring the collector exactly while there is a need, and pending futures with watchers are

@@ -29,6 +29,8 @@ cdef class Outbox:
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept
     cdef bint find_room(self, FutureBase future, uint64_t *block) noexcept
     cdef inline void note_holding(self, FutureBase future) noexcept
+    # raw:
+    cdef void give_up_block(self, uint64_t block) noexcept nogil
     # quiet:
     cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept
     cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept

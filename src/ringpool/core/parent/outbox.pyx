@@ -58,7 +58,7 @@ cdef class Outbox:
                     self.sent(future)
                     return future
                 if task.offset:
-                    self.segment.free_block(task.offset)
+                    self.give_up_block(task.offset)
         return self.submit_pickled(client, future, entry, args, kwargs, size)
 
     cdef FunctionEntry look_up(self, fn, FutureBase future):
@@ -107,18 +107,28 @@ cdef class Outbox:
         stream. False if there is no block, or the arguments have changed."""
         cdef Py_ssize_t n = task.bytes
         cdef unsigned char *p
+        cdef bint found
         if n >= LEAST_STREAM and rp_pool_apart(&self.segment.pool):
             task.kind |= KIND_STREAM
             task.bytes += STREAM_HEAD
-        if rp_arena_alloc(&self.segment.pool.arena, task.bytes, &task.offset):
+        self.segment.lock.acquire()
+        found = self.segment.alloc_block(task.bytes, &task.offset)
+        self.segment.lock.release()
+        if not found:
             return False
         p = rp_pool_block(&self.segment.pool, 0, task.offset, task.bytes)
         if task.kind & KIND_STREAM:
             rp_store_release(&(<rp_stream_head *>p).written, 0)
         elif encode_value(p, n, args, sharing, True) != n:
-            self.segment.free_block(task.offset)
+            self.give_up_block(task.offset)
             return False
         return True
+
+    cdef void give_up_block(self, uint64_t block) noexcept nogil:
+        """A block was found for a task that is not sent so."""
+        self.segment.lock.acquire()
+        self.segment.free_block(block)
+        self.segment.lock.release()
 
     cdef void write_stream(self, Pool client, uint64_t block, Py_ssize_t n, object args) noexcept:
         """Writes n bytes, the compact form of arguments, that a worker may be reading. Creates no object."""
@@ -179,14 +189,16 @@ cdef class Outbox:
             self.tasks.reserve()
             self.gate.check()
             while self.tasks.queued == 0 and (future.options is None or future.options.retries == 0):
-                if parcel.spread(&self.segment.pool.arena) == 0:
+                if self.arguments.try_spread(parcel):
                     parcel.fill(&self.segment.pool.base)
                     future.value = parcel
                     task.kind = future.kind
                     task.offset = parcel.block
                     task.bytes = parcel.head_bytes()
                     if not self.try_send(client, future, entry, &task):
+                        self.segment.lock.acquire()
                         self.arguments.release(parcel)  # which no worker has seen
+                        self.segment.lock.release()
                         break
                     parcel.clear()
                     self.sent(future)
@@ -255,7 +267,7 @@ cdef class Outbox:
         cdef bint slot = rp_board_try_reserve(&self.segment.pool.board) != NULL
         cdef uint64_t n = PyBytes_GET_SIZE(future.value)
         if (slot and not self.waits_for_memory(future)
-                and (n <= RP_SLOT_INLINE or rp_arena_alloc(&self.segment.pool.arena, n, block) == 0)):
+                and (n <= RP_SLOT_INLINE or self.segment.alloc_block(n, block))):
             return True
         self.note_wait(slot, not slot)
         return False

@@ -6,6 +6,8 @@
 # 2. The sum of arenas[i].blocks is the length of the list of blocks.
 # 3. When a worker dies, its results stay readable: they are copied out, and parts that objects use in place stay.
 # 4. adopt(), copy_out() and vacate() may run user code. No other function here does.
+# 5. The account of the arenas, the lists and the return rings change under the pool's lock. Walks of the lists are not: see
+#    docs/decisions/025-one-lock-a-pool.md.
 
 ctypedef PyObject *ArenaResult_p
 
@@ -66,12 +68,15 @@ cdef class ResultMemory:
     # raw:
     cdef uint64_t begin_of(self, uint32_t arena) noexcept nogil
     cdef bint can_stay(self, uint32_t arena) noexcept nogil
+    # raw, with the lock:
     cdef void unmap_idle(self) noexcept nogil
+    # quiet, with the lock:
+    cdef void give_back(self, Block block, ArenaEntry *arena) noexcept
+    cdef void return_block(self, uint32_t w, uint64_t offset) noexcept
     # quiet:
     cdef void unlink(self, ArenaResult result) noexcept
     cdef void return_to_owner(self, Block block) noexcept
-    cdef void give_back(self, Block block, ArenaEntry *arena) noexcept
-    cdef void return_block(self, uint32_t w, uint64_t offset) noexcept
+    cdef void count_used(self, uint32_t arena, int n) noexcept
     cdef void flush_returns(self, uint32_t w) noexcept
     cdef uint64_t n_blocks(self) noexcept
     cdef bint check(self) noexcept

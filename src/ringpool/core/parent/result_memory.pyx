@@ -14,7 +14,9 @@ cdef class Block:
             return NULL
         at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
         if at == NULL:
+            self.memory.segment.lock.acquire()
             self.memory.unmap_idle()
+            self.memory.segment.lock.release()
             at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
         return at
 
@@ -30,12 +32,12 @@ cdef class ResultView:
     cdef void use(self) noexcept:
         """Objects use it from now on: its memory stays where it is, whatever becomes of its worker."""
         if not self.used:
-            self.block.memory.arenas[self.block.arena].used += 1
+            self.block.memory.count_used(self.block.arena, 1)
             self.list()
 
     def __dealloc__(self):
         if self.used:
-            self.block.memory.arenas[self.block.arena].used -= 1
+            self.block.memory.count_used(self.block.arena, -1)
         self.unlist()  # before the block goes, and perhaps with it the mapping
 
 
@@ -231,10 +233,12 @@ cdef class ResultMemory:
         if kind == KIND_VALUE_PICKLE and r.bytes and read_once8(p) == RP_SPREAD:
             result.views = self.new_views(w, block, r.bytes, &result.pickle_at)
         result.block = block
+        self.segment.lock.acquire()
         result.next = self.stored
         if self.stored != NULL:
             (<ArenaResult>self.stored).prev = <ArenaResult_p>result
         self.stored = <ArenaResult_p>result
+        self.segment.lock.release()
         return result if kind != KIND_START_ERROR else result.bytes()
 
     cdef Block new_block(self, uint32_t w, uint64_t offset, uint64_t n):
@@ -256,14 +260,22 @@ cdef class ResultMemory:
         block.arena = arena
         block.offset = offset
         block.n = n
+        self.segment.lock.acquire()
         block.next = self.blocks_here
         if self.blocks_here != NULL:
             (<Block>self.blocks_here).prev = <Block_p>block
         self.blocks_here = <Block_p>block
         self.arenas[arena].blocks += 1
         self.segment.hold()
+        self.segment.lock.release()
         block.memory = self
         return block
+
+    cdef void count_used(self, uint32_t arena, int n) noexcept:
+        """So many more, or fewer, of its buffers are used in place."""
+        self.segment.lock.acquire()
+        self.arenas[arena].used += n
+        self.segment.lock.release()
 
     cdef list new_views(self, uint32_t w, Block head, uint64_t n, uint64_t *pickle_at):
         """The buffers of a parcel that is spread."""
@@ -319,6 +331,7 @@ cdef class ResultMemory:
         return spare > 0
 
     cdef void unlink(self, ArenaResult result) noexcept:
+        self.segment.lock.acquire()
         if result.prev != NULL:
             (<ArenaResult>result.prev).next = result.next
         else:
@@ -326,11 +339,13 @@ cdef class ResultMemory:
         if result.next != NULL:
             (<ArenaResult>result.next).prev = result.prev
         result.prev = result.next = NULL
+        self.segment.lock.release()
 
     cdef void return_to_owner(self, Block block) noexcept:
         """Gives back a block that is not used here any more: to its worker, or, if that is dead, to the system, or to the
         overflow."""
         cdef ArenaEntry *arena = &self.arenas[block.arena]
+        self.segment.lock.acquire()
         if block.prev != NULL:
             (<Block>block.prev).next = block.next
         else:
@@ -340,6 +355,7 @@ cdef class ResultMemory:
         arena.blocks -= 1
         if self.segment.is_mapped():
             self.give_back(block, arena)
+        self.segment.lock.release()
         self.segment.release()
 
     cdef void give_back(self, Block block, ArenaEntry *arena) noexcept:
@@ -396,11 +412,12 @@ cdef class ResultMemory:
             self.pending_returns[w].append(offset)
 
     cdef void flush_returns(self, uint32_t w) noexcept:
-        cdef list waiting = <list>self.pending_returns[w]
-        while waiting:
-            if rp_pool_return_block(&self.segment.pool, w, waiting[len(waiting) - 1]):
-                return
+        cdef list waiting
+        self.segment.lock.acquire()
+        waiting = <list>self.pending_returns[w]
+        while waiting and rp_pool_return_block(&self.segment.pool, w, waiting[len(waiting) - 1]) == 0:
             waiting.pop()
+        self.segment.lock.release()
 
     cdef copy_out(self, uint32_t w):
         """Copies all results out of worker w's arena: its memory is wanted, or about to be another worker's."""
@@ -439,9 +456,11 @@ cdef class ResultMemory:
                 spare += 1
             if spare == self.overflow:
                 raise RuntimeError("no spare arena is left for a worker's successor")  # can_stay() has seen to one
+            self.segment.lock.acquire()
             self.arenas[arena].owner = NO_WORKER
             self.arenas[spare].owner = w
             rp_pool_give_arena(&self.segment.pool, w, spare)
+            self.segment.lock.release()
 
     cdef ArenaResult oldest_in_overflow(self):
         """The oldest result there that has not been read, or None."""

@@ -60,23 +60,36 @@ cdef class Segment:
         """Whether workers use it."""
         return self.phase == PHASE_SERVING
 
-    cdef void hold(self) noexcept nogil:
+    cdef inline void hold(self) noexcept nogil:
+        c_assert(self.lock.is_held())
         self.users += 1
 
     cdef void release(self) noexcept nogil:
+        cdef bint unused
+        self.lock.acquire()
         self.users -= 1
-        self.unmap_if_unused()
+        unused = self.stop_if_unused()
+        self.lock.release()
+        if unused:
+            rp_pool_destroy(&self.pool)
 
     cdef void detach(self) noexcept nogil:
         """The workers are gone: unmaps the memory now, or when its last user lets go."""
+        cdef bint unused
         c_assert(self.phase == PHASE_SERVING)
+        self.lock.acquire()
         self.phase = PHASE_DETACHED
-        self.unmap_if_unused()
-
-    cdef void unmap_if_unused(self) noexcept nogil:
-        if self.phase == PHASE_DETACHED and self.users == 0:
-            self.phase = PHASE_UNMAPPED
+        unused = self.stop_if_unused()
+        self.lock.release()
+        if unused:
             rp_pool_destroy(&self.pool)
+
+    cdef bint stop_if_unused(self) noexcept nogil:
+        """If the pool is done and the last user has let go, no thread uses the mapping from now on: the caller unmaps it."""
+        if self.phase != PHASE_DETACHED or self.users:
+            return False
+        self.phase = PHASE_UNMAPPED
+        return True
 
     cdef bint check(self) noexcept nogil:
         """For the debug build: it is mapped no longer than it has to be."""
@@ -147,8 +160,14 @@ cdef class Segment:
 
     # ---- the parent's arena ----
 
+    cdef inline bint alloc_block(self, uint64_t n, uint64_t *offset) noexcept nogil:
+        """Finds a block of n bytes; whether there is one."""
+        c_assert(self.lock.is_held())
+        return rp_arena_alloc(&self.pool.arena, n, offset) == 0
+
     cdef inline void free_block(self, uint64_t offset) noexcept nogil:
         cdef uint64_t n
+        c_assert(self.lock.is_held())
         if self.is_mapped():
             rp_arena_free(&self.pool.arena, offset, &n)
 

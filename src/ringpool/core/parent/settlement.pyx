@@ -61,6 +61,7 @@ cdef class Settlement:
     cdef void settle_item(self, FutureBase item, int form, object value) noexcept:
         """Settles the pending future of an item of a batch and notifies those that wait; with FORM_NONE, as
         cancelled. Runs no user code."""
+        self.segment.lock.acquire()
         if item.watched:
             self.notifier.unwatch()
         item.leave_batch()
@@ -69,6 +70,7 @@ cdef class Settlement:
         else:
             item.settle(form, value)
         self.notifier.notify(item, item.watched or item.callbacks is not None)
+        self.segment.lock.release()
 
     cdef fail(self, FutureBase future, error):
         """Ends a pending future of this pool with an exception; a future that is done stays as it is."""

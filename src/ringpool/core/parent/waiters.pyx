@@ -20,20 +20,26 @@ cdef class Waiters:
         waiter.word = WAIT_ASLEEP
         waiter.thread = PyThread_get_thread_ident()
         waiter.future = <PyObject *>future
+        self.segment.lock.acquire()
         waiter.next = self.first
         self.supplant(waiter)
         self.first = waiter
         self.segment.hold()
         future.enter_wait()
+        self.segment.lock.release()
 
     cdef inline bint leads(self, Waiter *waiter) noexcept nogil:
         """Whether this waiter leads; it does from now on, if no other one does."""
+        cdef bint leads
+        self.segment.lock.acquire()
         if waiter.word == WAIT_BUSY:
             waiter.word = WAIT_ASLEEP
         if not self.has_leader:
             self.has_leader = True
             waiter.word = WAIT_LEADER
-        return waiter.word == WAIT_LEADER
+        leads = waiter.word == WAIT_LEADER
+        self.segment.lock.release()
+        return leads
 
     cdef void forget(self) noexcept nogil:
         """In a forked child, which has none of these threads."""
@@ -63,6 +69,11 @@ cdef class Waiters:
 
     cdef void resign(self, Waiter *waiter) noexcept nogil:
         """If this waiter leads, another one does from now on. It is away until it calls leads()."""
+        self.segment.lock.acquire()
+        self.hand_over(waiter)
+        self.segment.lock.release()
+
+    cdef void hand_over(self, Waiter *waiter) noexcept nogil:
         cdef Waiter *heir = self.first
         cdef bint was_leader = waiter.word == WAIT_LEADER
         waiter.word = WAIT_BUSY
@@ -78,18 +89,21 @@ cdef class Waiters:
 
     cdef void leave(self, Waiter *waiter, FutureBase future) noexcept nogil:
         cdef Waiter **at = &self.first
+        self.segment.lock.acquire()
         future.leave_wait()
         while at[0] != NULL and at[0] != waiter:
             at = &at[0].next
         if at[0] == waiter:
             at[0] = waiter.next
-        self.resign(waiter)
+        self.hand_over(waiter)
+        self.segment.lock.release()
         # Another thread may have woken it, and it may have been about to touch its word: only now may the memory go.
         self.segment.release()
 
     cdef void wake(self, FutureBase future) noexcept:
         """A future is done for which threads or greenlets wait."""
         cdef Waiter *waiter = self.first
+        c_assert(self.segment.lock.is_held())
         while waiter != NULL:
             if waiter.future == <PyObject *>future and waiter.word == WAIT_ASLEEP:
                 waiter.word = WAIT_CHECK

@@ -80,7 +80,7 @@ cdef class Waiting:
         left = SIGNAL_NS / 1e9
         self.waiters.add_sleeper(future, event)
         try:
-            self.notifier.need(NEED_GREENLETS, True)
+            self.notifier.set_need(NEED_GREENLETS, True)
             while True:
                 self.service.drain()
                 if is_done(future.state):
@@ -97,4 +97,4 @@ cdef class Waiting:
                 event.clear()
         finally:
             self.waiters.remove_sleeper(future, event)
-            self.notifier.need(NEED_GREENLETS, len(self.waiters.sleepers) > 0)
+            self.notifier.set_need(NEED_GREENLETS, len(self.waiters.sleepers) > 0)
