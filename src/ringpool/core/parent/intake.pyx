@@ -34,15 +34,18 @@ cdef class Intake:
         cdef rp_result result
         cdef uint64_t n = 0
         while self.segment.is_mapped():
+            self.segment.lock.acquire()
             r = <rp_result *>rp_ring_try_peek(ring)
-            if r == NULL:
+            if r != NULL:
+                # Copied out and released first: what take() lets go of may run user code, which may come back here.
+                memcpy(&result, r, sizeof(rp_result))
+                rp_ring_release(ring)
+            elif rp_ring_uncommitted(ring):
                 # Not only if n: user code that ran in take() may be here, and wait for a worker that waits for room.
-                if rp_ring_uncommitted(ring):
-                    rp_pool_commit(&self.segment.pool, w)
+                rp_pool_commit(&self.segment.pool, w)
+            self.segment.lock.release()
+            if r == NULL:
                 break
-            # Copied out and released first: what take() lets go of may run user code, which may come back here.
-            memcpy(&result, r, sizeof(rp_result))
-            rp_ring_release(ring)
             self.on_result(w, &result)
             self.loans.serve_soon()  # it may have been a loan, or the end of a request
             n += 1

@@ -52,4 +52,4 @@ cdef class Outbox:
     cdef refuse(self, FutureBase future, object error)
     cdef int enqueue(self, FutureBase future, bint first) except -1
     cdef void flush(self) noexcept
-    cdef resend(self, FutureBase future)
+    cdef bint resend(self, FutureBase future) except -1

@@ -438,8 +438,9 @@ cdef class Outbox:
                 n += 1
         return n >= self.tasks.queued and ((self.notifier.needs & NEED_MEMORY) != 0) == self.waiting_for_memory
 
-    cdef resend(self, FutureBase future):
-        """Puts a task whose worker has died at the front of the queue."""
+    cdef bint resend(self, FutureBase future) except -1:
+        """Puts a task whose worker has died at the front of the queue, if it is pending still."""
+        cdef bint pending
         if type(future) is Chunk:
             (<Chunk>future).encode()
         self.queue.reserve()  # if there is no memory for that, the task stays where it is
@@ -448,7 +449,8 @@ cdef class Outbox:
             self.segment.lock.release()
             self.queue.reserve()
             self.segment.lock.acquire()
-        if not looks_again() or self.tasks.is_pending(future):
+        pending = not looks_again() or self.tasks.is_pending(future)
+        if pending:
             self.queue.put_first(future)
             self.note_holding(future)
             if future.block:
@@ -457,3 +459,4 @@ cdef class Outbox:
             future.enter_queue()
             self.tasks.task_requeued()
         self.segment.lock.release()
+        return pending

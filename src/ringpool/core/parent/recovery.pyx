@@ -91,10 +91,9 @@ cdef class Recovery:
             return False
         future.count_death()
         try:
-            self.outbox.resend(future)
+            return self.outbox.resend(future)
         except MemoryError:
             return False
-        return True
 
     cdef end(self):
         """After recoveries: sends what they have freed, and repeats any wake-up that a dead worker may have owed."""

@@ -272,7 +272,7 @@ cdef class ResultMemory:
         return block
 
     cdef void count_used(self, uint32_t arena, int n) noexcept:
-        """So many more, or fewer, of its buffers are used in place."""
+        """Objects use n more of its buffers in place, or fewer."""
         self.segment.lock.acquire()
         self.arenas[arena].used += n
         self.segment.lock.release()

@@ -19,8 +19,15 @@ cdef class Terminations:
     cdef keep_time(self, Options options):
         """A task with these options is pending: sees to it that enforce_deadlines() is called in time. Later calls of it see to
         themselves: one that finds no task overdue cannot be too late for the next before the shortest limit is over."""
-        if options.timeout_ns and (self.shortest_ns == 0 or options.timeout_ns < self.shortest_ns):
+        cdef bint shorter
+        if options.timeout_ns == 0:
+            return
+        self.segment.lock.acquire()
+        shorter = self.shortest_ns == 0 or options.timeout_ns < self.shortest_ns
+        if shorter:
             self.shortest_ns = options.timeout_ns
+        self.segment.lock.release()
+        if shorter:
             self.staff.alarm()
 
     cdef bint begin(self, FutureBase future, int why, int64_t grace_ns) except -1:
@@ -114,14 +121,18 @@ cdef class Terminations:
     cdef uint64_t begin_overdue(self, uint64_t now) except? 0:
         """Begins to end the tasks that have overrun their time. When the next one may have."""
 
-        cdef uint64_t due, started, task_id, limit
+        cdef uint64_t due, started, task_id, limit, shortest
         cdef FutureBase future
         cdef uint32_t w
+        self.segment.lock.acquire()
         if self.tasks.timed == 0:
             self.shortest_ns = 0
+        shortest = self.shortest_ns
+        self.segment.lock.release()
+        if shortest == 0:
             self.forgiven = None
             return RP_NEVER
-        due = now + self.shortest_ns  # none that starts after this can be overdue before
+        due = now + shortest  # none that starts after this can be overdue before
         for w in range(self.segment.pool.n_workers):
             task_id = rp_pool_timed_task(&self.segment.pool, w, &started)
             future = self.tasks.get(task_id) if task_id else None
@@ -138,13 +149,17 @@ cdef class Terminations:
 
     cdef bint interrupt(self, FutureBase future, uint32_t w, uint64_t now, uint64_t *due) noexcept:
         """Worker w holds a task that is to end, and has time left for it. Whether the worker is to be signalled now."""
-        cdef Termination termination = future.termination
+        cdef Termination termination
         cdef bint signalled = False
-        due[0] = min(due[0], termination.kill_ns)
-        termination.seen_in(w, now, PAUSE_NS)
-        if rp_pool_interrupt(&self.segment.pool, w, future.task_id, termination.why):
-            signalled = termination.signal(now)
-            due[0] = min(due[0], termination.again_ns)
+        self.segment.lock.acquire()
+        termination = future.termination
+        if termination is not None:  # else it has ended
+            due[0] = min(due[0], termination.kill_ns)
+            termination.seen_in(w, now, PAUSE_NS)
+            if rp_pool_interrupt(&self.segment.pool, w, future.task_id, termination.why):
+                signalled = termination.signal(now)
+                due[0] = min(due[0], termination.again_ns)
+        self.segment.lock.release()
         return signalled
 
     cdef spare(self, uint32_t w):
