@@ -10,10 +10,11 @@
 # stands there asserts that this thread holds the lock; acquire(), the encoder, the decoder, callbacks and what drops the call
 # of a task assert that it holds none.
 #
-# It guards the table of tasks, with its counts; the queue of tasks that wait for room; the board, from the reservation of a slot to
-# its publication; the tasks that are to end, the gate, and what the supervisor is asked for; the parent's arena, loans, and the
-# account of workers' arenas; waiters, watchers and needs: the headers of these say so. What was found out before a stretch is looked
-# at again in it, in a build that looks_again(). docs/decisions/025-one-lock-a-pool.md says what it does not guard yet.
+# It guards the table of tasks, with its counts; the queue of tasks that wait for room; the board, from the reservation of a
+# slot to its publication; the tasks that are to end, the gate, and what the supervisor is asked for; the parent's arena, loans,
+# and the account of workers' arenas; waiters, watchers and needs: the headers of these say so. What was found out before a
+# stretch is looked at again in it, in a build that looks_again(). docs/decisions/025-one-lock-a-pool.md says what it does not
+# guard yet.
 #
 # In a child that was forked, where another thread may have held it, it is made anew: forget().
 
@@ -77,8 +78,8 @@ cdef extern from *:
     #define holds_no_lock() true
     #endif
 
-    /* Whether what was found out before a stretch is looked at again in it. With the GIL nothing has changed where no Python was
-     * called: an optimised build has no code for it. A debug build looks all the same, so that the code is run. */
+    /* Whether what was found out before a stretch is looked at again in it. With the GIL nothing has changed where no Python
+     * was called: an optimised build has no code for it. A debug build looks all the same, so that the code is run. */
     #if defined(Py_GIL_DISABLED) || !defined(NDEBUG)
     #define looks_again() true
     #else

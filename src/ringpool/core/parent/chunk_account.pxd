@@ -3,7 +3,7 @@
 # The one thing that batches and the pool share: a Batch writes down here what it does, other parts ask.
 #
 # Guarantees: a batch is in the list exactly while some of its items are encoded and not sent; `n_chunks` is the sum of the
-# batches' chunks under way. It is changed by C code alone, with the GIL held, so no thread sees one without the other.
+# batches' chunks under way, which changes under the pool's lock. The list is changed by C code alone, with the GIL held.
 # Not: it does not know what a batch is, and sends nothing.
 #
 # No function runs user code. The only one that creates an object is waiting().

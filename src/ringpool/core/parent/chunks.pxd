@@ -19,10 +19,11 @@ cdef class Chunks:
     cdef Settlement settlement
     cdef Outbox outbox
     cdef ChunkAccount account
+    # quiet, with the lock:
+    cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept
     # quiet:
     cdef void started(self, Chunk chunk) noexcept
     cdef bint item_begun(self, FutureBase item) noexcept
-    cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept
     cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=*,
                               Termination termination=*) noexcept
     cdef void on_bad_result(self, uint32_t w, Chunk chunk, Loan *loan, object error) noexcept

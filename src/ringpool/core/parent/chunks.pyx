@@ -245,23 +245,23 @@ cdef class Chunks:
     # ---- results ----
 
     cdef void transfer_task(self, Chunk chunk, Chunk rest) noexcept:
-        """The task of `chunk` is that of `rest` from now on, which has been split off."""
-        self.started(rest)
-        self.segment.lock.acquire()
+        """The task of `chunk` is that of `rest` from now on, which was split off. The caller has a reference to `chunk`."""
         self.tasks.replace(chunk.task_id, rest)
         rest.take_over(chunk)
         self.terminations.adopt(rest, chunk)
-        self.segment.lock.release()
         Py_DECREF(chunk)  # the table's
 
     cdef void complete_prefix(self, Chunk chunk, Chunk rest, uint32_t n, object value, int form=FORM_TRAY,
                               Termination termination=None) noexcept:
         """The results of the first n items have arrived, and more are to come, those of `rest`."""
         chunk.split(n, rest)
+        self.started(rest)
+        self.segment.lock.acquire()
         self.transfer_task(chunk, rest)
         chunk.set_termination(termination)
         chunk.settle(form, value)
-        self.notifier.lock_and_notify(chunk, False)
+        self.notifier.notify(chunk, False)
+        self.segment.lock.release()
         chunk.ended()
 
     cdef void on_partial_result(self, uint32_t w, Chunk chunk, rp_result *r, uint32_t kind, Loan *loan) noexcept:

@@ -248,8 +248,8 @@ cdef class FutureBase:
         self.n_waiting -= 1
 
     cdef void settle(self, int form, object value) noexcept:
-        """From PENDING to FINISHED; or to cancelled, if its task was to end for that, however late the task has come to a result.
-        Runs no Python code."""
+        """From PENDING to FINISHED; or to cancelled, if its task was to end for that, however late the task has come to a
+        result. Runs no Python code."""
         cdef Termination termination = self.termination
         if termination is not None:
             self.termination = None

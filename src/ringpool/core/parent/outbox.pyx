@@ -228,8 +228,8 @@ cdef class Outbox:
     # ---- the queue ----
 
     cdef int enqueue(self, FutureBase future, bint first) except -1:
-        """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes. Of a batch, chunks
-        are sent after the pool has been closed, too."""
+        """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes. Of a batch,
+        chunks are sent after the pool has been closed, too."""
         cdef bint refused
         self.queue.reserve()
         self.segment.lock.acquire()
@@ -263,7 +263,7 @@ cdef class Outbox:
         return type(future) is Chunk and (<Chunk>future).waiting is not None
 
     cdef bint find_room(self, FutureBase future, uint64_t *block) noexcept:
-        """Is there a slot for a queued task, and if the task needs a block, a block? If not, the queue waits for what is short."""
+        """Is there a slot for a queued task, and if the task needs a block, a block? If not, notes what the queue waits for."""
         cdef bint slot = rp_board_try_reserve(&self.segment.pool.board) != NULL
         cdef uint64_t n = PyBytes_GET_SIZE(future.value)
         if (slot and not self.waits_for_memory(future)
@@ -273,9 +273,9 @@ cdef class Outbox:
         return False
 
     cdef bint try_publish(self, FutureBase future) noexcept:
-        """Publishes a task of the queue, and removes the task from the queue if it is the first. A task that is not to be published
-        from there any more is removed, too: it has been cancelled, or has gone before its turn. False if the task has to wait for
-        room; else the caller looks at the queue again."""
+        """Publishes a task of the queue, and removes the task from the queue if it is the first. A task that is not to be
+        published from there any more is removed, too: it has been cancelled, or has gone before its turn. False if the task
+        has to wait for room; else the caller looks at the queue again."""
         cdef rp_slot *slot
         cdef object data = None
         cdef uint64_t block = 0

@@ -6,7 +6,7 @@
 # 2. reserve() makes room for one more, so that the next put cannot fail: has_room() says whether that is still so. What is
 #    removed as the first may be put last without that: the blocks behind are used up no sooner than one in front is free.
 # 3. A position names one place for ever: that of a future stays the same while others come and go.
-# 4. Its memory is that of the futures in it, and of two blocks.
+# 4. A block that becomes empty is given back, but for one that is kept.
 # 5. No function here runs user code. What removes a future has a reference of its own.
 # 6. All that changes it holds the pool's lock, or takes it.
 

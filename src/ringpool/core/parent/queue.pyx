@@ -2,8 +2,8 @@
 
 
 cdef inline void set_item(list items, uint64_t i, object item) noexcept:
-    """Puts an object in the place of another, to which there are other references. (No item is deallocated here, and no other lock
-    taken, as items[i] = item does in a build without the GIL.)"""
+    """Puts an object in the place of another, to which there are other references. (No item is deallocated here, and no other
+    lock taken, as items[i] = item does in a build without the GIL.)"""
     cdef PyObject *before = PyList_GET_ITEM(items, i)
     Py_INCREF(item)
     PyList_SET_ITEM(items, i, item)
@@ -12,7 +12,7 @@ cdef inline void set_item(list items, uint64_t i, object item) noexcept:
 
 @cython.no_gc_clear
 cdef class TaskQueue:
-    """Futures in an order, in blocks of references, which the garbage collector sees. A block is there while it has a future."""
+    """Futures in an order, in blocks of references that the garbage collector sees. A block is there while it has a future."""
 
     def __cinit__(self, PoolLock lock):
         self.lock = lock

@@ -1,7 +1,7 @@
 # staff.pxd - how many workers there should be, which of them are suspect, and the supervisor's alarm.
 #
-# What changes the refusal, `wanted`, the suspects or the alarm takes the pool's lock. Only the supervisor changes `n_started` and
-# `beginner`; what reads one of these, or a count, may find what was a moment ago: whatever changes it looks itself.
+# What changes the refusal, `wanted`, the suspects or the alarm takes the pool's lock. Only the supervisor changes `n_started`
+# and `beginner`; what reads one of these, or a count, may find what was a moment ago: whatever changes it looks itself.
 
 @cython.final
 cdef class Gate:

@@ -5,8 +5,8 @@
 # 2. One waiter at most leads. It resigns before other code runs above it on its stack.
 # 3. Greenlets do not sleep here, but on events that the collector sets.
 # 4. Only set_events() and what makes an event may run user code.
-# 5. The list of waiters, their words and which of them leads change under the pool's lock. A thread sleeps without it: a word that has
-#    changed since ends the sleep. The greenlets' events are guarded by the GIL, which greenlets need.
+# 5. The list of waiters, their words and which of them leads change under the pool's lock. A thread sleeps without it: a word
+#    that has changed since ends the sleep. The greenlets' events are guarded by the GIL, which greenlets need.
 
 cdef struct Waiter:        # a thread in result(), on its stack
     rp_futex word          # WAIT_ASLEEP, then one of the others
