@@ -17,6 +17,9 @@ crash_points = [("RP_CRASH_POINTS", "1")] if os.environ.get("RINGPOOL_CRASH_POIN
 # A build for developers: it compiles in a third of the time, runs slower, and checks the invariants of each part.
 debug = bool(os.environ.get("RINGPOOL_DEBUG"))
 
+# Many Pythons are built with -g, and hand it on: what is shipped has the names of functions, which profilers show, and no more.
+keeps_debug_information = debug or "-g" in os.environ.get("CFLAGS", "").split()
+
 core = Extension(
     "ringpool._core",
     sources=["src/ringpool/_core.pyx", *sources],
@@ -24,7 +27,7 @@ core = Extension(
     include_dirs=["csrc"],
     define_macros=[("_GNU_SOURCE", "1"), *crash_points, *([("RP_DEBUG", "1")] if debug else [])],
     extra_compile_args=["-std=c11", *(["-O0", "-g", "-UNDEBUG"] if debug else ["-O2"]), "-fvisibility=hidden"],
-    extra_link_args=["-pthread"],
+    extra_link_args=["-pthread", *([] if keeps_debug_information else ["-Wl,--strip-debug"])],
 )
 
 # Elsewhere the package installs without its core, and importing it says which platforms are served.

@@ -28,10 +28,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def run(
-    *command: str | Path, limit: float = LIMIT, code: int | None = 0, **options
+    *command: str | Path, limit: float = LIMIT, code: int | None = 0, variables: dict[str, str] | None = None, **options
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program; its exit status must be `code`, unless that is None."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | (
+        variables or {}
+    )
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
@@ -63,7 +65,8 @@ def built() -> tuple[Path, Path]:
 
     def make(folder: Path) -> None:
         tree = copy(folder)
-        run(sys.executable, "-m", "build", "--outdir", folder, tree, limit=280.0, cwd=folder)
+        as_debian_does = {"CPPFLAGS": f"{os.environ.get('CPPFLAGS', '')} -g"}  # whose Pythons hand it to extensions
+        run(sys.executable, "-m", "build", "--outdir", folder, tree, limit=280.0, cwd=folder, variables=as_debian_does)
         shutil.rmtree(tree)
 
     out = builds.built("dist", files, make)
@@ -127,6 +130,34 @@ def test_the_wheel_holds_the_package_its_types_and_its_core(wheel_files):
 def test_the_wheel_holds_no_sources_of_the_core_and_no_tests(wheel_files):
     assert not [name for name in wheel_files if re.search(r"\.(pyx|pxd|c|h|o)$|__pycache__|(^|/)tests?/", name)]
     assert {name.split("/")[0].split("-")[0] for name in wheel_files} == {"ringpool"}
+
+
+# Of glibc 2.34, which took libpthread in: built with an older one, the core asks for less.
+NEWEST_GLIBC = (2, 34)
+
+
+@pytest.mark.ci
+def test_the_core_in_the_wheel_asks_for_no_newer_c_library_and_for_no_other(built):
+    optional.need("auditwheel")
+    tags = re.findall(r'"(\w+?)_(\d+)_(\d+)_\w+"', run(sys.executable, "-m", "auditwheel", "show", built[1]).stdout)
+    assert tags and all(name in ("manylinux", "musllinux") for name, _, _ in tags)
+    assert all((int(major), int(minor)) <= NEWEST_GLIBC for name, major, minor in tags if name == "manylinux")
+
+
+@pytest.mark.ci
+def test_the_core_in_the_wheel_has_names_of_functions_and_no_debug_information(built, tmp_path):
+    optional.need("auditwheel")
+    program = """
+        import sys
+        from elftools.elf.elffile import ELFFile
+        with open(sys.argv[1], "rb") as file:
+            print(*(section.name for section in ELFFile(file).iter_sections()))
+    """
+    with zipfile.ZipFile(built[1]) as archive:
+        (name,) = (name for name in archive.namelist() if re.fullmatch(r"ringpool/_core\..*\.so", name))
+        core = archive.extract(name, tmp_path)
+    sections = run(sys.executable, "-c", textwrap.dedent(program), core).stdout.split()
+    assert ".symtab" in sections and not [each for each in sections if each.startswith(".debug")]
 
 
 @pytest.mark.ci
