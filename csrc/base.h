@@ -14,7 +14,16 @@
 
 /* Distance that keeps two writers from sharing a line. 64 bytes is the line; x86 prefetches lines in pairs. */
 #define RP_LINE 128u
+
+/* The largest page that the processor has, whatever the kernel here was built with: 4, 16 or 64 KiB on aarch64. The map, and what
+ * of it is given back, inherited or moved, is made of these. (Tests say 64 KiB where it is less.) */
+#ifndef RP_PAGE
+#if defined(__x86_64__) || defined(__i386__)
 #define RP_PAGE 4096u
+#else
+#define RP_PAGE 65536u
+#endif
+#endif
 
 #define RP_ASSERT_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " must be " #bytes " bytes")
 #define RP_ASSERT_OFFSET(type, field, bytes) \

@@ -2,6 +2,7 @@
 
 #include "tree.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -33,6 +34,22 @@
 #define RP_P_PIDFD 3 /* P_PIDFD, which older headers lack; Linux 5.4 */
 
 #define RP_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+uint64_t rp_os_page_bytes(void)
+{
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static bool is_whole_pages(uint64_t n)
+{
+    return (n & (RP_PAGE - 1)) == 0;
+}
+
+/* Where the system has smaller pages, it maps what is larger at any of those. */
+static bool is_at_page(const void *address)
+{
+    return ((uintptr_t)address & (rp_os_page_bytes() - 1)) == 0;
+}
 
 int rp_os_memfd(const char *name, uint64_t bytes, int *fd)
 {
@@ -80,7 +97,9 @@ int rp_os_keep_private(int fd)
 
 int rp_os_map(int fd, uint64_t offset, uint64_t bytes, uint8_t **base)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+    void *p;
+    assert(is_whole_pages(offset));
+    p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
     if (p == MAP_FAILED)
         return -errno;
     /* Neither is needed for correctness: a child that never touches the mapping is merely not charged for it. */
@@ -92,11 +111,13 @@ int rp_os_map(int fd, uint64_t offset, uint64_t bytes, uint8_t **base)
 
 int rp_os_inherit(void *base, uint64_t bytes, int inherited)
 {
+    assert(is_whole_pages(bytes) && is_at_page(base));
     return madvise(base, bytes, inherited ? MADV_DOFORK : MADV_DONTFORK) ? -errno : 0;
 }
 
 int rp_os_move(void *from, uint64_t bytes, void *to)
 {
+    assert(is_whole_pages(bytes) && is_at_page(to));
     return mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED ? -errno : 0;
 }
 
@@ -126,6 +147,7 @@ void rp_os_unmap(void *base, uint64_t bytes)
 
 int rp_os_punch(int fd, uint64_t offset, uint64_t bytes)
 {
+    assert(is_whole_pages(offset | bytes));
     return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes) ? -errno : 0;
 }
 
@@ -201,7 +223,7 @@ uint64_t rp_os_own_memory(void)
     if (fscanf(f, "%lu %lu %lu", &size, &resident, &shared) != 3 || resident < shared)
         resident = shared = 0;
     fclose(f);
-    return (uint64_t)(resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return (uint64_t)(resident - shared) * rp_os_page_bytes();
 }
 
 uint64_t rp_os_now_ns(void)

@@ -10,6 +10,9 @@
 
 #include <poll.h>
 
+/* A page is one of RP_PAGE bytes below, which is a whole number of the system's: rp_os_page_bytes() each. */
+uint64_t rp_os_page_bytes(void);
+
 /* An anonymous file of `bytes` zero bytes, sparse, close-on-exec, private to its user, sealed against any change of
  * size: a mapped page can never vanish, so touching it never raises SIGBUS. The name is for /proc only. */
 int rp_os_memfd(const char *name, uint64_t bytes, int *fd);

@@ -67,6 +67,10 @@ enum rp_parcel_tag {
     RP_SPREAD = 2, /* a parcel with each buffer in a block of its own, of which the receiver makes a view */
 };
 
+/* The least buffer, in bytes, that is left out of a pickle: a smaller one costs less as part of it. One that is spread begins at a
+ * multiple of this, on pages of its own, so that it can be used in place, inherited and moved. */
+#define RP_LARGE_BUFFER (RP_PAGE > 16384u ? RP_PAGE : 16384u)
+
 #define RP_KIND_MASK 15u /* what is left of a kind without its flags */
 
 /* What the payload of a task holds. */

@@ -9,6 +9,7 @@ cdef extern from "base.h" nogil:
     void rp_pause()
     uint64_t rp_load_acquire(const rp_word *word)
     void rp_store_release(rp_word *word, uint64_t n)
+    uint64_t RP_PAGE
 
 
 cdef extern from "step.h" nogil:
@@ -17,6 +18,7 @@ cdef extern from "step.h" nogil:
 
 cdef extern from "os.h" nogil:
     ctypedef uint32_t rp_futex
+    uint64_t rp_os_page_bytes()
     int rp_os_futex_wait(rp_futex *word, uint32_t expected, int64_t timeout_ns)
     void rp_os_futex_wake(rp_futex *word)
     uint64_t rp_os_now_ns()
@@ -123,6 +125,7 @@ cdef extern from "wire.h" nogil:
         KIND_CALL_PICKLE "RP_KIND_CALL_PICKLE"
         KIND_CHUNK "RP_KIND_CHUNK"
         KIND_MASK "RP_KIND_MASK"
+        LARGE_BUFFER "RP_LARGE_BUFFER"
         KIND_NAMED "RP_KIND_NAMED"
         KIND_TIMED "RP_KIND_TIMED"
         KIND_STREAM "RP_KIND_STREAM"

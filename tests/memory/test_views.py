@@ -84,7 +84,7 @@ def test_a_result_keeps_the_blocks_of_those_buffers_that_are_used_and_no_others(
 
 def test_a_result_that_is_dropped_unread_keeps_nothing():
     with pool() as executor:
-        futures = [executor.submit(tasks.make, 20_000, 30_000) for _ in range(10)]
+        futures = [executor.submit(tasks.make, 70_000, 80_000) for _ in range(10)]
         wait_until(lambda: all(future.done() for future in futures), "all results")
         assert blocks_of_workers(executor) == 30
         futures.clear()
@@ -93,34 +93,34 @@ def test_a_result_that_is_dropped_unread_keeps_nothing():
 
 def test_results_are_their_readers_own():
     with pool() as executor:
-        values = [made(executor, 50_000, seed=i) for i in range(20)]
+        values = [made(executor, 100_000, seed=i) for i in range(20)]
         for i, value in enumerate(values):
             if i % 2:
                 tasks.overwrite(value)
-        more = [made(executor, 50_000, seed=100 + i) for i in range(20)]
+        more = [made(executor, 100_000, seed=100 + i) for i in range(20)]
         for i, value in enumerate(values):
             if i % 2:
-                assert bytes(value.buffers[0]) == bytes(50_000)
+                assert bytes(value.buffers[0]) == bytes(100_000)
             else:
-                check(value, 50_000, seed=i)
+                check(value, 100_000, seed=i)
         for i, value in enumerate(more):
-            check(value, 50_000, seed=100 + i)
+            check(value, 100_000, seed=100 + i)
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_results_outlive_their_worker_and_are_not_the_successors_to_write_to(method):
     with pool(1, method) as executor:
-        value, pid = made(executor, MIB, 20_000), executor.submit(os.getpid).result(LIMIT)
+        value, pid = made(executor, MIB, 70_000), executor.submit(os.getpid).result(LIMIT)
         with pytest.raises(WorkerDied):
             executor.submit(tasks.die, value).result(LIMIT)
         assert executor.submit(os.getpid).result(LIMIT) != pid
-        more = [made(executor, MIB, 20_000, seed=10 * i) for i in range(5)]
-        check(value, MIB, 20_000)
+        more = [made(executor, MIB, 70_000, seed=10 * i) for i in range(5)]
+        check(value, MIB, 70_000)
         for i, each in enumerate(more):
-            check(each, MIB, 20_000, seed=10 * i)
+            check(each, MIB, 70_000, seed=10 * i)
         tasks.overwrite(value)
         for i, each in enumerate(more):
-            check(each, MIB, 20_000, seed=10 * i)
+            check(each, MIB, 70_000, seed=10 * i)
         assert blocks_of_workers(executor) == 12
         del value, more, each
         assert blocks_of_workers(executor) == 0
@@ -145,13 +145,13 @@ def test_results_kept_from_any_number_of_workers_are_all_right(small_arenas):
     with pool(2) as executor:
         values = []
         for i in range(12):
-            values.append(made(executor, 100_000, 20_000, seed=3 * i))
+            values.append(made(executor, 100_000, 70_000, seed=3 * i))
             future = executor.submit(tasks.die, 0)
             with pytest.raises(WorkerDied):
                 future.result(LIMIT)
         assert 0 < blocks_of_workers(executor) <= 2 * 3 + 2 * 2
         for i, value in enumerate(values):
-            check(value, 100_000, 20_000, seed=3 * i)
+            check(value, 100_000, 70_000, seed=3 * i)
         assert executor.submit(os.getpid).result(LIMIT)
         del value
         values.clear()
@@ -162,21 +162,21 @@ def test_results_kept_from_any_number_of_workers_are_all_right(small_arenas):
 
 def test_results_kept_from_recycled_workers_are_all_right():
     with pool(2, "forkserver", max_tasks_per_child=2) as executor:
-        futures = [executor.submit(tasks.make, 40_000, seed=i) for i in range(40)]
+        futures = [executor.submit(tasks.make, 90_000, seed=i) for i in range(40)]
         values = [future.result(LIMIT) for future in futures]
         for i, value in enumerate(values):
-            check(value, 40_000, seed=i)
+            check(value, 90_000, seed=i)
 
 
 def test_results_outlive_the_pool():
     with pool() as executor:
-        value, unread = made(executor, 3 * MIB, 20_000), executor.submit(tasks.make, MIB, seed=5)
-    check(value, 3 * MIB, 20_000)
+        value, unread = made(executor, 3 * MIB, 70_000), executor.submit(tasks.make, MIB, seed=5)
+    check(value, 3 * MIB, 70_000)
     check(unread.result(LIMIT), MIB, seed=5)
     del value.buffers[0]
     assert blocks_of_workers(executor) == 2
     check(unread.result(LIMIT), MIB, seed=5)
-    assert crcs(value) == [tasks.crc(tasks.filled(20_000, 1))]
+    assert crcs(value) == [tasks.crc(tasks.filled(70_000, 1))]
 
 
 def test_what_is_kept_of_a_pool_that_is_gone_keeps_no_more_memory_than_it_uses():
@@ -218,7 +218,7 @@ def test_a_result_for_which_what_is_kept_leaves_no_room_fails_alone_and_says_so(
 
 
 def test_buffers_that_a_reducer_of_ones_own_says_are_read_only_stay_so_and_others_can_be_written_to():
-    value = Buffers(bytes(20_000), bytearray(20_000), bytes(10), bytearray(10))
+    value = Buffers(bytes(70_000), bytearray(70_000), bytes(10), bytearray(10))
     with pool() as executor:
         assert executor.submit(tasks.read_only, value).result(LIMIT) == [True, False, True, False]
         assert tasks.read_only(executor.submit(tasks.same, value).result(LIMIT)) == [True, False, True, False]
@@ -270,13 +270,13 @@ def test_an_argument_that_a_worker_keeps_keeps_its_block_until_it_is_let_go():
             functions += 1
         assert arguments(executor) == functions
         for i in range(5):
-            executor.submit(tasks.keep, tasks.make(20_000, 30_000, seed=2 * i)).result(LIMIT)
+            executor.submit(tasks.keep, tasks.make(70_000, 80_000, seed=2 * i)).result(LIMIT)
         assert arguments(executor) == functions + 15
         for i in range(50):  # these must not be put where those are
-            assert crcs(executor.submit(tasks.same, tasks.make(25_000, seed=i)).result(LIMIT)) == crcs(
-                tasks.make(25_000, seed=i)
+            assert crcs(executor.submit(tasks.same, tasks.make(75_000, seed=i)).result(LIMIT)) == crcs(
+                tasks.make(75_000, seed=i)
             )
-        expected = [tasks.crc(tasks.filled(20_000 + 10_000 * (i % 2), i)) for i in range(10)]
+        expected = [tasks.crc(tasks.filled(70_000 + 10_000 * (i % 2), i)) for i in range(10)]
         assert executor.submit(tasks.kept).result(LIMIT) == expected
         executor.submit(tasks.forget, 2).result(LIMIT)
         no_arguments(executor, functions + 9)
@@ -287,7 +287,7 @@ def test_an_argument_that_a_worker_keeps_keeps_its_block_until_it_is_let_go():
 
 def test_an_argument_is_let_go_between_tasks(tmp_path):
     with pool() as executor:
-        executor.submit(tasks.keep, tasks.make(20_000)).result(LIMIT)
+        executor.submit(tasks.keep, tasks.make(70_000)).result(LIMIT)
         executor.submit(tasks.forget_when, str(tmp_path / "gate")).result(LIMIT)
         assert arguments(executor) > 2
         (tmp_path / "gate").touch()
@@ -312,7 +312,7 @@ def test_an_argument_goes_home_however_its_task_ends(end, tmp_path):
     with pool() as executor:
         executor.submit(tasks.keep, Buffers()).result(LIMIT)
         executor.submit(tasks.forget).result(LIMIT)
-        value = tasks.make(20_000, 100_000)
+        value = tasks.make(70_000, 100_000)
         if end == "dies":
             executor.submit(tasks.keep, value).result(LIMIT)
             future = executor.submit(tasks.die, value)
@@ -358,14 +358,14 @@ def test_a_worker_ends_with_arguments_in_its_hands(method):
 
 def test_a_fork_has_results_as_they_were_and_its_own(tmp_path):
     with pool() as executor:
-        value = made(executor, 300_000, 20_000)
+        value = made(executor, 300_000, 70_000)
         expected = crcs(value)
         seen, mine, status = tasks.fork_and_look(value, str(tmp_path))
         assert status == 0 and seen == expected
-        assert mine == [zlib.crc32(b"\1" * 300_000), zlib.crc32(b"\1" * 20_000)]
+        assert mine == [zlib.crc32(b"\1" * 300_000), zlib.crc32(b"\1" * 70_000)]
         for i in range(20):  # what the workers make does not depend on it
             made(executor, 300_000, seed=i)
-        assert Path(tmp_path, "written").read_text() == repr([zlib.crc32(bytes(300_000)), zlib.crc32(bytes(20_000))])
+        assert Path(tmp_path, "written").read_text() == repr([zlib.crc32(bytes(300_000)), zlib.crc32(bytes(70_000))])
 
 
 def test_a_fork_keeps_results_that_its_parent_lets_go(tmp_path):
@@ -398,32 +398,32 @@ def test_a_fork_keeps_results_that_its_parent_lets_go(tmp_path):
 
 def test_a_fork_of_a_fork_has_them_too(tmp_path):
     with pool() as executor:
-        value = made(executor, 300_000, 50_000)
+        value = made(executor, 300_000, 100_000)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 below = os.fork()
-                check(value, 300_000, 50_000)
+                check(value, 300_000, 100_000)
                 if below == 0:
                     tasks.overwrite(value)
                     os._exit(0)
                 ended = os.waitpid(below, 0)[1]
-                check(value, 300_000, 50_000)
+                check(value, 300_000, 100_000)
                 code = ended
             finally:
                 os._exit(code)
         assert os.waitpid(pid, 0)[1] == 0
-        check(value, 300_000, 50_000)
+        check(value, 300_000, 100_000)
 
 
 def test_a_fork_in_a_task_has_its_arguments(tmp_path):
     with pool() as executor:
-        value = tasks.make(300_000, 20_000)
+        value = tasks.make(300_000, 70_000)
         seen, mine, status = executor.submit(tasks.fork_and_look, value, str(tmp_path)).result(LIMIT)
         assert status == 0 and seen == crcs(value)
-        assert mine == [zlib.crc32(b"\1" * 300_000), zlib.crc32(b"\1" * 20_000)]
-        check(value, 300_000, 20_000)
+        assert mine == [zlib.crc32(b"\1" * 300_000), zlib.crc32(b"\1" * 70_000)]
+        check(value, 300_000, 70_000)
         wait_until(lambda: arguments(executor) <= 1, "its blocks are back")
 
 
@@ -464,7 +464,7 @@ def test_results_may_be_collected_as_garbage_while_their_worker_is_recovered(tmp
         "with ProcessPoolExecutor(1, get_context('fork')) as pool:\n"
         "    for threshold in range(50, 850, 50):\n"
         "        gc.disable()\n"
-        "        values = [pool.submit(tasks.make, *[16384] * 16).result() for _ in range(50)]\n"
+        "        values = [pool.submit(tasks.make, *[65536] * 16).result() for _ in range(50)]\n"
         "        kept = values[0]\n"
         "        values.append(values)\n"
         "        gc.collect(0)\n"
@@ -472,7 +472,7 @@ def test_results_may_be_collected_as_garbage_while_their_worker_is_recovered(tmp
         "        del values\n"
         "        gc.enable()\n"
         "        assert pool.submit(tasks.die, 0).exception() is not None\n"
-        "        assert tasks.crc(kept.buffers[3]) == tasks.crc(tasks.filled(16384, 3))\n"
+        "        assert tasks.crc(kept.buffers[3]) == tasks.crc(tasks.filled(65536, 3))\n"
         "        gc.collect()\n"
         "        assert pool._client.results.blocks_of_workers == 16\n"
         "        del kept\n"
@@ -518,7 +518,7 @@ def test_much_may_happen_while_a_thread_is_about_to_fork(how):
     from test_views import check, fork_and, inherited, made, pool
     how, ended = sys.argv[1], []
     with pool() as executor:
-        values = {0: made(executor, 50_000), 1: made(executor, 300_000, seed=1)}
+        values = {0: made(executor, 100_000), 1: made(executor, 300_000, seed=1)}
 
         def look():
             for seed, value in values.items():
@@ -592,7 +592,7 @@ def test_at_random(small_arenas, seed):
             try:
                 while not done.is_set():
                     sizes = [
-                        chance.choice([0, 100, 16 * KIB, 20_000, 100_000, 400_000])
+                        chance.choice([0, 100, 16 * KIB, 70_000, 100_000, 400_000])
                         for _ in range(chance.randrange(1, 4))
                     ]
                     value = tasks.make(*sizes, seed=chance.randrange(10**6))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import builds
 import pytest
-from compiling import compiler, shared_library
+from compiling import LARGE_PAGES, compiler, shared_library
 from programs import ROOT, SUPPORT, environment
 
 # What exercises the parts of the parent, whose check() a debug build runs after each drain.
@@ -93,6 +94,30 @@ def test_the_invariants_of_all_parts_hold_in_a_debug_build():
     # By folders and names: of a file that is given by its path, all levels would run.
     names = ["-k", " or ".join(path.name for path in files)]
     run(package, sorted({str(path.parent) for path in files}), ["-n", "2", *names])
+
+
+@pytest.mark.ci
+@pytest.mark.deadline(1200)
+def test_memory_is_shared_viewed_and_inherited_where_pages_have_64_kib():
+    # As far as a system can show it whose pages are smaller: it would bear with half a page, the assertions do not.
+    package = builds.package("pages", RINGPOOL_DEBUG="1", CFLAGS=LARGE_PAGES)
+    names = "test_fork.py or test_loans.py or test_memory.py or test_share.py or test_views.py"
+    run(
+        package,
+        ["tests/contract", "tests/memory", "tests/processes"],
+        ["-n", "2", "-k", names],
+        RINGPOOL_TESTS_DEFINE=LARGE_PAGES,
+    )
+
+
+def test_a_system_with_larger_pages_than_the_core_was_built_for_refuses_its_import():
+    preload = shared_library("large_pages", [SUPPORT / "large_pages.c"])
+    program = [sys.executable, "-c", "import ringpool"]
+    done = subprocess.run(program, env=environment(LD_PRELOAD=str(preload)), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(
+        "ImportError: .* for systems whose pages have (4096|65536) bytes or fewer, and .* 131072$", done.stderr
+    )
 
 
 @functools.cache

@@ -89,4 +89,4 @@ cdef extern from *:
     bint is_canonical(const void *data, Py_ssize_t n, int code) nogil
 
 cdef inline uint64_t whole_pages(uint64_t n) noexcept nogil:
-    return (n + 4095) & ~<uint64_t>4095
+    return (n + RP_PAGE - 1) & ~(RP_PAGE - 1)

@@ -33,3 +33,8 @@ def memfd(str name, uint64_t size):
     if err:
         raise OSError(-err, os.strerror(-err))
     return fd
+
+
+if rp_os_page_bytes() > RP_PAGE:
+    raise ImportError(f"this build of ringpool is for systems whose pages have {RP_PAGE} bytes or fewer, and here they have "
+                      f"{rp_os_page_bytes()}")

@@ -8,7 +8,6 @@
 
 cdef enum:
     MAX_BUFFERS = 256       # of a parcel; what is beyond them goes with the pickle
-    LARGE_BUFFER = 16384    # bytes; a smaller one costs less as part of the pickle
 
 cdef struct Entry:   # of a buffer that was spread
     uint64_t size

@@ -28,7 +28,7 @@ cdef inline void await_bytes(Stream *source, const unsigned char *p, Py_ssize_t 
 cdef inline void prepare(void *p, Py_ssize_t n) noexcept nogil:
     """Asks for huge pages for memory of an object that has just been made. The C library maps so large a piece anew each
     time, and to touch its pages one by one would cost several times as much as to copy into them."""
-    cdef uint64_t begin = whole_pages(<uint64_t>p), end = (<uint64_t>p + n) & ~<uint64_t>4095
+    cdef uint64_t begin = whole_pages(<uint64_t>p), end = (<uint64_t>p + n) & ~(RP_PAGE - 1)
     if n >= ALWAYS_MAPPED:
         rp_os_ask_huge(<void *>begin, end - begin, True)
 

@@ -367,7 +367,7 @@ cdef class ResultMemory:
         elif arena.blocks == 0:
             rp_pool_clear(&self.segment.pool, self.begin_of(block.arena), self.segment.pool.sizes.arena_bytes)
         else:
-            rp_pool_clear(&self.segment.pool, block.offset, whole_pages(block.n) if block.n > 2048 else block.n)
+            rp_pool_clear(&self.segment.pool, block.offset, whole_pages(block.n) if block.n > RP_PAGE // 2 else block.n)
         if arena.blocks == 0 and self.segment.pool.segment.mapped > self.trim_at:
             self.unmap_idle()
 
