@@ -60,6 +60,14 @@
         test();                 \
     } while (0)
 
+/* One about what qemu's emulation of a system does not do: MADV_DONTFORK, limits of the address space, vfork(), and to stop
+ * a process without its leave. */
+#define RUN_UNLESS_EMULATED(test)           \
+    do {                                    \
+        if (!getenv("RINGPOOL_EMULATED"))   \
+            RUN(test);                      \
+    } while (0)
+
 /* ---- random numbers: xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators" ---- */
 
 struct rng {

@@ -338,13 +338,13 @@ int main(void)
     RUN(what_is_no_memory_file_is_refused);
     RUN(no_process_can_shrink_it_grow_it_or_add_a_seal);
     RUN(it_is_its_users_own_and_not_handed_to_other_programs);
-    RUN(a_forked_child_does_not_inherit_the_mapping);
+    RUN_UNLESS_EMULATED(a_forked_child_does_not_inherit_the_mapping);
     RUN(a_size_that_cannot_be_is_refused_without_a_leak);
     RUN(every_range_of_a_region_has_an_address);
     RUN(windows_are_about_as_large_as_what_is_used);
     RUN(windows_of_idle_regions_are_unmapped_and_no_others);
 #ifndef __SANITIZE_THREAD__ /* which needs address space for itself */
-    RUN(a_limit_of_the_address_space_refuses_windows);
+    RUN_UNLESS_EMULATED(a_limit_of_the_address_space_refuses_windows);
 #endif
     RUN(another_file_with_the_number_of_the_descriptor_is_not_mapped);
     RUN(an_attached_descriptor_is_not_handed_to_other_programs);

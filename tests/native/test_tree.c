@@ -628,10 +628,10 @@ int main(void)
     RUN(a_stopped_process_whose_parent_ends_is_killed);
     RUN(a_stopped_tree_whose_root_ends_is_killed);
     RUN(a_process_that_changes_its_group_when_it_has_been_stopped_is_killed);
-    RUN(a_caller_that_is_killed_with_its_group_leaves_nothing_stopped);
+    RUN_UNLESS_EMULATED(a_caller_that_is_killed_with_its_group_leaves_nothing_stopped);
     RUN(the_group_of_the_program_is_not_hung_up);
 #ifndef __SANITIZE_THREAD__ /* which makes it a fork() */
-    RUN(a_parent_that_waits_within_vfork_is_killed);
+    RUN_UNLESS_EMULATED(a_parent_that_waits_within_vfork_is_killed);
 #endif
     RUN(without_proc_the_process_alone_is_killed);
     RUN(a_process_that_has_been_waited_for_gets_no_signal);

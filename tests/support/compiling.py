@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+import optional
 import pytest
 from builds import built
 from programs import ROOT, SUPPORT
@@ -22,19 +23,38 @@ from programs import ROOT, SUPPORT
 NATIVE = ROOT / "tests" / "native"
 CSRC = ROOT / "csrc"
 
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-pthread"]
+# With what a build of the core that is tested defines besides: see tests/native/test_core_builds.py.
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-pthread", *os.environ.get("RINGPOOL_TESTS_DEFINE", "").split()]
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror"]
+LARGE_PAGES = "-DRP_PAGE=65536u"
 BUILDS = {
     "plain": [],
+    "large_pages": [LARGE_PAGES],
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     # A memcpy that the compiler expands in place is hidden from ThreadSanitizer; one that is called is not.
     "tsan": ["-fsanitize=thread", "-fno-builtin"],
+    # Static: nothing of that machine or C library has to be installed for a program to run.
+    "aarch64": ["-static"],
+    # The kernel's headers come with the compiler's, not with musl.
+    "musl": [
+        "-static",
+        "-idirafter",
+        "/usr/include",
+        "-idirafter",
+        f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}",
+    ],
 }
+# The compilers of builds that are not for this machine and its C library: see optional.py.
+CROSS_COMPILERS = {"aarch64": "aarch64-gcc", "musl": "musl-gcc"}
 
 
 @functools.cache
-def compiler():
-    """Returns the command that compiles C: the one that built this Python, if it is here."""
+def compiler(build: str = "plain") -> list[str]:
+    """Returns the command that compiles C: the one that built this Python, if it is here, but for another machine or C
+    library. Ends the test if a compiler for that is not here."""
+    if build in CROSS_COMPILERS:
+        optional.need(CROSS_COMPILERS[build])
+        return [str(optional.program(CROSS_COMPILERS[build]))]
     for command in (os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc", "gcc", "clang"):
         words = shlex.split(command or "")
         if words and shutil.which(words[0]):
@@ -53,7 +73,7 @@ def without_aslr():
 
 
 def compile_c(arguments, build):
-    command = [*compiler(), *FLAGS, *WARNINGS, *BUILDS[build], f"-I{CSRC}", *map(str, arguments)]
+    command = [*compiler(build), *FLAGS, *WARNINGS, *BUILDS[build], f"-I{CSRC}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode and BUILDS[build] and ("cannot find -l" in done.stderr or "libclang_rt" in done.stderr):
         pytest.fail(f"the compiler has no runtime for {BUILDS[build][0]}; install it:\n{done.stderr}")
@@ -62,8 +82,8 @@ def compile_c(arguments, build):
 
 
 @functools.cache
-def compiler_version() -> str:
-    return subprocess.run([*compiler(), "--version"], capture_output=True, text=True).stdout
+def compiler_version(build: str = "plain") -> str:
+    return subprocess.run([*compiler(build), "--version"], capture_output=True, text=True).stdout
 
 
 def shared_library(name: str, sources: Iterable[str | Path]) -> Path:
@@ -80,7 +100,7 @@ def shared_library(name: str, sources: Iterable[str | Path]) -> Path:
 @functools.cache
 def binary(program: str, build: str) -> Path:
     """The path of a program of tests/native, with the whole of csrc in the same build."""
-    of = [compiler_version(), *FLAGS, *WARNINGS, *BUILDS[build], *sorted(CSRC.glob("*.[ch]"))]
+    of = [compiler_version(build), *FLAGS, *WARNINGS, *BUILDS[build], *sorted(CSRC.glob("*.[ch]"))]
     sources = sorted(CSRC.glob("*.c"))
 
     def make_objects(folder: Path) -> None:

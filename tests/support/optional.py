@@ -14,14 +14,17 @@ from types import ModuleType
 from typing import NoReturn
 
 PROGRAMS = {
+    "aarch64-gcc": ("aarch64-linux-gnu-gcc",),
     "chromium": ("chromium", "chromium-browser"),
+    "musl-gcc": ("musl-gcc",),
     "objdump": ("objdump",),
+    "qemu-aarch64": ("qemu-aarch64", "qemu-aarch64-static"),
     "spin": ("spin",),
     "valgrind": ("valgrind",),
 }
 # By the name under which they are imported.
 MODULES = (
-    *("IPython", "PIL", "PyInstaller", "basedpyright", "build", "eventlet", "gevent", "joblib", "loky"),
+    *("IPython", "PIL", "PyInstaller", "auditwheel", "basedpyright", "build", "eventlet", "gevent", "joblib", "loky"),
     *("mpire", "mypy", "numpy", "pandas", "pebble", "pyarrow", "rich", "tqdm"),
 )
 CPYTHON_TESTS = "cpython-tests"
