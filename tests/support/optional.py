@@ -16,6 +16,7 @@ from typing import NoReturn
 PROGRAMS = {
     "aarch64-gcc": ("aarch64-linux-gnu-gcc",),
     "chromium": ("chromium", "chromium-browser"),
+    "herd7": ("herd7",),
     "musl-gcc": ("musl-gcc",),
     "objdump": ("objdump",),
     "qemu-aarch64": ("qemu-aarch64", "qemu-aarch64-static"),
