@@ -225,7 +225,7 @@ inline toll(b) {
     d_step { bell[b] = 0; in_kernel[b] = 0 }
 }
 
-/* ---- board.c ---- */
+/* ---- board.h ---- */
 
 /* Without HINTS, a look over the board is one step, and so is a claim. That loses nothing: a slot that was seen READY and is
  * gone means another look, which is the same as having looked later, and a claimer that finds the hint behind pushes it. */
