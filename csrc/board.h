@@ -64,14 +64,16 @@ static inline uint64_t rp_board_bytes(uint64_t capacity)
     return sizeof(struct rp_board_shared) + capacity * RP_SLOT_BYTES;
 }
 
-static inline uint64_t rp_board_word(uint64_t lap, uint32_t owner, uint32_t state)
+/* The word of the slot at pos, in that state. */
+static inline uint64_t rp_board_word(const struct rp_board *b, uint64_t pos, uint32_t owner, uint32_t state)
 {
-    return lap << RP_SLOT_LAP_SHIFT | (uint64_t)owner << 8 | state;
+    return pos >> b->lap_shift << RP_SLOT_LAP_SHIFT | (uint64_t)owner << 8 | state;
 }
 
-static inline uint64_t rp_board_lap(const struct rp_board *b, uint64_t pos)
+/* The word with which the slot at pos, its task gone, waits for its next lap. */
+static inline uint64_t rp_board_word_of_next_lap(const struct rp_board *b, uint64_t pos)
 {
-    return pos >> b->lap_shift;
+    return rp_board_word(b, pos + b->capacity, 0, RP_SLOT_FREE);
 }
 
 static inline struct rp_slot *rp_board_slot(const struct rp_board *b, uint64_t pos)
@@ -96,16 +98,15 @@ static inline bool rp_board_first(struct rp_board *b, uint64_t steps, uint64_t *
 {
     uint64_t pos = rp_load_seq_cst(&b->shared->claim_pos);
     while (steps--) {
-        uint64_t lap = rp_board_lap(b, pos);
         /* seq_cst: a sleeper's last look (announce / publish); the body is read after a claim, which acquires */
         uint64_t w = rp_load_seq_cst(&rp_board_slot(b, pos)->word);
         *at = pos;
         *word = w;
-        if (w == rp_board_word(lap, 0, RP_SLOT_READY))
+        if (w == rp_board_word(b, pos, 0, RP_SLOT_READY))
             return true;
         /* FREE(lap): next to be filled. An earlier lap: its worker is still copying, and it will be filled after that.
          * Pushing the hint past either would lose the task that comes there. */
-        if (w <= rp_board_word(lap, 0, RP_SLOT_FREE))
+        if (w <= rp_board_word(b, pos, 0, RP_SLOT_FREE))
             return false;
         /* Claimed, or of a later lap: help the hint along. If the exchange fails, pos becomes what another process pushed. */
         RP_STEP("hint: behind");
@@ -122,7 +123,7 @@ static inline struct rp_slot *rp_board_try_reserve(struct rp_board *b)
     uint64_t at, word, pos = rp_load_relaxed(&b->write_pos);
     struct rp_slot *slot = rp_board_slot(b, pos);
     /* acquire: "freed", the worker that had the slot has read all of it */
-    if (rp_load_acquire(&slot->word) != rp_board_word(rp_board_lap(b, pos), 0, RP_SLOT_FREE))
+    if (rp_load_acquire(&slot->word) != rp_board_word(b, pos, 0, RP_SLOT_FREE))
         return NULL;
     /* Cancelled slots are free before the hint has passed them. A whole lap of them must be passed before more follow,
      * or the hint would point a lap back, where FREE of this lap reads as "claimed". */
@@ -139,7 +140,7 @@ static inline uint64_t rp_board_publish(struct rp_board *b)
 {
     uint64_t pos = rp_load_relaxed(&b->write_pos);
     /* seq_cst: "posted", releases the body, and comes before the look for sleepers (announce / publish) */
-    rp_store_seq_cst(&rp_board_slot(b, pos)->word, rp_board_word(rp_board_lap(b, pos), 0, RP_SLOT_READY));
+    rp_store_seq_cst(&rp_board_slot(b, pos)->word, rp_board_word(b, pos, 0, RP_SLOT_READY));
     rp_store_relaxed(&b->write_pos, pos + 1);
     return pos;
 }
@@ -147,22 +148,22 @@ static inline uint64_t rp_board_publish(struct rp_board *b)
 /* Parent: takes a task back. False if a worker was faster. */
 static inline bool rp_board_try_cancel(struct rp_board *b, uint64_t pos)
 {
-    uint64_t ready = rp_board_word(rp_board_lap(b, pos), 0, RP_SLOT_READY);
-    return rp_cas_seq_cst(&rp_board_slot(b, pos)->word, &ready, rp_board_word(rp_board_lap(b, pos) + 1, 0, RP_SLOT_FREE));
+    uint64_t ready = rp_board_word(b, pos, 0, RP_SLOT_READY);
+    return rp_cas_seq_cst(&rp_board_slot(b, pos)->word, &ready, rp_board_word_of_next_lap(b, pos));
 }
 
 /* Parent: has the task at pos been claimed (or cancelled)? */
 static inline bool rp_board_claimed(const struct rp_board *b, uint64_t pos)
 {
-    return rp_load_acquire(&rp_board_slot(b, pos)->word) != rp_board_word(rp_board_lap(b, pos), 0, RP_SLOT_READY);
+    return rp_load_acquire(&rp_board_slot(b, pos)->word) != rp_board_word(b, pos, 0, RP_SLOT_READY);
 }
 
 /* Parent: the worker in whose hands the slot at pos is, UINT32_MAX if in none's. */
 static inline uint32_t rp_board_owner(const struct rp_board *b, uint64_t pos)
 {
     uint64_t word = rp_load_acquire(&rp_board_slot(b, pos)->word);
-    bool claimed = RP_SLOT_STATE(word) == RP_SLOT_CLAIMED && word >> RP_SLOT_LAP_SHIFT == rp_board_lap(b, pos);
-    return claimed ? RP_SLOT_OWNER(word) - 1 : UINT32_MAX;
+    uint32_t owner = RP_SLOT_OWNER(word);
+    return word == rp_board_word(b, pos, owner, RP_SLOT_CLAIMED) ? owner - 1 : UINT32_MAX;
 }
 
 /* Anyone: every position before this one has been claimed or cancelled. */
@@ -180,7 +181,7 @@ static inline struct rp_slot *rp_board_try_claim(struct rp_board *b, uint32_t ow
             return NULL;
         RP_STEP("claim: found");
         /* "posted": the claim acquires the body */
-        if (rp_cas_seq_cst(&rp_board_slot(b, pos)->word, &word, rp_board_word(rp_board_lap(b, pos), owner + 1, RP_SLOT_CLAIMED))) {
+        if (rp_cas_seq_cst(&rp_board_slot(b, pos)->word, &word, rp_board_word(b, pos, owner + 1, RP_SLOT_CLAIMED))) {
             uint64_t hint = pos;
             RP_STEP("claim: claimed");
             (void)rp_cas_seq_cst(&b->shared->claim_pos, &hint, pos + 1);
@@ -195,7 +196,7 @@ static inline struct rp_slot *rp_board_try_claim(struct rp_board *b, uint32_t ow
 static inline void rp_board_release(struct rp_board *b, uint64_t pos)
 {
     /* "freed". seq_cst: the caller looks next whether the parent waits for room (announce / publish) */
-    rp_store_seq_cst(&rp_board_slot(b, pos)->word, rp_board_word(rp_board_lap(b, pos) + 1, 0, RP_SLOT_FREE));
+    rp_store_seq_cst(&rp_board_slot(b, pos)->word, rp_board_word_of_next_lap(b, pos));
 }
 
 /* Anyone: is there a READY slot? A "no" is the last look of a sleeper (announce / publish). */
@@ -212,7 +213,8 @@ static inline bool rp_board_recover(struct rp_board *b, uint32_t owner, uint64_t
         uint64_t word = rp_load_acquire(&b->slots[i].word);
         if (RP_SLOT_STATE(word) == RP_SLOT_CLAIMED && RP_SLOT_OWNER(word) == owner + 1) {
             *task_id = b->slots[i].task_id;
-            rp_store_release(&b->slots[i].word, rp_board_word((word >> RP_SLOT_LAP_SHIFT) + 1, 0, RP_SLOT_FREE)); /* "freed" */
+            word = ((word >> RP_SLOT_LAP_SHIFT) + 1) << RP_SLOT_LAP_SHIFT | RP_SLOT_FREE; /* of its next lap */
+            rp_store_release(&b->slots[i].word, word); /* "freed" */
             return true;
         }
     }
