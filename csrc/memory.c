@@ -180,14 +180,6 @@ void rp_pool_purge(struct rp_parent *p)
         (void)rp_bell_ring(&p->entries[w].bell);
 }
 
-bool rp_pool_has_purged(struct rp_worker *p)
-{
-    uint64_t purges = rp_load_acquire(&p->shared->purges);
-    bool some = purges != p->purged;
-    p->purged = purges;
-    return some;
-}
-
 void rp_pool_note_purged(struct rp_worker *p)
 {
     rp_store_release(&rp_pool_me(p)->purged, p->purged); /* release: a reader of it sees what has been let go of */

@@ -43,10 +43,7 @@ void rp_pool_ask_loan(struct rp_worker *p, uint64_t bytes);
 int rp_pool_await_loan(struct rp_worker *p, uint64_t *offset);
 void rp_pool_give_up_loan(struct rp_worker *p);
 
-/* Have shared objects been given up since this was last asked? */
-bool rp_pool_has_purged(struct rp_worker *p);
-
-/* What it knows of them has been let go of, but for what tasks keep. */
+/* What this worker knows of shared objects that have been given up (RP_PURGE) has been let go of, but for what tasks keep. */
 void rp_pool_note_purged(struct rp_worker *p);
 
 /* A block of the parent's is not held any more, whose task has been answered. */

@@ -1,6 +1,8 @@
 #include "wake.h"
 #include "step.h"
 
+#include <string.h>
+
 /* How often the guard of a worker at work looks at its memory: an older note could miss more of what a dead worker had
  * taken, and a look takes some 20 us. */
 #define RP_LOOK_NS 1000000000
@@ -133,6 +135,24 @@ void rp_pool_take(struct rp_worker *p, uint64_t task_id, uint64_t pos)
     refill = rp_load_seq_cst(&p->shared->refill_pos); /* announce / publish */
     if (refill != RP_NEVER && rp_board_claim_pos(&p->board) >= refill)
         (void)rp_bell_ring(&p->shared->service);
+}
+
+enum rp_next rp_pool_next(struct rp_worker *p, struct rp_slot *task)
+{
+    const size_t body = offsetof(struct rp_slot, task_id); /* others go on looking at the word before it */
+    uint64_t pos, purges = rp_load_acquire(&p->shared->purges);
+    struct rp_slot *slot;
+    if (purges != p->purged) {
+        p->purged = purges;
+        return RP_PURGE;
+    }
+    slot = rp_pool_try_claim(p, &pos);
+    if (!slot)
+        return RP_WAIT;
+    RP_STEP("take: begun");
+    memcpy((uint8_t *)task + body, (const uint8_t *)slot + body, sizeof *task - body);
+    rp_pool_take(p, task->task_id, pos);
+    return RP_RUN;
 }
 
 uint64_t rp_pool_current(const struct rp_parent *p, uint32_t w)

@@ -38,10 +38,17 @@ bool rp_pool_crowded(const struct rp_pool *p);
  * rp_pool_detach. */
 void rp_pool_watch(struct rp_worker *p);
 
-/* The first task, claimed; or NULL. Its body is then copied out, and rp_pool_take called. */
-struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos);
+/* What a worker that has no task in hand does next. */
+enum rp_next {
+    RP_WAIT = 0,  /* nothing is there for it */
+    RP_RUN = 1,   /* the first task of the board is its own: copied to *task, all but the word, and its slot is free again */
+    RP_PURGE = 2, /* shared objects have been given up: it lets go of them, and calls rp_pool_note_purged. Said once */
+};
+enum rp_next rp_pool_next(struct rp_worker *p, struct rp_slot *task);
 
-/* Notes the task as this worker's current one, then gives the slot back: at every instant the entry or the slot names it. */
+/* The two steps to a task. Claims the first, or gives NULL; its body is then copied out. Notes the task as this worker's
+ * current one, then frees the slot: at every instant the entry or the slot names it. */
+struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos);
 void rp_pool_take(struct rp_worker *p, uint64_t task_id, uint64_t pos);
 
 /* Waits until a task may be there (1) or the pool stops (0). -EINTR. */

@@ -262,8 +262,10 @@ cdef extern from "map.h" nogil:
 cdef extern from "wake.h" nogil:
     bint rp_pool_crowded(const void *p)
     void rp_pool_watch(rp_worker *p)
-    rp_slot *rp_pool_try_claim(rp_worker *p, uint64_t *pos)
-    void rp_pool_take(rp_worker *p, uint64_t task_id, uint64_t pos)
+    enum: RP_WAIT
+    enum: RP_RUN
+    enum: RP_PURGE
+    int rp_pool_next(rp_worker *p, rp_slot *task)
     int rp_pool_wait_task(rp_worker *p)
     bint rp_pool_apart(const rp_parent *p)
     uint64_t rp_pool_publish(rp_parent *p, uint64_t outstanding)
@@ -297,7 +299,6 @@ cdef extern from "memory.h" nogil:
     int rp_pool_await_loan(rp_worker *p, uint64_t *offset)
     void rp_pool_give_up_loan(rp_worker *p)
     void rp_pool_count_release(rp_worker *p)
-    bint rp_pool_has_purged(rp_worker *p)
     void rp_pool_note_purged(rp_worker *p)
     int rp_pool_return_block(rp_parent *p, uint32_t w, uint64_t offset)
     bint rp_pool_has_released(rp_parent *p, uint32_t w)

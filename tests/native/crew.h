@@ -136,6 +136,21 @@ static inline struct rp_slot *claim_and_copy(struct rp_worker *p, struct rp_slot
     return slot;
 }
 
+/* rp_pool_next; with `linger`, where one in so many tasks stays claimed for a while. */
+static inline bool next_task(struct rp_worker *p, struct rp_slot *task, uint64_t linger, struct rng *r)
+{
+    uint64_t pos;
+    if (linger == 0)
+        return rp_pool_next(p, task) == RP_RUN;
+    if (!claim_and_copy(p, task, &pos))
+        return false;
+    if (one_in(r, linger))
+        for (uint64_t i = rng_below(r, 20); i > 0; i--)
+            sched_yield();
+    rp_pool_take(p, task->task_id, pos);
+    return true;
+}
+
 static inline void check_argument(const struct rp_worker *p, const struct rp_slot *task)
 {
     CHECK_EQ(task->bytes, argument_bytes(task->task_id));
@@ -180,8 +195,7 @@ static inline bool run_worker(struct rp_worker *p, struct habits habits, uint64_
     rp_pool_join(p);
     for (uint64_t n = 0; habits.limit == 0 || n < habits.limit;) {
         struct rp_slot task;
-        uint64_t pos;
-        if (!claim_and_copy(p, &task, &pos)) {
+        if (!next_task(p, &task, habits.linger, &r)) {
             int rc = rp_pool_wait_task(p);
             CHECK(rc == 1 || rc == 0 || rc == -EINTR);
             if (rc == 0) {
@@ -191,10 +205,6 @@ static inline bool run_worker(struct rp_worker *p, struct habits habits, uint64_
             continue;
         }
         n++;
-        if (habits.linger && one_in(&r, habits.linger))
-            for (uint64_t i = rng_below(&r, 20); i > 0; i--)
-                sched_yield();
-        rp_pool_take(p, task.task_id, pos);
         if (habits.spin && one_in(&r, habits.spin))
             for (uint64_t i = rng_below(&r, 1000); i > 0; i--)
                 rp_pause();

@@ -70,11 +70,9 @@ static void prepare_task(void)
 static void run_one_task(struct rp_worker *p)
 {
     struct rp_slot task;
-    uint64_t pos;
     p->woken = true;
     begin_steps(p);
-    CHECK(claim_and_copy(p, &task, &pos) != NULL);
-    rp_pool_take(p, task.task_id, pos);
+    CHECK_EQ(rp_pool_next(p, &task), RP_RUN);
     run_task(p, &task);
     stop_here();
 }

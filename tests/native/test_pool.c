@@ -796,6 +796,24 @@ static void a_full_return_ring_says_try_again(void)
     close_by_hand();
 }
 
+/* What has been given up comes before the next task, whose arguments may name the same address. */
+static void a_worker_is_told_once_of_a_purge_and_then_of_the_task(void)
+{
+    struct rp_slot task;
+    open_by_hand(1);
+    CHECK_EQ(rp_pool_next(&worker, &task), RP_WAIT);
+    post_by_hand(1);
+    rp_pool_purge(&parent);
+    CHECK_EQ(rp_pool_next(&worker, &task), RP_PURGE);
+    CHECK_EQ(rp_pool_current(&parent, 0), 0);
+    CHECK_EQ(rp_pool_next(&worker, &task), RP_RUN);
+    CHECK_EQ(task.task_id, 1);
+    CHECK_EQ(rp_pool_current(&parent, 0), 1);
+    CHECK_EQ(rp_board_owner(&parent.board, 0), UINT32_MAX); /* its slot is free */
+    CHECK_EQ(rp_pool_next(&worker, &task), RP_WAIT);
+    close_by_hand();
+}
+
 static void a_claim_near_the_end_wakes_the_collector_when_there_is_a_backlog(void)
 {
     uint64_t pos;
@@ -1214,6 +1232,7 @@ int main(int argc, char **argv)
     RUN(a_ring_half_full_wakes_the_collector);
     RUN(a_worker_that_waits_for_space_wakes_the_collector_and_is_woken_by_a_commit);
     RUN(a_full_return_ring_says_try_again);
+    RUN(a_worker_is_told_once_of_a_purge_and_then_of_the_task);
     RUN(a_claim_near_the_end_wakes_the_collector_when_there_is_a_backlog);
     RUN(a_slot_given_back_late_wakes_the_collector_when_there_is_a_backlog);
     RUN(the_leader_misses_no_result_however_close);

@@ -62,9 +62,7 @@ static void settle_all(void)
 static void do_task(struct rp_worker *p)
 {
     struct rp_slot task;
-    uint64_t pos;
-    CHECK(claim_and_copy(p, &task, &pos) != NULL);
-    rp_pool_take(p, task.task_id, pos);
+    CHECK_EQ(rp_pool_next(p, &task), RP_RUN);
     run_task(p, &task);
 }
 
@@ -174,12 +172,10 @@ static void dead_after_the_task_was_noted_and_before_the_slot_was_freed(void)
 static void dead_while_the_task_ran(void)
 {
     struct rp_slot task;
-    uint64_t pos;
     open_scene(false);
     post(&books, 3);
     do_task(&dead);
-    CHECK(claim_and_copy(&dead, &task, &pos) != NULL);
-    rp_pool_take(&dead, task.task_id, pos);
+    CHECK_EQ(rp_pool_next(&dead, &task), RP_RUN);
     CHECK_EQ(find_corpse(), 1);
     CHECK_EQ(books.tasks[1].fate, DONE);
     CHECK_EQ(books.tasks[2].fate, LOST);
@@ -189,11 +185,9 @@ static void dead_while_the_task_ran(void)
 static void dead_while_the_result_was_written(void)
 {
     struct rp_slot task;
-    uint64_t pos;
     open_scene(false);
     post(&books, 3);
-    CHECK(claim_and_copy(&dead, &task, &pos) != NULL);
-    rp_pool_take(&dead, task.task_id, pos);
+    CHECK_EQ(rp_pool_next(&dead, &task), RP_RUN);
     prepare_result(&dead, task.task_id);
     CHECK_EQ(drain(&books), 0);
     CHECK_EQ(find_corpse(), 1);
@@ -204,11 +198,9 @@ static void dead_while_the_result_was_written(void)
 static void dead_after_the_result_was_published_and_before_the_note_was_cleared(void)
 {
     struct rp_slot task;
-    uint64_t pos;
     open_scene(false);
     post(&books, 3);
-    CHECK(claim_and_copy(&dead, &task, &pos) != NULL);
-    rp_pool_take(&dead, task.task_id, pos);
+    CHECK_EQ(rp_pool_next(&dead, &task), RP_RUN);
     prepare_result(&dead, task.task_id);
     rp_ring_publish(&dead.results);
     CHECK_EQ(rp_load_relaxed(&books.pool.entries[DEAD].current), 1);
@@ -239,9 +231,7 @@ static void dead_with_a_full_ring(void)
     post(&books, 1);
     {
         struct rp_slot task;
-        uint64_t pos;
-        CHECK(claim_and_copy(&dead, &task, &pos) != NULL);
-        rp_pool_take(&dead, task.task_id, pos);
+        CHECK_EQ(rp_pool_next(&dead, &task), RP_RUN);
     }
     CHECK(!rp_pool_try_result(&dead));
     rp_store_seq_cst(&dead.entries[DEAD].waits_space, 1u); /* rp_pool_wait_space, up to its sleep */
@@ -260,8 +250,7 @@ static void dead_while_it_waited_for_memory(void)
     uint64_t pos, offset;
     open_scene(false);
     post(&books, 1);
-    CHECK(claim_and_copy(&dead, &task, &pos) != NULL);
-    rp_pool_take(&dead, task.task_id, pos);
+    CHECK_EQ(rp_pool_next(&dead, &task), RP_RUN);
     CHECK_EQ(rp_pool_alloc(&dead, ARENA_BYTES, &offset), 0);
     CHECK_EQ(rp_pool_alloc(&dead, 1, &pos), -ENOMEM);
     rp_store_seq_cst(&dead.entries[DEAD].wants_memory, 1u); /* rp_pool_wait_memory, up to its sleep */

@@ -49,7 +49,7 @@ FIRST = "worker: answered"  # a trap is live when the task that has set it is an
 
 RING = ("ring: asleep", "ring: taken", "ring: woken")
 WAKE = ("wake: seen", "wake: named", "wake: taken")
-CLAIM = ("claim: claimed", "claim: passed", "worker: claimed", "take: copied", "take: noted", "take: freed")
+CLAIM = ("claim: claimed", "claim: passed", "take: begun", "take: copied", "take: noted", "take: freed")
 RUN = ("worker: taken", "worker: decoded", "worker: called", "worker: reserved", "publish: filled")
 ANSWERED = ("publish: published", "publish: cleared", "worker: answered")
 RETURNS = ("returns: seen", "returns: freed", "returns: released", "returns: committed")

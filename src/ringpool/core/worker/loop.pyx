@@ -68,10 +68,8 @@ cdef class Worker:
         """
         cdef uint64_t left = max_tasks or 0, limit = max_memory or 0, done = 0, busy_ns = 0, start = 0, checked_ns = 0
         cdef bint recycled = left or limit, retiring = False
-        cdef uint64_t pos
-        cdef rp_slot *slot
         cdef rp_slot task
-        cdef int rc = -EINTR
+        cdef int what, rc = -EINTR
         if self.hold.forked:
             return
         while rc == -EINTR:
@@ -83,19 +81,17 @@ cdef class Worker:
         rp_pool_join(self.pool)
         rp_os_notify(notify_fd)  # its predecessor may go
         while True:
-            if rp_pool_has_purged(self.pool):
+            what = rp_pool_next(self.pool, &task)
+            if what == RP_PURGE:
                 self.arguments.purge()
                 rp_pool_note_purged(self.pool)
-            slot = rp_pool_try_claim(self.pool, &pos)
-            if slot == NULL:
+                continue
+            if what == RP_WAIT:
                 if retiring and rp_pool_is_dismissed(self.pool):
                     break
                 if not self.wait():
                     break
                 continue
-            RP_STEP(b"worker: claimed")
-            memcpy(<void *>&task, <void *>slot, sizeof(rp_slot))
-            rp_pool_take(self.pool, task.task_id, pos)
             if recycled:
                 start = rp_os_now_ns()
                 # A successor is asked for as long before the last task as a start may take, by the mean of those so far.
