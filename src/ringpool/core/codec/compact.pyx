@@ -224,7 +224,8 @@ cdef inline object decode_value(Decoder *d, int depth):
     cdef double real
     if left < 1:
         raise ValueError("a compact value is truncated")
-    await_bytes(d.source, p, FORETOLD)
+    if d.source != NULL:
+        await_bytes(d.source, p, FORETOLD)
     tag = read_once8(p)
     if tag == TAG_INT and left >= 9:
         memcpy(&i, p + 1, 8)
@@ -260,7 +261,8 @@ cdef object get_sized(Decoder *d, unsigned char tag, int depth):
         n = read_once8(p + 1) | <Py_ssize_t>read_once8(p + 2) << 8
         if left - 3 >= n:
             d.at = p + 3 + n
-            await_bytes(d.source, p, 3 + n)
+            if d.source != NULL:
+                await_bytes(d.source, p, 3 + n)
             return PyBytes_FromStringAndSize(<const char *>p + 3, n)
     if tag == TAG_TUPLE and left >= 2 and depth < MAX_DEPTH:
         n = read_once8(p + 1)

@@ -15,11 +15,8 @@ cdef inline void stream_out(Stream *out, unsigned char *to, const void *source, 
 
 
 cdef inline void await_bytes(Stream *source, const unsigned char *p, Py_ssize_t n) noexcept nogil:
-    """Waits until n bytes at p, or all that there will be, have been written, if they are a stream's; NULL: they are none's."""
-    cdef uint64_t want
-    if source == NULL:
-        return
-    want = min(p + n, source.end) - source.begin
+    """Waits until n bytes at p, or all that there will be, have been written."""
+    cdef uint64_t want = min(p + n, source.end) - source.begin
     if source.seen < want:
         RP_STEP(b"stream: waits")
         source.seen = rp_pool_await_bytes(&source.head.written, want)
