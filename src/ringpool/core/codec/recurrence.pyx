@@ -3,15 +3,18 @@
 cdef Tally _tally        # of the value that is being put. Guarded by the GIL
 
 
+cdef Tally *begin_tally() noexcept:
+    """The Tally, for the value that begins."""
+    _tally.value += 1
+    _tally.noted = 0
+    _tally.again = 0
+    return &_tally
+
+
 cdef inline void begin_seen(Seen *seen, bint tallied) noexcept:
     """A value begins."""
     seen.n = 0
-    seen.tally = NULL
-    if tallied:
-        seen.tally = &_tally
-        _tally.value += 1
-        _tally.noted = 0
-        _tally.again = 0
+    seen.tally = begin_tally() if tallied else NULL
 
 
 cdef inline bint tally(Seen *seen, object o, Py_ssize_t n) noexcept:
