@@ -16,9 +16,6 @@ cdef class Arguments:
     cdef bint decoding        # shared objects may be among what is decoded
     cdef Stream stream        # that the arguments being decoded are; its head is NULL if they are none
     cdef dict shares          # number of a shared object -> (its lease, it)
-    # raw:
-    cdef void begin(self, uint64_t task_id) noexcept nogil
-    cdef void end(self) noexcept nogil
     # quiet:
     cdef void begin_decoding(self) noexcept
     cdef void end_decoding(self) noexcept

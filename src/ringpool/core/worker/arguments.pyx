@@ -48,14 +48,6 @@ cdef class Arguments:
         self.pool = &hold.pool
         self.shares = {}
 
-    cdef void begin(self, uint64_t task_id) noexcept nogil:
-        """A task's arguments come. Until end(), what is let go of them is not counted: the parent looks at the answer."""
-        self.hold.begin_answer(task_id)
-
-    cdef void end(self) noexcept nogil:
-        """The answer is about to be published; or an item of a chunk is done. Of both, the parent looks at once, or later."""
-        self.hold.end_answer()
-
     cdef void unmap_idle(self) noexcept:
         """Between tasks: of what others have sent, only views are in use, and what they keep. Of what this worker has
         sent, nothing that a loan holds: each has ended with its result."""

@@ -113,8 +113,8 @@ cdef class ChunkRunner:
                 PyException_SetTraceback(error, None)
         finally:
             self.call.disarm()
-        value = None  # before end(): views of the item that go with it need not be told of. And before its result counts
-        self.arguments.end()
+        value = None  # before end_answer(): views of the item that go with it need not be told of. And before its result counts
+        self.hold.end_answer()
         if n >= 0:
             self.tray.count_in(KIND_VALUE, n)
         elif data is None:

@@ -4,8 +4,8 @@
 # when they die, which they may do at any time, after all other parts of the worker too.
 # Guarantees: C data only, so nothing that the garbage collector clears. The memory is mapped as long as anything refers to
 # this. In a child that a task has forked it is a shell: nothing there may touch the pool (`forked`).
-# Does not: know what lies where. Other parts read `forked`, and hand `pool` to C. Arguments says what is being answered;
-# its views read `answering`.
+# Does not: know what lies where. Other parts read `forked`, and hand `pool` to C. Those that answer say what is being answered;
+# the views of Arguments read `answering`.
 # May run user code: none.
 
 @cython.final
@@ -13,7 +13,7 @@ cdef class WorkerHold:
     cdef rp_worker pool
     cdef int pid          # of the process that is attached
     cdef bint forked      # this is a child that a task has forked
-    cdef uint64_t answering  # what ArgumentViews are of that the parent has no answer to yet; 0: nothing. See Arguments.begin()
+    cdef uint64_t answering  # what ArgumentViews are of that the parent has no answer to yet; 0: nothing
     cdef uint64_t trim_at # when this many bytes are mapped, what is idle is unmapped
     # raw:
     cdef void leave(self) noexcept nogil

@@ -36,11 +36,12 @@ cdef class WorkerHold:
         rp_segment_close_fd(&self.pool.segment)  # it would hold the memory as long as the child lives
 
     cdef inline void begin_answer(self, uint64_t what) noexcept nogil:
-        """The ArgumentViews that come are of this task, or item of a chunk, and the parent has no answer to it yet."""
+        """The ArgumentViews that come are of this task, or item of a chunk. Until end_answer(), those that are let go of are
+        not counted: the parent looks at them when it has the answer."""
         self.answering = what
 
     cdef inline void end_answer(self) noexcept nogil:
-        """The parent has the answer, or is about to have it."""
+        """The answer is about to be published; or that of an item is about to count."""
         self.answering = 0
 
     cdef bint should_trim(self) noexcept nogil:

@@ -171,7 +171,7 @@ cdef class Worker:
         cdef uint64_t bytes = task.bytes - (STREAM_HEAD if task.kind & KIND_STREAM else 0)
         cdef rp_result answer
         value = data = None
-        self.arguments.begin(task.task_id)
+        self.hold.begin_answer(task.task_id)
         self.call.arm(task.task_id, task.kind & KIND_TIMED)
         try:
             try:
@@ -197,6 +197,6 @@ cdef class Worker:
                 self.outbox.lay_out_bytes(KIND_ERROR, data, &answer)
         finally:
             self.call.disarm()
-        self.arguments.end()
+        self.hold.end_answer()
         self.outbox.publish(task.task_id, &answer)
         return 0
