@@ -115,7 +115,7 @@ uint64_t rp_pool_publish(struct rp_parent *p, uint64_t outstanding)
     return pos;
 }
 
-struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos)
+inline struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos)
 {
     struct rp_slot *slot = rp_board_try_claim(&p->board, p->index, pos);
     if (slot)
@@ -123,7 +123,7 @@ struct rp_slot *rp_pool_try_claim(struct rp_worker *p, uint64_t *pos)
     return slot;
 }
 
-void rp_pool_take(struct rp_worker *p, uint64_t task_id, uint64_t pos)
+inline void rp_pool_take(struct rp_worker *p, uint64_t task_id, uint64_t pos)
 {
     uint64_t refill;
     RP_STEP("take: copied");

@@ -15,8 +15,6 @@
 # All that an encoder or a decoder knows is in the Encoder or Decoder of its call, so user code that runs in between may use
 # another. User code may run in what is `open` here.
 
-ctypedef object (*find_shared)(uint64_t id, uint64_t offset, uint64_t n)
-
 cdef struct Sharing:      # of shared objects, while arguments are encoded
     PyObject *client      # the Sender whose there may be among them
     PyObject *shared      # out: the one that is, or NULL
@@ -30,16 +28,8 @@ cdef struct Decoder:
     const unsigned char *at    # what is read next
     const unsigned char *end
     Stream *source        # that the value is, or NULL
-    find_shared shared    # or NULL: there can be no shared objects
+    bint shares           # it is of arguments: there may be shared objects
     bint imports          # NumPy, if an array comes and the program does not use it yet
-
-cdef inline void begin_decoding(Decoder *d, const unsigned char *p, Py_ssize_t n) noexcept nogil:
-    c_assert(holds_no_lock())
-    d.at = p
-    d.end = p + n
-    d.source = NULL
-    d.shared = NULL
-    d.imports = True
 
 # quiet:
 cdef inline Py_ssize_t encode_value(unsigned char *p, Py_ssize_t room, object o, Sharing *sharing=*, bint measured=*) noexcept

@@ -310,9 +310,9 @@ cdef object get_sized(Decoder *d, unsigned char tag, int depth):
         return decode_array(&d.at, left, tag, d.source, d.imports)
     if tag == TAG_SHARED and left >= 25:
         d.at = p + 25
-        if d.shared == NULL:
+        if not d.shares:
             raise ValueError("a shared object was unpickled outside a task of its pool")
-        return d.shared(read_once64(p + 1), read_once64(p + 9), read_once64(p + 17))
+        return shared_at(read_once64(p + 1), read_once64(p + 9), read_once64(p + 17))
     raise ValueError("a compact value is malformed")
 
 
@@ -337,6 +337,7 @@ cdef object decode_string(Decoder *d, Py_ssize_t left, int code, Py_ssize_t n):
 
 cdef inline object decode_last(Decoder *d):
     """Reads one compact value, which ends where the bytes do."""
+    c_assert(holds_no_lock())
     value = decode_value(d, 0)
     if d.at != d.end:
         raise ValueError("there are bytes behind a compact value")
@@ -346,6 +347,7 @@ cdef inline object decode_last(Decoder *d):
 cdef inline int decode_items(Decoder *d, PyObject **items, uint32_t n, uint32_t *k) except -1:
     """Reads values into items[k] to items[n - 1]. What is there, up to k, are references that the caller is to drop, also if
     this raises."""
+    c_assert(holds_no_lock())
     while k[0] < n:
         item = decode_value(d, 1)
         Py_INCREF(item)
@@ -357,7 +359,5 @@ cdef inline int decode_items(Decoder *d, PyObject **items, uint32_t n, uint32_t 
 cdef inline object decode_whole(const unsigned char *p, Py_ssize_t n, bint imports):
     """The value of n bytes, which is no stream and has no shared objects in it. It `imports` NumPy if it needs it, which
     runs user code, or raises NumPyIsNeeded."""
-    cdef Decoder d
-    begin_decoding(&d, p, n)
-    d.imports = imports
+    cdef Decoder d = Decoder(at=p, end=p + n, source=NULL, shares=False, imports=imports)
     return decode_last(&d)

@@ -53,7 +53,8 @@ cdef class Arguments:
         sent, nothing that a loan holds: each has ended with its result."""
         self.hold.trim(not has_views() and not self.shares)
 
-    cdef const uint8_t *payload(self, rp_slot *task) except NULL:
+    cdef int find(self, rp_slot *task, Decoder *d) except -1:
+        """Finds the arguments of a task, or the items of a chunk."""
         cdef const uint8_t *at = task.inline_bytes
         self.lies_at = task.offset
         if task.offset:
@@ -63,29 +64,33 @@ cdef class Arguments:
                 at = self.hold.of_parent(task.offset, task.bytes)
         elif task.bytes > RP_SLOT_INLINE:
             raise RuntimeError("a task refers to memory outside the parent's arena")
+        d[0] = Decoder(at=at, end=at + task.bytes, source=NULL, shares=True, imports=True)
         if task.kind & KIND_STREAM:
+            d.at += STREAM_HEAD
+            d.source = &self.stream
             self.stream.head = <rp_stream_head *>at
             self.stream.seen = 0
-            self.stream.end = at + task.bytes
-            at += STREAM_HEAD
-            self.stream.begin = at
-            await_bytes(&self.stream, at, FORETOLD)
-        return at
+            self.stream.begin = d.at
+            self.stream.end = d.end
+            await_bytes(&self.stream, d.at, FORETOLD)
+        return 0
 
-    cdef const uint8_t *apart(self, const uint8_t *record, uint64_t n, uint64_t *bytes) except NULL:
-        """Where an item lies that its record, of n bytes, only names."""
-        if n < sizeof(rp_apart):
-            raise RuntimeError("an item refers to memory outside the parent's arena")
-        self.lies_at = rp_apart_offset(record)
-        bytes[0] = rp_apart_bytes(record)
-        return self.hold.of_parent(self.lies_at, bytes[0])
+    cdef int find_item(self, const uint8_t *record, uint64_t size, bint is_apart, Decoder *d) except -1:
+        """Finds an item of a chunk: in its record, or apart, where that says."""
+        if is_apart:
+            if size < sizeof(rp_apart):
+                raise RuntimeError("an item refers to memory outside the parent's arena")
+            self.lies_at = rp_apart_offset(record)
+            size = rp_apart_bytes(record)
+            record = self.hold.of_parent(self.lies_at, size)
+        d[0] = Decoder(at=record, end=record + size, source=NULL, shares=True, imports=True)
+        return 0
 
     cdef void begin_decoding(self) noexcept:
         self.decoding = True
 
     cdef void end_decoding(self) noexcept:
         self.decoding = False
-        self.stream.head = NULL
 
     cdef object loads(self, const uint8_t *p, Py_ssize_t n):
         """loads_at() of arguments, whose buffers may lie in blocks of their own."""

@@ -8,17 +8,18 @@ cdef enum:
 cdef class Call:
     """The call that runs."""
 
-    def __cinit__(self, WorkerHold hold, Arguments arguments):
+    def __cinit__(self, WorkerHold hold, Arguments arguments, Callables callables):
         self.hold = hold
         self.pool = &hold.pool
         self.arguments = arguments
+        self.callables = callables
 
-    cdef void arm(self, uint64_t task_id, bint timed) noexcept nogil:
+    cdef void arm(self, rp_slot *task) noexcept nogil:
         """From here on a signal may raise an exception, wherever Python code runs; the time that the call may take counts."""
         self.ending = False
-        self.timed = timed
-        self.task_id = task_id
-        if timed:
+        self.timed = task.kind & KIND_TIMED
+        self.task_id = task.task_id
+        if self.timed:
             rp_pool_start_clock(self.pool)
 
     cdef void shield(self) noexcept nogil:
@@ -39,30 +40,33 @@ cdef class Call:
         self.ending = True
         return True
 
-    cdef object run(self, object fn, int kind, const uint8_t *p, Py_ssize_t n):
-        """Calls fn with arguments that n bytes hold, or what is named there."""
+    cdef inline object begin(self, rp_slot *task, Decoder *d):
+        """Arms a task's call, and finds its arguments for run(). Returns the function, if the task names one."""
+        self.arm(task)
+        fn = self.callables.find(task) if task.fn_id else None
+        self.arguments.find(task, d)
+        return fn
+
+    cdef object run(self, object fn, int kind, Decoder *d):
+        """Calls fn, or what is named in the arguments, with the arguments that have been found."""
         cdef PyObject *few[FEW]
-        cdef Decoder d
+        cdef const uint8_t *p = d.at
+        cdef Py_ssize_t n = d.end - p
         cdef uint32_t k = 0, count = read_once8(p + 1) if n >= 2 else 0  # read once: more than FEW would find no room
         self.arguments.begin_decoding()
-        begin_decoding(&d, p, n)
-        d.shared = shared_at
-        if self.arguments.stream.head != NULL:
-            d.source = &self.arguments.stream
         if kind != KIND_ARGS or n < 2 or read_once8(p) != TAG_TUPLE or count > FEW:
-            return self.run_whole(fn, kind, &d)
+            return self.run_whole(fn, kind, d)
         d.at = p + 2
         try:
             if count:
-                decode_items(&d, few, count, &k)
+                decode_items(d, few, count, &k)
             if d.at != d.end:
                 raise ValueError("there are bytes behind the arguments of a task")
             self.arguments.end_decoding()
             RP_STEP(b"worker: decoded")
             return PyObject_Vectorcall(fn, few, k, NULL)
         finally:
-            if self.arguments.decoding:
-                self.arguments.end_decoding()
+            self.arguments.end_decoding()
             while k:
                 k -= 1
                 Py_DECREF(<object>few[k])

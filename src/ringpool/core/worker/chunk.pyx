@@ -70,9 +70,11 @@ cdef class ChunkRunner:
 
     cdef int begin(self, rp_slot *task) except -1:
         """Reads the head of the chunk."""
+        cdef Decoder records
         self.items.n = 0
         try:
-            if not read_items(self.arguments.payload(task), task.bytes, &self.items):
+            self.arguments.find(task, &records)
+            if not read_items(records.at, records.end - records.at, &self.items):
                 raise RuntimeError(f"a chunk of {task.bytes} bytes has an invalid header")
         except BaseException as error:
             self.failure = encode_error(error)
@@ -80,21 +82,19 @@ cdef class ChunkRunner:
 
     cdef int call_item(self, rp_slot *task, Record *record) except -1:
         """Calls the function with an item, and sees to its result."""
-        cdef const uint8_t *at = record.at
-        cdef uint64_t bytes = record.bytes
+        cdef Decoder arguments
         cdef rp_result answer
         cdef Py_ssize_t n = -1  # of a value that is in the tray
         value = data = None
         answer.kind = KIND_VALUE
         answer.offset = 0
-        self.call.arm(task.task_id, task.kind & KIND_TIMED)
+        self.call.arm(task)
         try:
             try:
                 if self.function is None:
                     self.load(task)
-                if record.kind & ITEM_APART:
-                    at = self.arguments.apart(record.at, record.bytes, &bytes)
-                value = self.call.run(self.function, <int>record.kind & ~ITEM_APART, at, bytes)
+                self.arguments.find_item(record.at, record.bytes, record.kind & ITEM_APART, &arguments)
+                value = self.call.run(self.function, <int>record.kind & ~ITEM_APART, &arguments)
                 RP_STEP(b"worker: called item")
                 if self.hold.forked:
                     sys.exit()

@@ -7,14 +7,14 @@
 # May run user code: run(), report_start_error().
 #
 # The worker's parts, each of which calls only those behind it:
-#   loop > chunk > tray > outbox > blocks > hold;  loop, chunk > call > arguments > hold;  loop, chunk > callables > hold
+#   loop > chunk > tray > outbox > blocks > hold;  loop, chunk > call > arguments, callables > hold;
+#   chunk > arguments, callables
 
 @cython.final
 cdef class Worker(Role):
     cdef WorkerHold hold
     cdef rp_worker *pool
     cdef Arguments arguments
-    cdef Callables callables
     cdef Call call
     cdef ResultOutbox outbox
     cdef ChunkRunner chunk

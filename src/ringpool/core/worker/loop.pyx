@@ -24,12 +24,12 @@ cdef class Worker:
         self.hold = WorkerHold(memfd, n_places, n_cpus, sizes, index)
         self.pool = &self.hold.pool
         self.arguments = Arguments(self.hold)
-        self.callables = Callables(self.hold)
-        self.call = Call(self.hold, self.arguments)
+        callables = Callables(self.hold)
+        self.call = Call(self.hold, self.arguments, callables)
         blocks = ResultBlocks(self.hold)
         self.outbox = ResultOutbox(self.hold, blocks)
         tray = Tray(self.hold, blocks, self.outbox)
-        self.chunk = ChunkRunner(self.hold, self.arguments, self.callables, self.call, tray)
+        self.chunk = ChunkRunner(self.hold, self.arguments, callables, self.call, tray)
 
     def __init__(self, memfd, n_places, n_cpus, sizes, index):
         take_role(self)
@@ -168,15 +168,14 @@ cdef class Worker:
 
     cdef int execute(self, rp_slot *task) except -1:
         """Runs one task and publishes its result. Raises only what ends the worker."""
-        cdef uint64_t bytes = task.bytes - (STREAM_HEAD if task.kind & KIND_STREAM else 0)
+        cdef Decoder arguments
         cdef rp_result answer
         value = data = None
         self.hold.begin_answer(task.task_id)
-        self.call.arm(task.task_id, task.kind & KIND_TIMED)
         try:
             try:
-                fn = self.callables.find(task) if task.fn_id else None
-                value = self.call.run(fn, task.kind & KIND_MASK, self.arguments.payload(task), bytes)
+                fn = self.call.begin(task, &arguments)
+                value = self.call.run(fn, task.kind & KIND_MASK, &arguments)
                 RP_STEP(b"worker: called")
                 fn = None
                 if self.hold.forked:
