@@ -3,7 +3,7 @@
 cdef Tally _tally        # of the value that is being put. Guarded by the GIL
 
 
-cdef Tally *begin_tally() noexcept:
+cdef inline Tally *begin_tally() noexcept:
     """The Tally, for the value that begins."""
     _tally.value += 1
     _tally.noted = 0

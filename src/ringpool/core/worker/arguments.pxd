@@ -22,7 +22,8 @@ cdef class Arguments:
     cdef void unmap_idle(self) noexcept
     # open:
     cdef int find(self, rp_slot *task, Decoder *d) except -1
-    cdef int find_item(self, const uint8_t *record, uint64_t size, bint is_apart, Decoder *d) except -1
+    cdef inline int find_item(self, const uint8_t *record, uint64_t size, bint is_apart, Decoder *d) except -1
+    cdef int find_apart(self, const uint8_t *record, uint64_t size, Decoder *d) except -1
     cdef object loads(self, const uint8_t *p, Py_ssize_t n)
     cdef object shared(self, uint64_t id, uint64_t offset, uint64_t n)
     cdef object held(self, uint64_t offset, uint64_t n)

@@ -75,15 +75,18 @@ cdef class Arguments:
             await_bytes(&self.stream, d.at, FORETOLD)
         return 0
 
-    cdef int find_item(self, const uint8_t *record, uint64_t size, bint is_apart, Decoder *d) except -1:
+    cdef inline int find_item(self, const uint8_t *record, uint64_t size, bint is_apart, Decoder *d) except -1:
         """Finds an item of a chunk: in its record, or apart, where that says."""
-        if is_apart:
-            if size < sizeof(rp_apart):
-                raise RuntimeError("an item refers to memory outside the parent's arena")
-            self.lies_at = rp_apart_offset(record)
-            size = rp_apart_bytes(record)
-            record = self.hold.of_parent(self.lies_at, size)
         d[0] = Decoder(at=record, end=record + size, source=NULL, shares=True, imports=True)
+        return self.find_apart(record, size, d) if is_apart else 0
+
+    cdef int find_apart(self, const uint8_t *record, uint64_t size, Decoder *d) except -1:
+        if size < sizeof(rp_apart):
+            raise RuntimeError("an item refers to memory outside the parent's arena")
+        self.lies_at = rp_apart_offset(record)
+        size = rp_apart_bytes(record)
+        d.at = self.hold.of_parent(self.lies_at, size)
+        d.end = d.at + size
         return 0
 
     cdef void begin_decoding(self) noexcept:

@@ -53,19 +53,18 @@ cdef class ChunkRunner:
         rp_pool_begin_chunk(self.pool, task.task_id, self.items.n)
         self.tray.begin(task.task_id, self.items.n)
         while rp_pool_claim_item(self.pool, &item):
-            if not self.tray.is_there():
-                self.tray.find_one(TRAY_BYTES, False)  # no loan: the item may take long
+            self.tray.begin_item()
             if self.failure is None and not next_record(&self.items, &record):
                 self.failure = encode_error(RuntimeError(f"item {item} of a chunk is truncated"))
             if self.failure is not None:  # and so it is with all behind it
-                self.tray.add(KIND_ERROR, self.failure)
+                self.tray.lay_out_bytes(KIND_ERROR, self.failure)
             elif record.kind == ITEM_NOT_ENCODED:
-                self.tray.add(KIND_NOT_ENCODED, b"")
+                self.tray.lay_out_bytes(KIND_NOT_ENCODED, b"")
             else:
                 self.call_item(task, &record)
-            self.tray.item_done()
+            self.tray.end_item()
         self.function = self.failure = None
-        self.tray.send(KIND_LAST)
+        self.tray.end()
         return 0
 
     cdef int begin(self, rp_slot *task) except -1:
@@ -81,13 +80,9 @@ cdef class ChunkRunner:
         return 0
 
     cdef int call_item(self, rp_slot *task, Record *record) except -1:
-        """Calls the function with an item, and sees to its result."""
+        """Calls the function with an item, and lays its result out."""
         cdef Decoder arguments
-        cdef rp_result answer
-        cdef Py_ssize_t n = -1  # of a value that is in the tray
-        value = data = None
-        answer.kind = KIND_VALUE
-        answer.offset = 0
+        value = None
         self.call.arm(task)
         try:
             try:
@@ -98,15 +93,13 @@ cdef class ChunkRunner:
                 RP_STEP(b"worker: called item")
                 if self.hold.forked:
                     sys.exit()
-                n = self.tray.put(value)
-                if n < 0:
-                    data = self.tray.lay_out(value, &answer)
+                self.tray.lay_out(value)
             except BaseException as error:
                 self.call.shield()
                 if self.hold.forked:
                     raise
                 data = encode_error(error)
-                answer.kind = KIND_ERROR
+                self.tray.lay_out_bytes(KIND_ERROR, data)
                 if self.function is None and not self.call.ending:
                     self.failure = data  # of every item
                 # The frames of the task hold its arguments.
@@ -115,12 +108,6 @@ cdef class ChunkRunner:
             self.call.disarm()
         value = None  # before end_answer(): views of the item that go with it need not be told of. And before its result counts
         self.hold.end_answer()
-        if n >= 0:
-            self.tray.count_in(KIND_VALUE, n)
-        elif data is None:
-            self.tray.send_alone(&answer)
-        else:
-            self.tray.add(answer.kind, data)
         return 0
 
     cdef int load(self, rp_slot *task) except -1:

@@ -93,7 +93,7 @@ cdef class ResultOutbox:
                 rp_pool_wait_space(self.pool)
             PyErr_CheckSignals()
 
-    cdef void commit(self, rp_result *slot, uint64_t task_id, const rp_result *answer, bint last) noexcept nogil:
+    cdef inline void commit(self, rp_result *slot, uint64_t task_id, const rp_result *answer, bint last) noexcept nogil:
         """Publishes a slot, in which what is inline stands already."""
         slot.task_id = task_id
         slot.kind = answer.kind
@@ -111,4 +111,31 @@ cdef class ResultOutbox:
             RP_STEP(b"worker: reserved")
             memcpy(slot.inline_bytes, answer.inline_bytes, answer.bytes)
         self.commit(slot, task_id, answer, True)
+        return 0
+
+    cdef bint publish_part(self, uint64_t task_id, rp_result *part, const void *data, uint64_t room, bint last) except -1:
+        """Publishes results of a chunk: part.bytes of `data`, which lie at part.offset in a block of `room` bytes; or none.
+
+        Returns:
+            Whether they go as they lie: then their block is the parent's.
+        """
+        cdef rp_result *slot = self.reserve()
+        cdef uint64_t block = part.offset
+        RP_STEP(b"worker: reserved for part")
+        if part.bytes <= RP_RESULT_INLINE:
+            part.offset = 0
+            if part.bytes:
+                memcpy(slot.inline_bytes, data, part.bytes)
+        elif part.bytes <= room // 2 and rp_pool_alloc(self.pool, part.bytes, &part.offset) == 0:
+            # Results that are not read for long should not take up more than they need.
+            memcpy(rp_pool_writable(self.pool, part.offset, part.bytes), data, part.bytes)
+        self.commit(slot, task_id, part, last)
+        return part.offset == block
+
+    cdef int publish_item(self, uint64_t task_id, const rp_result *item, const rp_tray *head) except -1:
+        """Publishes the result of one item of a chunk, which lies in a block of its own."""
+        cdef rp_result *slot = self.reserve()
+        RP_STEP(b"worker: reserved for item")
+        memcpy(slot.inline_bytes, head, sizeof(rp_tray))
+        self.commit(slot, task_id, item, False)
         return 0

@@ -46,12 +46,20 @@ cdef class Tray:
         self.load_ns = now - self.since_ns
         self.since_ns = self.looked_ns = now
 
-    cdef inline Py_ssize_t put(self, object value) noexcept:
-        """Encodes the result of an item behind the others. Its length; -1 if it has no room, or no compact form."""
+    cdef inline int begin_item(self) except -1:
+        """An item is about to be run: sees to a tray, if one is available. No loan: the item may take long."""
         if not self.is_there():
-            return -1
+            self.find_one(TRAY_BYTES, False)
+        return 0
+
+    cdef inline int lay_out(self, object value) except -1:
+        """Encodes the result of an item, behind the others if it has room there."""
         cdef Py_ssize_t room = self.bytes - self.used - RP_RECORD_HEAD
-        return encode_value(<unsigned char *>self.tray + self.used + RP_RECORD_HEAD, room, value)
+        if self.is_there():
+            self.laid_out = encode_value(<unsigned char *>self.tray + self.used + RP_RECORD_HEAD, room, value)
+            if self.laid_out >= 0:
+                return 0
+        return self.lay_out_apart(value)
 
     cdef inline void count_in(self, uint32_t kind, uint64_t n) noexcept nogil:
         """The next record is there: n bytes behind its head."""
@@ -61,16 +69,18 @@ cdef class Tray:
         self.items += 1
         rp_pool_fill_tray(self.tray, self.used)
 
-    cdef int add(self, uint32_t kind, bytes data) except -1:
-        """Puts an encoded result into the tray, sending what is in it if need be."""
+    cdef int add(self) except -1:
+        """Puts the encoded result into the tray, sending what is in it if need be."""
+        cdef bytes data = self.data
+        self.data = None
         if not self.make_room(RP_RECORD_HEAD + len(data)):
-            kind = KIND_ERROR
+            self.kind = KIND_ERROR
             data = encode_error(self.blocks.no_room(len(data)), "")
             if not self.make_room(RP_RECORD_HEAD + len(data)):
                 data = b""
                 self.begin_last()
         memcpy(<uint8_t *>self.tray + self.used + RP_RECORD_HEAD, PyBytes_AS_STRING(data), len(data))
-        self.count_in(kind, len(data))
+        self.count_in(self.kind, len(data))
         return 0
 
     cdef bint has_room(self, uint64_t n) noexcept nogil:
@@ -109,57 +119,76 @@ cdef class Tray:
         self.bytes = sizeof(self.last)
         self.goes_at_once = True
 
-    cdef bytes lay_out(self, object value, rp_result *answer):
-        """Encodes the result of an item that has no room in the tray.
-
-        Returns:
-            What a tray is to hold, of the answer's kind; or None if it is in a block of its own, and the answer says where.
-            Then send_alone() comes next.
-        """
+    cdef int lay_out_apart(self, object value) except -1:
+        """lay_out() of what has no room in the tray."""
         cdef Py_ssize_t size = compact_size(value)
         cdef uint64_t found
         cdef Parcel parcel
         cdef int kind = 0
         if 0 <= size < LEAST_ALONE:
             data = encode(value, &kind)
-            answer.kind = kind
-            return joined(data)
+            return self.lay_out_bytes(kind, joined(data))
         if size >= 0:
             if not self.blocks.could_fit(size):
-                answer.kind = KIND_ERROR
-                return encode_error(self.blocks.no_room(size), "")
+                return self.refuse(size)
             self.send_before()
             found = self.blocks.find(size)
             if found:
                 RP_STEP(b"worker: block of item")
                 if encode_value(rp_pool_writable(self.pool, found, size), size, value) == size:
-                    answer_in_block(answer, KIND_VALUE, found, size)
-                    return None
+                    return self.lay_out_block(KIND_VALUE, found, size)
                 self.blocks.free(found)  # while this waited for the block, another thread has changed the value
-        answer.kind = KIND_VALUE_PICKLE
         data = pack(value)
         if type(data) is bytes:
-            return data
+            return self.lay_out_bytes(KIND_VALUE_PICKLE, data)
         parcel = <Parcel>data
         if parcel.bytes >= LEAST_ALONE:
             if not self.blocks.could_fit(parcel.bytes):
-                answer.kind = KIND_ERROR
-                return encode_error(self.blocks.no_room(parcel.bytes), "")
+                return self.refuse(parcel.bytes)
             self.send_before()
             found = self.blocks.spread(parcel)
             if found:
                 RP_STEP(b"worker: block of item")
                 parcel.fill(&self.pool.base)
-                answer_in_block(answer, KIND_VALUE_PICKLE, found, parcel.head_bytes())
-                return None
-        return parcel.join()
+                return self.lay_out_block(KIND_VALUE_PICKLE, found, parcel.head_bytes())
+        return self.lay_out_bytes(KIND_VALUE_PICKLE, parcel.join())
 
-    cdef inline int item_done(self) except -1:
-        """After each item: sends what must not wait for the next, if there is one."""
-        cdef uint32_t done = self.first + self.items
+    cdef int lay_out_bytes(self, uint32_t kind, bytes data) except -1:
+        """The result of an item has been encoded."""
+        self.laid_out = -1
+        self.kind = kind
+        self.data = data
+        return 0
+
+    cdef int lay_out_block(self, uint32_t kind, uint64_t block, uint64_t size) except -1:
+        """The result of an item is in a block of its own, and will be sent by itself."""
+        self.laid_out = -1
+        self.kind = kind
+        self.block = block
+        self.block_bytes = size
+        return 0
+
+    cdef int refuse(self, uint64_t n) except -1:
+        """The result of an item is that one of n bytes has no room."""
+        return self.lay_out_bytes(KIND_ERROR, encode_error(self.blocks.no_room(n), ""))
+
+    cdef inline int end_item(self) except -1:
+        """After each item: its result, as it has been laid out, counts. Sends what must not wait for the next item."""
+        cdef uint32_t done
+        if self.laid_out >= 0:
+            self.count_in(KIND_VALUE, self.laid_out)
+        elif self.data is not None:
+            self.add()
+        else:
+            self.send_alone()
+        done = self.first + self.items
         if done < self.n and (self.goes_at_once or done == self.look):
             self.send_early(done)
         return 0
+
+    cdef int end(self) except -1:
+        """The chunk is over."""
+        return self.send(KIND_LAST)
 
     cdef int send_early(self, uint32_t done) except -1:
         """Sends what is in the tray if it must not wait for the next item, or has waited for long."""
@@ -181,51 +210,43 @@ cdef class Tray:
             self.send(KIND_PART, 1)
         return 0
 
-    cdef int send_alone(self, rp_result *answer) except -1:
+    cdef int send_alone(self) except -1:
         """Publishes the result of one item, in a block of its own. The tray is empty."""
-        cdef rp_result *slot = self.outbox.reserve()
         cdef rp_tray head
+        cdef rp_result item
         cdef uint64_t now = rp_os_now_ns()
-        RP_STEP(b"worker: reserved for item")
         memset(&head, 0, sizeof(rp_tray))
         head.first = self.first
         head.ns = clipped(now - self.since_ns)
         head.load_ns = clipped(self.load_ns)
+        item.kind = self.kind | KIND_ITEM
+        item.items = 1
+        item.offset = self.block
+        item.bytes = self.block_bytes
+        self.outbox.publish_item(self.task_id, &item, &head)
         self.load_ns = 0
-        memcpy(slot.inline_bytes, &head, sizeof(rp_tray))
-        answer.kind |= KIND_ITEM
-        answer.items = 1
-        self.outbox.commit(slot, self.task_id, answer, False)
         self.begin_at(self.blocks.spare, self.first + 1)
         self.since_ns = now
         return 0
 
     cdef int send(self, uint32_t kind, uint32_t running=0) except -1:
         """Publishes the results in the tray, and empties it. `running` more items have been run; their results come next."""
-        cdef rp_result *slot = self.outbox.reserve()
-        cdef rp_result answer
-        cdef uint64_t now = rp_os_now_ns(), offset
-        cdef uint64_t ns = (now - self.since_ns) * self.items // max(self.items + running, 1)
-        RP_STEP(b"worker: reserved for part")
-        answer_in_block(&answer, kind, 0, 0)
+        cdef rp_result part
+        cdef bint goes
+        cdef uint64_t now = rp_os_now_ns(), ns = (now - self.since_ns) * self.items // max(self.items + running, 1)
+        part.kind = kind
+        part.items = self.items
+        part.offset = part.bytes = 0
         if self.items:
-            answer.items = self.items
-            answer.bytes = self.used
+            part.offset = self.offset
+            part.bytes = self.used
             self.tray.ns = clipped(ns)
             self.tray.load_ns = clipped(self.load_ns)
+        goes = self.outbox.publish_part(self.task_id, &part, self.tray, self.bytes, kind == KIND_LAST)
+        if self.items:
             self.load_ns = 0
-            if not self.goes_at_once:
+            if not (goes or self.goes_at_once):
                 self.blocks.put_spare(self.offset)
-            if self.used <= RP_RESULT_INLINE:
-                memcpy(slot.inline_bytes, self.tray, self.used)
-            elif self.used <= self.bytes // 2 and rp_pool_alloc(self.pool, self.used, &offset) == 0:
-                # Results that are not read for long should not take up more than they need.
-                memcpy(rp_pool_block(self.pool, self.pool.own, offset, self.used), self.tray, self.used)
-                answer.offset = offset
-            else:
-                answer.offset = self.offset
-                self.blocks.take_spare()  # it is the parent's
-        self.outbox.commit(slot, self.task_id, &answer, kind == KIND_LAST)
         self.begin_at(self.blocks.spare, self.first + self.items)
         self.since_ns = self.since_ns + ns if running else now
         return 0
