@@ -884,22 +884,26 @@ def test_what_a_limit_does_not_allow_at_all_is_an_os_error_that_names_ringpool(t
         import resource
         from ringpool import ProcessPoolExecutor
 
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with ProcessPoolExecutor(1) as executor:
-            def use_map(fn):
-                executor.map(fn, [1])
+        def main():
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with ProcessPoolExecutor(1) as executor:
+                def use_map(fn):
+                    executor.map(fn, [1])
 
-            def use_many(fn):
-                executor.submit_many(fn, [[1]])
+                def use_many(fn):
+                    executor.submit_many(fn, [[1]])
 
-            for use in executor.submit, executor.share, use_map, use_many:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
-                try:
-                    use(abs)
-                except OSError as error:
-                    print(error)
-                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            assert executor.submit(pow, 2, 10).result(30) == 1024
+                for use in executor.submit, executor.share, use_map, use_many:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+                    try:
+                        use(abs)
+                    except OSError as error:
+                        print(error)
+                    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                assert executor.submit(pow, 2, 10).result(30) == 1024
+
+        if __name__ == "__main__":  # the fork server's workers import this
+            main()
     """
     told = run_script(tmp_path, textwrap.dedent(body))
     assert told.splitlines() == ["[Errno 24] ringpool: cannot create the pool's shared memory: Too many open files"] * 4
