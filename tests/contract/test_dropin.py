@@ -23,7 +23,7 @@ from multiprocessing import resource_sharer
 
 import pytest
 import tasks_dropin as tasks
-from levels import METHODS
+from levels import METHODS, USUAL_METHOD
 from limits import LIMIT
 from programs import environment
 from waiting import collector_held_up, wait_until
@@ -115,6 +115,28 @@ def test_a_pool_is_one_where_the_stdlibs_class_was_never_imported():
         assert isinstance(pool, concurrent.futures.ProcessPoolExecutor)
     """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "method"),
+    [
+        ("", "", USUAL_METHOD),
+        ("", ", max_tasks_per_child=3", "spawn"),
+        ("multiprocessing.set_start_method('spawn')", "", "spawn"),
+        ("multiprocessing.set_start_method('fork')", "", "fork"),
+    ],
+    ids=["the default", "recycled", "spawn", "fork"],
+)
+@pytest.mark.parametrize("module", ["concurrent.futures", "ringpool"])
+def test_the_start_method_is_that_of_the_running_python_unless_told_otherwise(module, chosen, options, method):
+    code = f"""if True:
+        import multiprocessing, {module}
+        {chosen}
+        with {module}.ProcessPoolExecutor(1{options}) as pool:
+            print(pool._mp_context.get_start_method())
+    """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    assert (ended.stdout, ended.stderr) == (f"{method}\n", "")
 
 
 def test_what_libraries_read_of_the_stdlibs_class_is_there(executor_class):
