@@ -19,6 +19,7 @@ from pathlib import Path
 import optional
 import pytest
 import tasks_map as tasks
+from files import await_file
 from pools import pool
 from tasks_views import Buffers
 from test_map import WAIT_S, each_chunksize
@@ -188,7 +189,7 @@ def test_items_may_use_and_end_the_pool_as_they_are_encoded(arenas_of):
 
 
 @pytest.mark.parametrize("way", ["map", "auto", "submit_many"])
-def test_large_items_are_copied_into_no_memory_of_the_parents_own(arenas_of, way):
+def test_large_items_are_copied_into_no_memory_of_the_parents_own(arenas_of, way, tmp_path):
     """Each page of such memory would be touched for the first time: it comes from the system, and goes back."""
     arenas_of(1 << 30)
     values = array(1, 40 * MIB)
@@ -206,8 +207,11 @@ def test_large_items_are_copied_into_no_memory_of_the_parents_own(arenas_of, way
             "auto": lambda: list(executor.map(tasks.size, [values] * 4, buffersize="auto")),
             "submit_many": lambda: [f.result() for f in executor.submit_many(tasks.size, [(values,)] * 4)],
         }
-        for _ in range(2):  # the memory for arguments has been touched then
-            faults(ways["submit"])
+        with opened(tmp_path / "gate"):  # all arguments are there at once, so the memory for them has been touched then
+            waiting = [executor.submit(await_file, tmp_path / "gate") for _ in range(2)]
+            waiting += [executor.submit(tasks.size, values) for _ in range(4)]
+        assert [future.result() for future in waiting] == [None] * 2 + [len(values)] * 4
+        faults(ways["submit"])
         assert faults(ways[way]) < faults(ways["submit"]) + pages // 4
 
 

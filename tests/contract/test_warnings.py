@@ -83,6 +83,7 @@ def strict():
 
 async def ask(pool):
     loop = asyncio.get_running_loop()
+    loop.slow_callback_duration = 1000  # development mode would report what takes a tenth of a second
     waited = [loop.run_in_executor(pool, square, i) for i in range(50)]
     waited += [asyncio.wrap_future(pool.submit(square, i)) for i in range(50, 100)]
     return await asyncio.gather(*waited)
@@ -125,6 +126,12 @@ def lose_workers(pool):
     assert [future.result(30) for future in waiting[:50]] == [i * i for i in range(50)]
 
 
+def await_the_end_of_threads():
+    # A fork beside those of another pool warns, from 3.12 on, in the stdlib too.
+    while len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0.001)
+
+
 def main():
     with ProcessPoolExecutor(2) as pool:
         threads = [threading.Thread(target=use, args=(pool,)) for _ in range(2)]
@@ -135,17 +142,21 @@ def main():
             thread.join()
         lose_workers(pool)
         use(pool)
+    await_the_end_of_threads()
     with ProcessPoolExecutor(2, initializer=square, initargs=(2,), max_tasks_per_child=5) as pool:
         assert list(pool.map(square, range(30), timeout=30, chunksize=1)) == [i * i for i in range(30)]
+    await_the_end_of_threads()
     pool = ProcessPoolExecutor(1)
     future = pool.submit(square, 3)
     del pool
     gc.collect()
     assert future.result(30) == 9
+    await_the_end_of_threads()
     pool = ProcessPoolExecutor(1)
     pool.submit(time.sleep, 100)
     pool.kill_workers()
     pool.shutdown()
+    await_the_end_of_threads()
 
 
 if __name__ == "__main__":
