@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import textwrap
 import tomllib
@@ -341,6 +342,46 @@ def test_an_import_after_one_in_a_subinterpreter_says_why_it_fails(isolated):
     first, second = python(SUBINTERPRETERS + textwrap.dedent(code)).splitlines()
     assert {first, second} > {"the import works"}  # one interpreter has it
     assert "Import it in the main interpreter alone" in (second if first == "the import works" else first)
+
+
+# As a free-threaded build behaves when it loads a module that needs the GIL, with or without -X gil=0. Where this is
+# one, nothing is replaced.
+FREE_THREADED = """
+import sys, sysconfig, warnings
+
+enabled, forced_off = False, {forced_off}
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        global enabled
+        if name == "ringpool._core" and not enabled and not forced_off:
+            enabled = True
+            warnings.warn(
+                "The global interpreter lock (GIL) has been enabled to load module 'ringpool._core', which has not "
+                "declared that it can run safely without the GIL.", RuntimeWarning,
+            )
+
+if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+    sys._is_gil_enabled = lambda: enabled
+    sys.meta_path.insert(0, Finder())
+try:
+    import ringpool
+except ImportError as error:
+    print(error)
+else:
+    print("imported", sys._is_gil_enabled())
+"""
+FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def test_a_free_threaded_build_imports_it_without_a_warning_and_enables_its_gil():
+    assert python(FREE_THREADED.format(forced_off=False), "-W", "error").strip() == "imported True"
+
+
+def test_the_import_says_why_it_fails_where_the_gil_is_forced_off():
+    options = ("-X", "gil=0") if FREE else ()
+    said = python(FREE_THREADED.format(forced_off=True), "-W", "error", *options)
+    assert said.startswith("ringpool needs the GIL, which is forced off here: run Python without -X gil=0")
 
 
 @pytest.mark.parametrize("error", ["ModuleNotFoundError", "ImportError"])
