@@ -217,6 +217,22 @@ def test_the_version_is_the_same_everywhere():
     assert ringpool.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_pythons_that_are_promised_are_those_that_ci_tests():
+    ci = ROOT / ".ci/run"
+    if not ci.exists():
+        pytest.skip("an sdist has no CI")
+    (lanes,) = re.findall(r"^versions=\((.*)\)$", ci.read_text(), re.MULTILINE)
+    minors = [int(version.removeprefix("3.")) for version in lanes.split()]
+    assert minors == [*range(minors[0], minors[-1] + 1)]
+    classified = re.findall(
+        r"^Programming Language :: Python :: 3\.(\d+)$", "\n".join(PROJECT["classifiers"]), re.MULTILINE
+    )
+    assert [int(minor) for minor in classified] == minors
+    assert PROJECT["requires-python"] == f">=3.{minors[0]}"
+    for page in "README.md", "CONTRIBUTING.md":
+        assert f"CPython 3.{minors[0]} to 3.{minors[-1]}" in (ROOT / page).read_text()
+
+
 def test_the_command_line_says_its_version():
     done = run(sys.executable, "-m", "ringpool", "--version")
     assert done.stdout == f"ringpool {ringpool.__version__}\n" and not done.stderr
