@@ -136,7 +136,7 @@ static inline struct rp_slot *claim_and_copy(struct rp_worker *p, struct rp_slot
     return slot;
 }
 
-/* rp_pool_next; with `linger`, where one in so many tasks stays claimed for a while. */
+/* rp_pool_next; with `linger`, a task in `linger` stays claimed for a while. */
 static inline bool next_task(struct rp_worker *p, struct rp_slot *task, uint64_t linger, struct rng *r)
 {
     uint64_t pos;
