@@ -1,4 +1,4 @@
-"""The orders of memory of csrc/bell.h and csrc/ring.h, as litmus tests: by the models of C11 and of the processor.
+"""The orders of memory of csrc/bell.h, ring.h and board.h, as litmus tests: by the models of C11 and of the processor.
 
 A litmus test is two threads of a few loads and stores, and an outcome. herd7 (Debian: herdtools7) finds out whether a
 memory model allows it: Alglave, Maranget and Tautschnig, "Herding Cats", TOPLAS 2014. The models: of C, RC11 (Lahav et
@@ -41,6 +41,8 @@ PUBLISH = order("ring.h", "rp_ring_publish", "store")
 RING = order("bell.h", "rp_bell_ring", "load")
 HAND_BACK = order("ring.h", "rp_ring_commit", "store")
 RESERVE = order("ring.h", "rp_ring_try_reserve", "load")
+POST = order("board.h", "rp_board_publish", "store")
+FIND = order("board.h", "rp_board_first", "load")
 
 # What, where, value of a store or register of a load, order. A test is the steps of its threads, and what must not be.
 Step = tuple[str, str, object, str]
@@ -53,6 +55,11 @@ def bell(
     sleeper = [("store", "sleeps", 1, announce), ("load", "work", 0, look)]
     ringer = [("store", "work", 1, publish), ("load", "sleeps", 0, ring)]
     return [sleeper, ringer], r"0:{0} = 0 /\ 1:{0} = 0"
+
+
+def board() -> tuple[list[list[Step]], str]:
+    """The same of a worker that finds no task, and of the parent."""
+    return bell(look=FIND, publish=POST)
 
 
 def message(publish: str = PUBLISH, look: str = LOOK) -> tuple[list[list[Step]], str]:
@@ -121,7 +128,7 @@ def is_allowed(test: tuple[list[list[Step]], str], language: str, folder: Path) 
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("test", [bell, message, reuse], ids=lambda test: test.__name__)
+@pytest.mark.parametrize("test", [bell, board, message, reuse], ids=lambda test: test.__name__)
 def test_what_must_not_be_cannot_be(test, language, tmp_path):
     assert not is_allowed(test(), language, tmp_path)
 
@@ -148,4 +155,4 @@ def test_weaker_orders_are_found_out(weaker, tmp_path):
 
 
 def test_the_orders_of_the_headers_are_those_that_their_comments_give():
-    assert (ANNOUNCE, LOOK, PUBLISH, RING, HAND_BACK, RESERVE) == ("seq_cst",) * 6
+    assert (ANNOUNCE, LOOK, PUBLISH, RING, HAND_BACK, RESERVE, POST, FIND) == ("seq_cst",) * 8
