@@ -102,7 +102,7 @@ static struct rp_window *place_of(const struct rp_segment *seg, uint64_t key)
 static void note_recent(struct rp_segment *seg, const struct rp_window *w)
 {
     seg->recent[1] = seg->recent[0];
-    seg->recent[0] = (struct rp_recent){seg->start + (w->key & ~63ull), window_bytes(w), w->at};
+    seg->recent[0] = (struct rp_recent){seg->start + (w->key & ~63ull), window_bytes(w), w->address};
 }
 
 static uint8_t *find(struct rp_segment *seg, uint64_t at, uint32_t shift)
@@ -111,7 +111,7 @@ static uint8_t *find(struct rp_segment *seg, uint64_t at, uint32_t shift)
     if (!w->key)
         return NULL;
     note_recent(seg, w);
-    return w->at + (at & ((1ull << shift) - 1));
+    return w->address + (at & ((1ull << shift) - 1));
 }
 
 /* Room for one more, in a table that is never more than half full. */
@@ -143,7 +143,7 @@ static bool make_room(struct rp_segment *seg)
 
 static uint8_t *map_window(struct rp_segment *seg, uint64_t at, uint32_t shift)
 {
-    struct rp_window *w, window = {.key = at >> shift << shift | shift, .at = NULL};
+    struct rp_window *w, window = {.key = at >> shift << shift | shift, .address = NULL};
     uint64_t file[2];
     if (!make_room(seg)) {
         seg->refused = -ENOMEM;
@@ -154,18 +154,18 @@ static uint8_t *map_window(struct rp_segment *seg, uint64_t at, uint32_t shift)
     if (!seg->refused && (file[0] != seg->file[0] || file[1] != seg->file[1]))
         seg->refused = -EBADF;
     if (!seg->refused)
-        seg->refused = rp_os_map(seg->fd, seg->start + (at >> shift << shift), 1ull << shift, &window.at);
+        seg->refused = rp_os_map(seg->fd, seg->start + (at >> shift << shift), 1ull << shift, &window.address);
     if (seg->refused)
         return NULL;
     if (seg->huge)
-        rp_os_ask_huge(window.at, 1ull << shift, seg->huge > 0);
+        rp_os_ask_huge(window.address, 1ull << shift, seg->huge > 0);
     w = place_of(seg, window.key);
     *w = window;
     seg->used++;
     seg->shifts |= 1ull << shift;
     seg->mapped += 1ull << shift;
     note_recent(seg, w);
-    return window.at + (at & ((1ull << shift) - 1));
+    return window.address + (at & ((1ull << shift) - 1));
 }
 
 uint8_t *rp_segment_find(struct rp_segment *seg, uint64_t offset, uint64_t bytes)
@@ -188,10 +188,10 @@ uint8_t *rp_segment_find(struct rp_segment *seg, uint64_t offset, uint64_t bytes
 
 static void unmap(struct rp_segment *seg, struct rp_window *w)
 {
-    rp_os_unmap(w->at, window_bytes(w));
+    rp_os_unmap(w->address, window_bytes(w));
     memset(seg->recent, 0, sizeof seg->recent); /* one of them may be this */
     seg->mapped -= window_bytes(w);
-    w->at = NULL;
+    w->address = NULL;
     w->key = GONE;
 }
 

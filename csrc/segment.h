@@ -46,12 +46,12 @@ RP_ASSERT_SIZE(struct rp_segment_header, 32);
 
 struct rp_window {
     uint64_t key; /* its offset from `start` | log2 of its size; 0: free; 1: it was not always free */
-    uint8_t *at;
+    uint8_t *address;
 };
 
 struct rp_recent { /* a window that was asked for a moment ago; bytes is 0 if there is none */
     uint64_t offset, bytes;
-    uint8_t *at;
+    uint8_t *address;
 };
 
 struct rp_segment { /* one process's hold on it */
@@ -91,7 +91,7 @@ static inline uint8_t *rp_segment_at(struct rp_segment *seg, uint64_t offset, ui
         const struct rp_recent *r = &seg->recent[i];
         uint64_t at = offset - r->offset; /* wraps before the window, and is refused with the rest */
         if (at < r->bytes && bytes <= r->bytes - at)
-            return r->at + at;
+            return r->address + at;
     }
     return rp_segment_find(seg, offset, bytes);
 }

@@ -53,10 +53,10 @@ struct tree {
     pid_t home, group, self;
     int signum, err;
     bool listed;     /* the kernel lists the children of a thread (CONFIG_PROC_CHILDREN) */
-    uint32_t n;      /* members found so far; the first is the root */
+    uint32_t count;  /* members found so far; the first is the root */
     uint32_t kin;    /* of these, how many have not left */
     uint32_t moving; /* in this walk, threads of theirs that had not stopped, and so could fork */
-    struct member at[RP_TREE_MOST];
+    struct member members[RP_TREE_MOST];
 };
 
 struct status { /* what proc_pid_stat(5) says */
@@ -169,11 +169,11 @@ static int signal_member(const struct tree *t, uint32_t i, int signum)
     int err, fd;
     if (i == 0)
         return send_to(t->pidfd, signum);
-    fd = open_pid(t->at[i].pid);
+    fd = open_pid(t->members[i].pid);
     if (fd < 0)
         return -errno;
     /* Opened before the look: if the number is the member's still, so is the descriptor. */
-    err = is_same(&t->at[i]) ? send_to(fd, signum) : -ESRCH;
+    err = is_same(&t->members[i]) ? send_to(fd, signum) : -ESRCH;
     close(fd);
     return err;
 }
@@ -199,8 +199,8 @@ static bool has_left(const struct tree *t, pid_t pid, const struct status *s)
 
 static bool is_known(const struct tree *t, pid_t pid, const struct status *s)
 {
-    for (uint32_t i = 0; i < t->n; i++)
-        if (t->at[i].pid == pid && t->at[i].start == s->start)
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->members[i].pid == pid && t->members[i].start == s->start)
             return true;
     return false;
 }
@@ -209,30 +209,30 @@ static bool is_known(const struct tree *t, pid_t pid, const struct status *s)
 static void note(struct tree *t, uint32_t parent, pid_t pid)
 {
     struct status s;
-    struct member *m = &t->at[t->n];
-    if (pid == t->self || t->n == RP_TREE_MOST || !read_status(pid, 0, &s) || s.parent != t->at[parent].pid)
+    struct member *m = &t->members[t->count];
+    if (pid == t->self || t->count == RP_TREE_MOST || !read_status(pid, 0, &s) || s.parent != t->members[parent].pid)
         return;
     if (is_known(t, pid, &s))
         return;
-    if (!is_same(&t->at[parent])) /* it has ended, and this is of another with its number */
+    if (!is_same(&t->members[parent])) /* it has ended, and this is of another with its number */
         return;
     *m = (struct member){.pid = pid, .left = has_left(t, pid, &s), .start = s.start};
     t->kin += !m->left;
-    t->n++;
+    t->count++;
 }
 
 /* Any process. */
 static void note_if_child(struct tree *t, uint32_t unused, pid_t pid)
 {
     struct status s;
-    uint32_t parent = t->n;
+    uint32_t parent = t->count;
     (void)unused;
     if (!read_status(pid, 0, &s) || is_known(t, pid, &s))
         return;
-    for (uint32_t i = 0; i < t->n; i++)
-        if (t->at[i].pid == s.parent)
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->members[i].pid == s.parent)
             parent = i;
-    if (parent < t->n)
+    if (parent < t->count)
         note(t, parent, pid);
 }
 
@@ -241,7 +241,7 @@ static void note_listed(struct tree *t, uint32_t parent, pid_t tid)
     char text[LOOK_BYTES];
     ssize_t n;
     pid_t pid = 0;
-    int fd = open_of(t->at[parent].pid, tid, RP_TREE_CHILDREN);
+    int fd = open_of(t->members[parent].pid, tid, RP_TREE_CHILDREN);
     if (fd < 0)
         return;
     while ((n = read(fd, text, sizeof text)) > 0) { /* a number may lie across two reads */
@@ -289,7 +289,7 @@ static void visit_thread(struct tree *t, uint32_t i, pid_t tid)
     struct status s;
     /* Before its children: a thread that has stopped by then has forked all that it ever will. (That all its threads
      * are at a stop must be seen: the first of them stops while another may still be within a fork.) */
-    if (!t->at[i].left && read_status(t->at[i].pid, tid, &s) && !is_still(s.state))
+    if (!t->members[i].left && read_status(t->members[i].pid, tid, &s) && !is_still(s.state))
         t->moving++;
     if (t->listed)
         note_listed(t, i, tid);
@@ -298,7 +298,7 @@ static void visit_thread(struct tree *t, uint32_t i, pid_t tid)
 static void visit(struct tree *t, uint32_t i)
 {
     const uint32_t moving = t->moving;
-    struct member *m = &t->at[i];
+    struct member *m = &t->members[i];
     struct status s;
     int dir;
     if (!read_member(m, &s))
@@ -327,15 +327,15 @@ static void walk(struct tree *t)
     bool more = !t->listed;
     t->moving = 0;
     while (more) { /* as a rule twice, for a child has mostly the larger number */
-        const uint32_t before = t->n;
+        const uint32_t before = t->count;
         int dir = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (dir < 0)
             break;
         each_number(dir, t, 0, note_if_child);
         close(dir);
-        more = t->n != before;
+        more = t->count != before;
     }
-    for (uint32_t i = 0; i < t->n; i++)
+    for (uint32_t i = 0; i < t->count; i++)
         visit(t, i);
 }
 
@@ -363,12 +363,12 @@ static bool stop_tree(struct tree *t)
     t->listed = fd >= 0;
     if (fd >= 0)
         close(fd);
-    if (!read_status(t->at[0].pid, 0, &s) || send_to(t->pidfd, 0)) /* in this order: then the number is the pidfd's */
+    if (!read_status(t->members[0].pid, 0, &s) || send_to(t->pidfd, 0)) /* in this order: then the number is the pidfd's */
         return false;
-    t->at[0].start = s.start;
+    t->members[0].start = s.start;
     t->kin = 1;
     for (;;) {
-        if (read_member(&t->at[0], &s))
+        if (read_member(&t->members[0], &s))
             t->group = s.group; /* its own, if a task has made one */
         walk(t);
         /* Where /proc is looked through, states are seen after children: then those of the walk before are what counts. */
@@ -396,14 +396,16 @@ static bool stop_tree(struct tree *t)
 static void mark_links(struct tree *t)
 {
     struct status own, parent;
-    for (uint32_t i = 1; i < t->n; i++)
-        t->at[i].link = read_status(t->at[i].pid, 0, &own) && read_status(own.parent, 0, &parent) && own.group != parent.group;
+    for (uint32_t i = 1; i < t->count; i++) {
+        struct member *m = &t->members[i];
+        m->link = read_status(m->pid, 0, &own) && read_status(own.parent, 0, &parent) && own.group != parent.group;
+    }
 }
 
 static void signal_others(const struct tree *t, bool link, int signum)
 {
-    for (uint32_t i = t->n; i-- > 1;)
-        if (!t->at[i].left && t->at[i].link == link)
+    for (uint32_t i = t->count; i-- > 1;)
+        if (!t->members[i].left && t->members[i].link == link)
             (void)signal_member(t, i, signum);
 }
 
@@ -411,7 +413,7 @@ static int signal_all(const struct tree *t, int signum)
 {
     /* A root in a group of its own is the parent of such members, and its end has the same effect: it is the last. So it is if
      * no helper could be made, and it does this itself; then it has not been stopped. */
-    const bool last = t->group != t->home || t->at[0].pid == t->self;
+    const bool last = t->group != t->home || t->members[0].pid == t->self;
     int err = 0;
     signal_others(t, false, signum);
     if (!last)
@@ -453,8 +455,8 @@ int rp_tree_signal(int pidfd, int root, int home, int signum)
     t->pidfd = pidfd;
     t->home = home;
     t->signum = signum;
-    t->at[0].pid = root;
-    t->n = 1;
+    t->members[0].pid = root;
+    t->count = 1;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     /* No signal for its end: the program's own waits, for any child, must not find it. It shares this thread's errno too,
@@ -462,7 +464,7 @@ int rp_tree_signal(int pidfd, int root, int home, int signum)
     helper = clone(help, (char *)t + bytes, SHARES, t);
     if (helper < 0) { /* no process more is allowed: then by ourselves, less safely */
         t->self = getpid();
-        t->at[0].left = root == t->self; /* not to be stopped, for this thread would stop too */
+        t->members[0].left = root == t->self; /* not to be stopped, for this thread would stop too */
         signal_tree(t);
     } else {
         while (waitpid(helper, NULL, __WALL) < 0 && errno == EINTR)

@@ -25,7 +25,7 @@ cdef struct Encoder:
     Stream *out           # that the value is, or NULL
 
 cdef struct Decoder:
-    const unsigned char *at    # what is read next
+    const unsigned char *cursor  # what is read next
     const unsigned char *end
     Stream *source        # that the value is, or NULL
     bint shares           # it is of arguments: there may be shared objects

@@ -217,7 +217,7 @@ cdef inline void put_length(unsigned char *p, unsigned char tag, unsigned char l
 
 cdef inline object decode_value(Decoder *d, int depth):
     """Reads one compact value; ValueError if the bytes are not the compact form of anything."""
-    cdef const unsigned char *p = d.at
+    cdef const unsigned char *p = d.cursor
     cdef Py_ssize_t left = d.end - p
     cdef unsigned char tag
     cdef long long i
@@ -229,45 +229,45 @@ cdef inline object decode_value(Decoder *d, int depth):
     tag = read_once8(p)
     if tag == TAG_INT and left >= 9:
         memcpy(&i, p + 1, 8)
-        d.at = p + 9
+        d.cursor = p + 9
         return PyLong_FromLongLong(i)
     if tag == TAG_NONE:
-        d.at = p + 1
+        d.cursor = p + 1
         return None
     if tag == TAG_TRUE:
-        d.at = p + 1
+        d.cursor = p + 1
         return True
     if tag == TAG_FALSE:
-        d.at = p + 1
+        d.cursor = p + 1
         return False
     if tag == TAG_FLOAT and left >= 9:
         memcpy(&real, p + 1, 8)
-        d.at = p + 9
+        d.cursor = p + 9
         return PyFloat_FromDouble(real)
     return get_sized(d, tag, depth)
 
 
 cdef object get_sized(Decoder *d, unsigned char tag, int depth):
     """decode_value() of a value with that tag that has a length, or is malformed."""
-    cdef const unsigned char *p = d.at
+    cdef const unsigned char *p = d.cursor
     cdef Py_ssize_t left = d.end - p, n, k
     cdef int width
     cdef object item, items
     cdef dict pairs
     if tag == TAG_STR and left >= 4:
-        d.at = p + 4
+        d.cursor = p + 4
         return decode_string(d, left - 4, read_once8(p + 1), read_once8(p + 2) | <Py_ssize_t>read_once8(p + 3) << 8)
     if tag == TAG_BYTES and left >= 3:
         n = read_once8(p + 1) | <Py_ssize_t>read_once8(p + 2) << 8
         if left - 3 >= n:
-            d.at = p + 3 + n
+            d.cursor = p + 3 + n
             if d.source != NULL:
                 await_bytes(d.source, p, 3 + n)
             return PyBytes_FromStringAndSize(<const char *>p + 3, n)
     if tag == TAG_TUPLE and left >= 2 and depth < MAX_DEPTH:
         n = read_once8(p + 1)
         items = PyTuple_New(n)
-        d.at = p + 2
+        d.cursor = p + 2
         for k in range(n):
             item = decode_value(d, depth + 1)
             Py_INCREF(item)
@@ -275,14 +275,14 @@ cdef object get_sized(Decoder *d, unsigned char tag, int depth):
         return items
     if tag == TAG_LIST and left >= 2 and depth < MAX_DEPTH:
         n = read_once8(p + 1)
-        d.at = p + 2
+        d.cursor = p + 2
         items = []
         for k in range(n):
             items.append(decode_value(d, depth + 1))
         return items
     if tag == TAG_DICT and left >= 2 and depth < MAX_DEPTH:
         n = read_once8(p + 1)
-        d.at = p + 2
+        d.cursor = p + 2
         pairs = {}
         for k in range(n):
             item = decode_value(d, depth + 1)
@@ -293,12 +293,12 @@ cdef object get_sized(Decoder *d, unsigned char tag, int depth):
         return pairs
     if tag == TAG_LONG_STR and left >= 10:
         width = read_once8(p + 1)
-        d.at = p + 10
+        d.cursor = p + 10
         return decode_string(d, left - 10, width, read_once64(p + 2))
     if (tag == TAG_LONG_BYTES or tag == TAG_BYTEARRAY) and left >= 9:
         n = read_once64(p + 1)
         if 0 <= n <= left - 9:
-            d.at = p + 9 + n
+            d.cursor = p + 9 + n
             if tag == TAG_BYTEARRAY:
                 item = PyByteArray_FromStringAndSize(NULL, n)
                 stream_in(d.source, PyByteArray_AS_STRING(item), p + 9, n)
@@ -307,9 +307,9 @@ cdef object get_sized(Decoder *d, unsigned char tag, int depth):
                 stream_in(d.source, PyBytes_AS_STRING(item), p + 9, n)
             return item
     if (tag == TAG_ARRAY and left >= 3) or (tag == TAG_NUMBER and left >= 2):
-        return decode_array(&d.at, left, tag, d.source, d.imports)
+        return decode_array(&d.cursor, left, tag, d.source, d.imports)
     if tag == TAG_SHARED and left >= 25:
-        d.at = p + 25
+        d.cursor = p + 25
         if not d.shares:
             raise ValueError("a shared object was unpickled outside a task of its pool")
         return shared_at(read_once64(p + 1), read_once64(p + 9), read_once64(p + 17))
@@ -328,8 +328,8 @@ cdef object decode_string(Decoder *d, Py_ssize_t left, int code, Py_ssize_t n):
         return ""
     text = PyUnicode_New(n, most)
     data = PyUnicode_DATA(text)
-    stream_in(d.source, data, d.at, n * width)
-    d.at += n * width
+    stream_in(d.source, data, d.cursor, n * width)
+    d.cursor += n * width
     if not is_canonical(data, n, code):
         raise ValueError("a compact string has characters that are not of its width")
     return text
@@ -339,7 +339,7 @@ cdef inline object decode_last(Decoder *d):
     """Reads one compact value, which ends where the bytes do."""
     c_assert(holds_no_lock())
     value = decode_value(d, 0)
-    if d.at != d.end:
+    if d.cursor != d.end:
         raise ValueError("there are bytes behind a compact value")
     return value
 
@@ -359,5 +359,5 @@ cdef inline int decode_items(Decoder *d, PyObject **items, uint32_t n, uint32_t 
 cdef inline object decode_whole(const unsigned char *p, Py_ssize_t n, bint imports):
     """The value of n bytes, which is no stream and has no shared objects in it. It `imports` NumPy if it needs it, which
     runs user code, or raises NumPyIsNeeded."""
-    cdef Decoder d = Decoder(at=p, end=p + n, source=NULL, shares=False, imports=imports)
+    cdef Decoder d = Decoder(cursor=p, end=p + n, source=NULL, shares=False, imports=imports)
     return decode_last(&d)

@@ -34,7 +34,7 @@ cdef class Parcel:
     cdef uint64_t before   # bytes of it before that: of a shared object
     cdef Sender client     # whose shared objects may be in it; None if none may
     cdef list shared       # those that are, and what else it refers to: these must live as long. Or None
-    cdef uint64_t *at      # the blocks of the buffers; 0 once freed
+    cdef uint64_t *offsets # of the blocks of the buffers; 0 once freed
     cdef uint32_t blocks   # how many there were
     cdef uint32_t holder   # the worker that still holds some of them
     cdef PyObject *next    # of those whose tasks are answered, and that are held

@@ -72,8 +72,8 @@ cdef class Parcel:
         cdef uint32_t k
         self.pickle = data
         if self.count:
-            self.at = <uint64_t *>PyMem_RawCalloc(self.count, sizeof(uint64_t))
-            if self.at == NULL:
+            self.offsets = <uint64_t *>PyMem_RawCalloc(self.count, sizeof(uint64_t))
+            if self.offsets == NULL:
                 raise MemoryError
         self.bytes = rp_parcel_pickle_at(self.count) + PyBytes_GET_SIZE(self.pickle)
         for k in range(self.count):
@@ -121,11 +121,11 @@ cdef class Parcel:
             self.block = 0
             return err
         for k in range(self.count):
-            err = rp_arena_alloc(arena, self.buffers[k].len, &self.at[k])
+            err = rp_arena_alloc(arena, self.buffers[k].len, &self.offsets[k])
             if err:
                 while k:
                     k -= 1
-                    rp_arena_free(arena, self.at[k], &n)
+                    rp_arena_free(arena, self.offsets[k], &n)
                 rp_arena_free(arena, self.block, &n)
                 self.block = 0
                 return err
@@ -166,8 +166,8 @@ cdef class Parcel:
         self.block = offset
         self.block_bytes = self.head_bytes()
         for k in range(self.count):
-            self.at[k] = (end + LARGE_BUFFER - 1) & ~<uint64_t>(LARGE_BUFFER - 1)
-            end = self.at[k] + self.buffers[k].len
+            self.offsets[k] = (end + LARGE_BUFFER - 1) & ~<uint64_t>(LARGE_BUFFER - 1)
+            end = self.offsets[k] + self.buffers[k].len
         return end - offset
 
     cdef inline void note_holder(self, uint32_t w) noexcept nogil:
@@ -176,8 +176,8 @@ cdef class Parcel:
 
     cdef inline uint64_t drop_buffer(self, uint32_t k) noexcept nogil:
         """Gives the k-th buffer's block, which the caller frees."""
-        cdef uint64_t offset = self.at[k]
-        self.at[k] = 0
+        cdef uint64_t offset = self.offsets[k]
+        self.offsets[k] = 0
         return offset
 
     cdef inline uint64_t drop_block(self) noexcept nogil:
@@ -208,8 +208,8 @@ cdef class Parcel:
         memcpy(p + rp_spread_pickle_at(self.count), PyBytes_AS_STRING(self.pickle), n)
         for k in range(self.count):
             n = self.buffers[k].len
-            rp_spread_set(p, k, rp_extent(n, self.before != 0 or self.buffers[k].readonly != 0), self.at[k])
-            memcpy(rp_pool_writable(pool, self.at[k], n), self.buffers[k].buf, n)
+            rp_spread_set(p, k, rp_extent(n, self.before != 0 or self.buffers[k].readonly != 0), self.offsets[k])
+            memcpy(rp_pool_writable(pool, self.offsets[k], n), self.buffers[k].buf, n)
 
     cdef bytes join(self):
         data = PyBytes_FromStringAndSize(NULL, self.bytes)
@@ -235,7 +235,7 @@ cdef class Parcel:
 
     def __dealloc__(self):
         self.clear()
-        PyMem_RawFree(self.at)
+        PyMem_RawFree(self.offsets)
 
 
 cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99:

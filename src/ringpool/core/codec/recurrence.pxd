@@ -26,7 +26,7 @@ cdef struct Tally:       # of strings, tuples and so on that may recur in a valu
     Note notes[NOTES]    # hashed by the address of the object
 
 cdef struct Seen:        # of a value, while it is put
-    uint32_t n
+    uint32_t count
     PyObject *each[MAX_MUTABLE]  # lists, dicts, bytearrays and arrays
     Tally *tally         # or NULL: nothing that recurs is looked for
 

@@ -13,7 +13,7 @@ cdef inline Tally *begin_tally() noexcept:
 
 cdef inline void begin_seen(Seen *seen, bint tallied) noexcept:
     """A value begins."""
-    seen.n = 0
+    seen.count = 0
     seen.tally = begin_tally() if tallied else NULL
 
 
@@ -42,11 +42,11 @@ cdef bint note(Tally *tally, PyObject *o, Py_ssize_t n) noexcept:
 cdef bint note_mutable(Seen *seen, PyObject *o) noexcept:
     """Notes a list or dict; False if it has been seen before, or there are too many."""
     cdef uint32_t i
-    for i in range(seen.n):
+    for i in range(seen.count):
         if seen.each[i] == o:
             return False
-    if seen.n == MAX_MUTABLE:
+    if seen.count == MAX_MUTABLE:
         return False
-    seen.each[seen.n] = o
-    seen.n += 1
+    seen.each[seen.count] = o
+    seen.count += 1
     return True

@@ -68,7 +68,7 @@ cdef class ArgumentMemory:
             if held:
                 return
         for k in range(parcel.blocks):
-            if parcel.at[k] == 0:
+            if parcel.offsets[k] == 0:
                 continue
             holder = 0 if parcel.before else rp_load_acquire(rp_spread_holder(p, k))
             if 0 < holder <= self.segment.pool.n_workers:

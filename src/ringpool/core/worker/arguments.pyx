@@ -64,20 +64,20 @@ cdef class Arguments:
                 at = self.hold.of_parent(task.offset, task.bytes)
         elif task.bytes > RP_SLOT_INLINE:
             raise RuntimeError("a task refers to memory outside the parent's arena")
-        d[0] = Decoder(at=at, end=at + task.bytes, source=NULL, shares=True, imports=True)
+        d[0] = Decoder(cursor=at, end=at + task.bytes, source=NULL, shares=True, imports=True)
         if task.kind & KIND_STREAM:
-            d.at += STREAM_HEAD
+            d.cursor += STREAM_HEAD
             d.source = &self.stream
             self.stream.head = <rp_stream_head *>at
             self.stream.seen = 0
-            self.stream.begin = d.at
+            self.stream.begin = d.cursor
             self.stream.end = d.end
-            await_bytes(&self.stream, d.at, FORETOLD)
+            await_bytes(&self.stream, d.cursor, FORETOLD)
         return 0
 
     cdef inline int find_item(self, const uint8_t *record, uint64_t size, bint is_apart, Decoder *d) except -1:
         """Finds an item of a chunk: in its record, or apart, where that says."""
-        d[0] = Decoder(at=record, end=record + size, source=NULL, shares=True, imports=True)
+        d[0] = Decoder(cursor=record, end=record + size, source=NULL, shares=True, imports=True)
         return self.find_apart(record, size, d) if is_apart else 0
 
     cdef int find_apart(self, const uint8_t *record, uint64_t size, Decoder *d) except -1:
@@ -85,8 +85,8 @@ cdef class Arguments:
             raise RuntimeError("an item refers to memory outside the parent's arena")
         self.lies_at = rp_apart_offset(record)
         size = rp_apart_bytes(record)
-        d.at = self.hold.of_parent(self.lies_at, size)
-        d.end = d.at + size
+        d.cursor = self.hold.of_parent(self.lies_at, size)
+        d.end = d.cursor + size
         return 0
 
     cdef void begin_decoding(self) noexcept:

@@ -50,17 +50,17 @@ cdef class Call:
     cdef object run(self, object fn, int kind, Decoder *d):
         """Calls fn, or what is named in the arguments, with the arguments that have been found."""
         cdef PyObject *few[FEW]
-        cdef const uint8_t *p = d.at
+        cdef const uint8_t *p = d.cursor
         cdef Py_ssize_t n = d.end - p
         cdef uint32_t k = 0, count = read_once8(p + 1) if n >= 2 else 0  # read once: more than FEW would find no room
         self.arguments.begin_decoding()
         if kind != KIND_ARGS or n < 2 or read_once8(p) != TAG_TUPLE or count > FEW:
             return self.run_whole(fn, kind, d)
-        d.at = p + 2
+        d.cursor = p + 2
         try:
             if count:
                 decode_items(d, few, count, &k)
-            if d.at != d.end:
+            if d.cursor != d.end:
                 raise ValueError("there are bytes behind the arguments of a task")
             self.arguments.end_decoding()
             RP_STEP(b"worker: decoded")
@@ -74,7 +74,7 @@ cdef class Call:
     cdef object run_whole(self, object fn, int kind, Decoder *d):
         """run() of arguments that are a pickle, or many."""
         try:
-            args = decode_last(d) if kind == KIND_ARGS else self.arguments.loads(d.at, d.end - d.at)
+            args = decode_last(d) if kind == KIND_ARGS else self.arguments.loads(d.cursor, d.end - d.cursor)
         finally:
             self.arguments.end_decoding()
         kwargs = {}

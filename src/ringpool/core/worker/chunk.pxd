@@ -9,11 +9,11 @@
 # May run user code: run().
 
 cdef struct Items:  # the records of a chunk that are still to be read; written by the parent, each word is looked at once
-    const uint8_t *at
+    const uint8_t *cursor
     const uint8_t *end
     const uint8_t *function   # its pickle,
     uint32_t function_bytes   # 0: the slot names it
-    uint32_t n                # items, as the chunk says
+    uint32_t count            # items, as the chunk says
 
 cdef struct Record:  # of an item
     const uint8_t *at

@@ -2,18 +2,18 @@
 
 cdef bint read_items(const uint8_t *at, uint64_t bytes, Items *items) noexcept nogil:
     """Reads the head of a chunk of `bytes` bytes. False if the head is invalid."""
-    items.n = 0
+    items.count = 0
     if bytes < sizeof(rp_chunk_head):
         return False
     items.function_bytes = rp_chunk_function_bytes(at)
     if items.function_bytes > bytes - sizeof(rp_chunk_head):
         return False
     items.function = at + sizeof(rp_chunk_head)
-    items.at = items.function + items.function_bytes
+    items.cursor = items.function + items.function_bytes
     items.end = at + bytes
-    items.n = rp_chunk_items(at)
-    if items.n > RP_CHUNK_ITEMS:
-        items.n = 0
+    items.count = rp_chunk_items(at)
+    if items.count > RP_CHUNK_ITEMS:
+        items.count = 0
         return False
     return True
 
@@ -21,15 +21,15 @@ cdef bint read_items(const uint8_t *at, uint64_t bytes, Items *items) noexcept n
 cdef bint next_record(Items *items, Record *record) noexcept nogil:
     """Reads the head of the next record, and passes it. False if it is cut off: then so is all behind it."""
     cdef uint64_t head
-    if items.end - items.at < RP_RECORD_HEAD:
+    if items.end - items.cursor < RP_RECORD_HEAD:
         return False
-    head = rp_record_at(items.at)
-    record.at = items.at + RP_RECORD_HEAD
+    head = rp_record_at(items.cursor)
+    record.at = items.cursor + RP_RECORD_HEAD
     record.bytes = rp_record_bytes(head)
     record.kind = rp_record_kind(head)
     if record.bytes > <uint64_t>(items.end - record.at):
         return False
-    items.at = record.at + record.bytes
+    items.cursor = record.at + record.bytes
     return True
 
 
@@ -50,8 +50,8 @@ cdef class ChunkRunner:
         cdef Record record
         cdef uint32_t item
         self.begin(task)
-        rp_pool_begin_chunk(self.pool, task.task_id, self.items.n)
-        self.tray.begin(task.task_id, self.items.n)
+        rp_pool_begin_chunk(self.pool, task.task_id, self.items.count)
+        self.tray.begin(task.task_id, self.items.count)
         while rp_pool_claim_item(self.pool, &item):
             self.tray.begin_item()
             if self.failure is None and not next_record(&self.items, &record):
@@ -70,10 +70,10 @@ cdef class ChunkRunner:
     cdef int begin(self, rp_slot *task) except -1:
         """Reads the head of the chunk."""
         cdef Decoder records
-        self.items.n = 0
+        self.items.count = 0
         try:
             self.arguments.find(task, &records)
-            if not read_items(records.at, records.end - records.at, &self.items):
+            if not read_items(records.cursor, records.end - records.cursor, &self.items):
                 raise RuntimeError(f"a chunk of {task.bytes} bytes has an invalid header")
         except BaseException as error:
             self.failure = encode_error(error)

@@ -17,7 +17,7 @@ cdef class Tray:
     cdef ResultBlocks blocks
     cdef ResultOutbox outbox
     cdef uint64_t task_id    # the chunk's,
-    cdef uint32_t n          # and how many items it had at first
+    cdef uint32_t chunk_items # and how many items that had at first
     cdef rp_tray *tray       # NULL: there is none. Where it begins
     cdef uint64_t offset     # of its block; 0: it is `last`
     cdef uint64_t bytes      # of its block
@@ -37,7 +37,7 @@ cdef class Tray:
     cdef uint64_t last[8]    # where there is no room for one: a tray of a result without its value
     # raw:
     cdef inline bint is_there(self) noexcept nogil
-    cdef void begin(self, uint64_t task_id, uint32_t n) noexcept nogil
+    cdef void begin(self, uint64_t task_id, uint32_t chunk_items) noexcept nogil
     cdef void begin_at(self, uint64_t offset, uint32_t first) noexcept nogil
     cdef void begin_last(self) noexcept nogil
     cdef bint has_room(self, uint64_t n) noexcept nogil

@@ -23,10 +23,10 @@ cdef class Tray:
     cdef inline bint is_there(self) noexcept nogil:
         return self.items != 0 or self.blocks.spare != 0
 
-    cdef void begin(self, uint64_t task_id, uint32_t n) noexcept nogil:
-        """A chunk of n items begins."""
+    cdef void begin(self, uint64_t task_id, uint32_t chunk_items) noexcept nogil:
+        """A chunk of `chunk_items` items begins."""
         self.task_id = task_id
-        self.n = n
+        self.chunk_items = chunk_items
         self.look = 1
         self.begin_at(self.blocks.spare, 0)
         self.since_ns = self.looked_ns = rp_os_now_ns()
@@ -182,7 +182,7 @@ cdef class Tray:
         else:
             self.send_alone()
         done = self.first + self.items
-        if done < self.n and (self.goes_at_once or done == self.look):
+        if done < self.chunk_items and (self.goes_at_once or done == self.look):
             self.send_early(done)
         return 0
 
