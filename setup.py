@@ -17,7 +17,8 @@ crash_points = [("RP_CRASH_POINTS", "1")] if os.environ.get("RINGPOOL_CRASH_POIN
 # A build for developers: it compiles in a third of the time, runs slower, and checks the invariants of each part.
 debug = bool(os.environ.get("RINGPOOL_DEBUG"))
 
-# Many Pythons are built with -g, and hand it on: what is shipped has the names of functions, which profilers show, and no more.
+# Many Pythons are built with -g, and hand it on: what is shipped has the names of functions, which profilers show, and
+# no more.
 keeps_debug_information = debug or "-g" in os.environ.get("CFLAGS", "").split()
 
 core = Extension(

@@ -12,7 +12,8 @@
                                                   a successor starts ("replace"), or the pool breaks and every pending
                                                   task fails ("break")
 
-`recover` is this table but for its first line. `Recovery` is how the core is asked, in the one order that is right.
+`recover` is this table but for its first line. A pool that breaks is closed before the first of its futures is done.
+`Recovery` is how the core is asked, in the one order that is right.
 
 Guarantees: no task that a dead worker held stays pending: each is sent again or fails, or the recovery raises an error,
 which ends the pool. Does not: wait for the process, start its successor, or break the pool; the supervisor does. This
@@ -25,6 +26,7 @@ from ringpool.errors import BrokenProcessPool, WorkerDied, _RemoteTraceback, how
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -153,7 +155,8 @@ def recover(
     stack: str | None,
     may_retry: bool,
     breaks: bool,
-) -> tuple[str, BaseException] | None:
+    close: Callable[[str, BaseException], None],
+) -> bool:
     """Retries or fails what a worker held that has ended while its pool goes on.
 
     Args:
@@ -162,14 +165,15 @@ def recover(
         stack: Its crash log.
         may_retry: Whether tasks are sent to other workers if their options allow it.
         breaks: Whether any death breaks the pool.
+        close: Called if the pool breaks, with why, and the cause: before a future tells of it, so that a thread that
+            learns of it finds the pool closed.
 
     Returns:
-        Why the pool breaks, and the cause; None if it goes on.
+        Whether the pool breaks.
     """
     pid, exitcode, out_of_memory = place.process.pid or 0, place.exitcode, place.out_of_memory
     with Recovery(client, place.index) as recovery:
-        started, retired = recovery.started, recovery.retired
-        if started or places.has_new_starts():
+        if recovery.started or places.has_new_starts():
             places.start_failures = 0
         peak = max(recovery.peak_rss, place.peak_rss) or None
         lost = [task for task in recovery.lost if not (may_retry and recovery.retry(task))]
@@ -177,17 +181,28 @@ def recover(
         deaths = [
             WorkerDied(place.index, pid, exitcode, recovery.describe(task), peak, stack, out_of_memory) for task in lost
         ]
-        for task, death in zip(lost, deaths, strict=True):
+        for death in deaths:
             abruptly: Any = f"the process with pid {pid} terminated abruptly with exit code {exitcode}"
             if stack is not None:
                 abruptly += f"\n\n{stack}"
             death.__cause__ = _RemoteTraceback(abruptly)
+        broken = None
+        if not place.killed and (lost or not recovery.retired):
+            broken = _breakage(client, places, place, recovery.started, breaks, deaths)
+        if broken is not None:
+            close(*broken)
+        for task, death in zip(lost, deaths, strict=True):
             recovery.fail(task, death)
         if place.successor is not None:
             recovery.hand_over(place.successor.index, place.successor.ticket)
-    if (retired and not lost) or place.killed:
-        return None
-    ended = f"worker {place.index} (pid {pid}) {how_it_ended(exitcode, out_of_memory)}"
+    return broken is not None
+
+
+def _breakage(
+    client: _core.Client, places: Places, place: Place, started: bool, breaks: bool, deaths: list[WorkerDied]
+) -> tuple[str, BaseException] | None:
+    """Why the end of a worker that was not told to leave breaks the pool, and the cause; None if the pool goes on."""
+    ended = f"worker {place.index} (pid {place.process.pid}) {how_it_ended(place.exitcode, place.out_of_memory)}"
     if client.intake.start_error is not None:
         return "The initializer of a worker raised an exception", client.intake.start_error
     if not started:

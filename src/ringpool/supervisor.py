@@ -423,16 +423,22 @@ class Supervisor:
 
         stack = self._launcher.crash_log(place)
         may_retry = not self._breaks and not self._ending
-        breaks = recovery.recover(self.client, self._places, place, stack, may_retry, self._breaks)
-        if breaks is not None:
-            self._break_off(*breaks)
+        if recovery.recover(self.client, self._places, place, stack, may_retry, self._breaks, self._close_broken):
+            self._end_broken()
 
     def _break_off(self, why: str, cause: BaseException) -> None:
-        """Breaks the pool: all pending tasks fail, and no more are accepted."""
-        self.breakage = breakage = failures.Breakage(why, cause)
+        """Breaks the pool: no more tasks are accepted, and all pending ones fail."""
+        self._close_broken(why, cause)
+        self._end_broken()
+
+    def _close_broken(self, why: str, cause: BaseException) -> None:
+        self.breakage = failures.Breakage(why, cause)
         self._ending = True
-        self.client.close(breakage.refusal)
-        self.client.fail_all(breakage.loss)
+        self.client.close(self.breakage.refusal)
+
+    def _end_broken(self) -> None:
+        assert self.breakage is not None
+        self.client.fail_all(self.breakage.loss)
         for each in self.processes:
             with contextlib.suppress(OSError, ValueError):
                 each.terminate()

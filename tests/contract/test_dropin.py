@@ -164,9 +164,15 @@ def test_a_view_has_what_libraries_read_of_its_pool():
 def test_a_broken_pool_says_so_to_libraries(executor_class):
     options = {} if executor_class is STDLIB else {"on_worker_death": "break"}
     with executor_class(1, **options) as executor:
+        seen = []  # as soon as a future tells of it
+        future = executor.submit(tasks.kill_self)
+        future.add_done_callback(lambda _: seen.append((executor._broken, executor._shutdown_thread)))
+        assert isinstance(future.exception(LIMIT), BrokenProcessPool)
+        wait_until(lambda: seen, "the callback")
+        ((broken, shut_down),) = seen
+        assert isinstance(broken, str) and shut_down
         with pytest.raises(BrokenProcessPool):
-            ask(executor, tasks.kill_self)
-        assert isinstance(executor._broken, str) and executor._shutdown_thread
+            executor.submit(tasks.kill_self)
 
 
 def test_a_program_may_end_the_workers_one_by_one(executor_class):
