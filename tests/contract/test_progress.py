@@ -15,6 +15,7 @@ from test_map import WAIT_S, runs
 from waiting import wait_until
 
 import ringpool
+from ringpool import progress
 
 
 def test_a_function_is_told_what_is_done_and_what_there_is():
@@ -79,7 +80,7 @@ def test_more_items_than_an_index_can_count_have_no_total():
 
 def test_the_bar_of_a_map_that_is_dropped_is_closed(monkeypatch):
     closed = []
-    monkeypatch.setattr(ringpool.progress.Meter, "close", lambda self: closed.append(self))
+    monkeypatch.setattr(progress.Meter, "close", lambda self: closed.append(self))
     with pool(2) as executor:
         for read in (0, 1):
             results = executor.map(tasks.square, range(10), progress=lambda *args: None)
