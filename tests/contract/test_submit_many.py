@@ -336,7 +336,7 @@ def test_a_recovery_without_memory_loses_no_call(nth):
 
 
 def test_a_call_for_which_the_queue_has_no_memory_fails_and_no_other_does(tmp_path):
-    """Whichever allocation of a submit_many fails, also that of a new block of the queue: one of these for 64 tasks."""
+    """Whichever allocation of a submit_many fails, also that of a new block of the queue: one of these for 256 tasks."""
     memory = extension("short_of_memory")
     gate = tmp_path / "gate"
     (tmp_path / "runs").mkdir()
@@ -348,7 +348,7 @@ def test_a_call_for_which_the_queue_has_no_memory_fails_and_no_other_does(tmp_pa
         while client.pending == client.tasks.outstanding:  # until the board is full
             before.append(executor.submit(abs, -1))
         pending, failed = [], []
-        while len(pending) < 64:
+        while len(pending) < 256:
             for nth in range(1, 100):
                 memory.fail_nth(nth)
                 try:
