@@ -26,7 +26,7 @@ int main(void)
     rp_ring_init(&reader, segment.base + RP_PAGE, 8, 7);
     thread = start_thread(publish_plainly, NULL);
     for (const uint64_t *slot = NULL; !slot; slot = rp_ring_try_peek(&reader))
-        sched_yield();
+        give_way();
     end_thread(thread);
     return 0;
 }

@@ -101,6 +101,31 @@ static inline bool one_in(struct rng *r, uint64_t n)
     return rng_below(r, n) == 0;
 }
 
+/* ---- threads ---- */
+
+static inline uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Lets another thread of the program run. Beside busy loops of other programs, each of which takes its turn first, a yield
+ * takes tens of milliseconds: from the first such one on, the thread sleeps for a moment, since the kernel prefers those
+ * that have slept. */
+static inline void give_way(void)
+{
+    static _Thread_local bool crowded;
+    const struct timespec moment = {0, 1000};
+    uint64_t start = clock_ns();
+    if (crowded)
+        nanosleep(&moment, NULL);
+    else {
+        sched_yield();
+        crowded = clock_ns() - start > 1000000;
+    }
+}
+
 /* ---- the frame of a program ---- */
 
 /* Starts the watchdog. Its action stays the default one, the end of the process: a handler would have to wait for its

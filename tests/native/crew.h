@@ -146,7 +146,7 @@ static inline bool next_task(struct rp_worker *p, struct rp_slot *task, uint64_t
         return false;
     if (one_in(r, linger))
         for (uint64_t i = rng_below(r, 20); i > 0; i--)
-            sched_yield();
+            give_way();
     rp_pool_take(p, task->task_id, pos);
     return true;
 }

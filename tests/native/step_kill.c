@@ -135,7 +135,7 @@ static void settle_all(void)
 static void await_live_sleeps(void)
 {
     while (!is_sleeper(&books, 1) || rp_load_seq_cst(&books.pool.entries[1].bell.word) != RP_ASLEEP)
-        sched_yield();
+        give_way();
 }
 
 /* One life of n instructions. False if it was over before. */

@@ -57,7 +57,7 @@ static void *publish_and_ring(void *unused)
     for (uint64_t n = 1; n <= ROUNDS; n++) {
         for (uint64_t spins = 0; rp_load_acquire(&meeting.round) != n; spins++)
             if (spins > 1000)
-                sched_yield();
+                give_way();
         rp_store_seq_cst(&meeting.work, n);
         rp_store_release(&meeting.done, n << 1 | rp_bell_ring(&meeting.chair.bell));
     }
@@ -77,7 +77,7 @@ static void the_sleeper_sees_the_work_or_the_ringer_sees_the_sleeper(void)
         saw = rp_load_seq_cst(&meeting.work) == n;
         for (uint64_t spins = 0; rp_load_acquire(&meeting.done) >> 1 != n; spins++)
             if (spins > 1000)
-                sched_yield();
+                give_way();
         rang = rp_load_relaxed(&meeting.done) & 1;
         CHECK(saw || rang);
         both += saw && rang;
@@ -157,7 +157,7 @@ static void *post(void *argument)
         if (rp_bell_ring(&office.chair.bell))
             atomic_fetch_add(&office.rung, 1);
         while (rp_load_acquire(&office.box[me].taken) != n)
-            sched_yield();
+            give_way();
     }
     return NULL;
 }
@@ -259,7 +259,7 @@ static pthread_t put_to_bed(void)
     atomic_store(&bed.up, false);
     thread = start_thread(sleep_once, NULL);
     while (rp_load_seq_cst(&bed.chair.bell.word) != RP_ASLEEP || !thread_sleeps(atomic_load(&bed.thread)))
-        sched_yield();
+        give_way();
     return thread;
 }
 

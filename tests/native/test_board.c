@@ -299,7 +299,7 @@ static void *claim_all(void *argument)
         if (!slot) {
             if (all_posted)
                 return NULL;
-            sched_yield();
+            give_way();
             continue;
         }
         CHECK(pos < TASKS && (last == 0 || pos >= last));
@@ -309,7 +309,7 @@ static void *claim_all(void *argument)
         CHECK_EQ(atomic_fetch_add(&work.tasks[pos].claims, 1), 0);
         if (one_in(&r, 50)) /* slow: others go on for a lap */
             for (uint64_t i = rng_below(&r, 20); i > 0; i--)
-                sched_yield();
+                give_way();
         memcpy(&task.task_id, &slot->task_id, sizeof task - sizeof task.word);
         CHECK_EQ(task.task_id, pos + 1);
         CHECK_EQ(task.inline_bytes[0], pos & 0xff);
@@ -342,7 +342,7 @@ static void run_claimers(uint64_t capacity)
         if (try_post(&work.board))
             posted++;
         else
-            sched_yield();
+            give_way();
         if (posted > 0 && one_in(&r, 4)) {
             uint64_t back = 1 + rng_below(&r, 2 * capacity);
             cancel(posted > back ? posted - back : 0);
@@ -351,7 +351,7 @@ static void run_claimers(uint64_t capacity)
             for (uint64_t i = 1; i <= capacity; i++)
                 cancel(posted - i);
         if (one_in(&r, 300))
-            sched_yield();
+            give_way();
     }
     atomic_store(&work.all_posted, true);
     for (uint32_t i = 0; i < CLAIMERS; i++)

@@ -61,7 +61,7 @@ static void a_signal_ends_a_wait(void)
     atomic_store(&sleeper.err, 1);
     thread = start_thread(sleep_on_the_word, NULL);
     while (atomic_load(&sleeper.thread) == 0 || !thread_sleeps(atomic_load(&sleeper.thread)))
-        sched_yield();
+        give_way();
     pthread_kill(thread, SIGUSR1);
     end_thread(thread);
     CHECK_EQ(atomic_load(&sleeper.err), -EINTR);

@@ -388,7 +388,7 @@ static void *submitter(void *unused)
         if (one_in(&r, 4)) /* long enough for all to fall asleep */
             rp_os_nap(rng_below(&r, 400000));
         else if (one_in(&r, 2))
-            sched_yield();
+            give_way();
     }
     return unused;
 }
@@ -653,7 +653,7 @@ static pthread_t put_to_sleep(void *(*wait)(void *), struct rp_bell *bell)
     atomic_store(&waiter.up, false);
     thread = start_thread(wait, NULL);
     while (rp_load_seq_cst(&bell->word) != RP_ASLEEP || !thread_sleeps(atomic_load(&waiter.thread)))
-        sched_yield();
+        give_way();
     return thread;
 }
 
@@ -706,7 +706,7 @@ static void a_signal_ends_the_wait_of_the_leader(void)
     atomic_store(&waiter.thread, 0);
     leader = start_thread(wait_until_interrupted, NULL);
     while (rp_load_seq_cst(&parent.shared->results.word) != RP_ASLEEP || !thread_sleeps(atomic_load(&waiter.thread)))
-        sched_yield();
+        give_way();
     pthread_kill(leader, SIGUSR1);
     end_thread(leader);
     close_by_hand();
@@ -862,7 +862,7 @@ static void start_together(rp_word *word, uint64_t n, struct rng *r)
 {
     for (uint64_t spins = 0; rp_load_acquire(word) != n; spins++)
         if (spins > 1000)
-            sched_yield();
+            give_way();
     for (uint64_t i = rng_below(r, 40); i > 0; i--)
         rp_pause();
 }
@@ -895,7 +895,7 @@ static void the_leader_misses_no_result_however_close(void)
         rp_ring_release(&parent.results[0]);
         rp_pool_commit(&parent, 0);
         while (rp_load_acquire(&round_ended) != n)
-            sched_yield();
+            give_way();
     }
     end_thread(thread);
     close_by_hand();
@@ -927,7 +927,7 @@ static void a_sleeper_that_gets_up_by_itself_confuses_no_waker(void)
     for (uint64_t n = 1; n <= TIMES(20000u); n++) {
         for (uint64_t spins = 0; !bit_of(parent.shared->sleepers, 0); spins++)
             if (spins > 1000)
-                sched_yield();
+                give_way();
         if (one_in(&r, 2))
             rp_os_nap(1); /* it is fast asleep by then */
         rp_bell_toll(&parent.entries[0].bell);
@@ -936,7 +936,7 @@ static void a_sleeper_that_gets_up_by_itself_confuses_no_waker(void)
         CHECK(rp_board_try_reserve(&parent.board) != NULL);
         (void)rp_pool_publish(&parent, 100);
         while (rp_load_acquire(&n_claimed) != n)
-            sched_yield();
+            give_way();
     }
     rp_pool_stop(&parent);
     end_thread(thread);

@@ -33,7 +33,7 @@ static bool live_sleeps(void)
 static void await_live_sleeps(void)
 {
     while (!live_sleeps())
-        sched_yield();
+        give_way();
 }
 
 /* `alive`: worker 1 is there from the start. */
@@ -463,7 +463,7 @@ static void wait_for_a_ring_that_stays_half_done(void *(*wait)(void *), bool lea
     atomic_store(&waiter, 0);
     thread = start_thread(wait, NULL);
     while (rp_load_seq_cst(&bell->word) != RP_ASLEEP || !thread_sleeps(atomic_load(&waiter)))
-        sched_yield();
+        give_way();
     rp_store_seq_cst(&bell->word, (uint32_t)RP_AWAKE); /* the first half of a ring */
     CHECK(thread_sleeps(atomic_load(&waiter)));
     CHECK_EQ(find_corpse(), 0);

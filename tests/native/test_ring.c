@@ -184,10 +184,10 @@ static void *write_all(void *argument)
         if (try_write(&p->writer, pos))
             pos++;
         else
-            sched_yield();
+            give_way();
         CHECK(rp_ring_unread(&p->writer) <= p->writer.capacity);
         if (one_in(&r, 1000))
-            sched_yield();
+            give_way();
     }
     return NULL;
 }
@@ -207,7 +207,7 @@ static void packets_cross_from_thread_to_thread(void)
                     rp_ring_commit(&p.reader);
             } else {
                 rp_ring_commit(&p.reader);
-                sched_yield();
+                give_way();
             }
         }
         end_thread(writer);
