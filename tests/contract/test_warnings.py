@@ -65,6 +65,8 @@ import threading
 import time
 import warnings
 
+from waiting import wait_until
+
 import ringpool
 from ringpool import ProcessPoolExecutor
 
@@ -117,8 +119,7 @@ def lose_workers(pool):
     assert type(pool.submit(signal.raise_signal, signal.SIGKILL).exception(30)) is ringpool.WorkerDied
     assert type(pool.options(timeout=0.05, grace=0.1).submit(time.sleep, 100).exception(30)) is ringpool.TaskTimeout
     running = pool.submit(time.sleep, 100)
-    while not running.running():
-        time.sleep(0.001)
+    wait_until(running.running, "the task that is to be cancelled")
     waiting = [pool.submit(square, i) for i in range(100)]
     assert running.cancel(running=True)
     for future in waiting[50:]:
@@ -128,8 +129,7 @@ def lose_workers(pool):
 
 def await_the_end_of_threads():
     # A fork beside those of another pool warns, from 3.12 on, in the stdlib too.
-    while len(os.listdir("/proc/self/task")) > 1:
-        time.sleep(0.001)
+    wait_until(lambda: len(os.listdir("/proc/self/task")) == 1, "the end of threads")
 
 
 def main():
