@@ -336,7 +336,7 @@ def test_a_recovery_without_memory_loses_no_call(nth):
 
 
 def test_a_call_for_which_the_queue_has_no_memory_fails_and_no_other_does(tmp_path):
-    """Whichever allocation of a submit_many fails, also that of a new block of the queue: one of these for 256 tasks."""
+    """Whichever allocation of a submit_many fails, also that of a new block of the queue: one for 256 tasks."""
     memory = extension("short_of_memory")
     gate = tmp_path / "gate"
     (tmp_path / "runs").mkdir()
