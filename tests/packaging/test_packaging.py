@@ -231,6 +231,16 @@ def test_the_pythons_that_are_promised_are_those_that_ci_tests():
     assert PROJECT["requires-python"] == f">=3.{minors[0]}"
     for page in "README.md", "CONTRIBUTING.md":
         assert f"CPython 3.{minors[0]} to 3.{minors[-1]}" in (ROOT / page).read_text()
+    (free_threaded,) = re.findall(r"^free_threaded=\((.*?)\)", ci.read_text(), re.MULTILINE)
+    assert free_threaded and {*free_threaded.split()} <= {f"{version}t" for version in lanes.split()}
+
+
+# What the README says of free-threaded builds, and there alone.
+ENABLES_THE_GIL = "a free-threaded build enables its GIL when it imports ringpool" in (ROOT / "README.md").read_text()
+
+
+def test_free_threading_is_claimed_if_the_gil_may_stay_off():
+    assert ("Python :: Free Threading" in "\n".join(PROJECT["classifiers"])) != ENABLES_THE_GIL
 
 
 def test_the_command_line_says_its_version():
@@ -388,6 +398,12 @@ else:
     print("imported", sys._is_gil_enabled())
 """
 FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+@pytest.mark.skipif(not FREE, reason="this is no free-threaded build")
+def test_the_gil_of_a_free_threaded_build_is_as_the_readme_says():
+    said = python("import sys; print(sys._is_gil_enabled()); import ringpool; print(sys._is_gil_enabled())")
+    assert said.split() == ["False", str(ENABLES_THE_GIL)]
 
 
 def test_a_free_threaded_build_imports_it_without_a_warning_and_enables_its_gil():
