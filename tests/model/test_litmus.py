@@ -127,6 +127,7 @@ def is_allowed(test: tuple[list[list[Step]], str], language: str, folder: Path) 
     return found == "Sometimes"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("test", [bell, board, message, reuse], ids=lambda test: test.__name__)
 def test_what_must_not_be_cannot_be(test, language, tmp_path):
@@ -148,6 +149,7 @@ WEAKER = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("weaker", WEAKER)
 def test_weaker_orders_are_found_out(weaker, tmp_path):
     language, test = WEAKER[weaker]
