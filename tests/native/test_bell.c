@@ -9,6 +9,18 @@ struct chair { /* a bell on lines of its own */
     _Alignas(RP_LINE) struct rp_bell bell;
 };
 
+/* Whether a loop whose threads wait for each other in each round goes on. On an idle machine all its rounds take a second.
+ * Beside busy loops of other programs a round takes as long as their turns: then the loop ends after SECONDS, so that the
+ * watchdog ends only what hangs. It has LEAST rounds in any case; beside sixteen loops on two processors a round took 6 ms
+ * at most. */
+#define SECONDS UINT64_C(15)
+#define LEAST TIMES(500u)
+
+static bool goes_on(uint64_t begin_ns, uint64_t done, uint64_t rounds)
+{
+    return done < rounds && (done < LEAST || clock_ns() - begin_ns < SECONDS * 1000000000u);
+}
+
 static void a_bell_without_a_sleeper_is_not_rung(void)
 {
     struct rp_bell bell = {RP_AWAKE};
@@ -44,33 +56,36 @@ static void a_ring_before_the_sleep_is_not_lost(void)
 /* ---- announce / publish: of two threads that look at each other's word, one at least sees the other ---- */
 
 #define ROUNDS TIMES(200000u)
+#define OVER UINT64_MAX
 
 static struct {
     struct chair chair;
     _Alignas(RP_LINE) rp_word work;
-    _Alignas(RP_LINE) rp_word round; /* writer: the sleeper */
+    _Alignas(RP_LINE) rp_word round; /* writer: the sleeper; OVER after the last */
     _Alignas(RP_LINE) rp_word done;  /* writer: the ringer; the round, and whether it rang */
 } meeting;
 
 static void *publish_and_ring(void *unused)
 {
-    for (uint64_t n = 1; n <= ROUNDS; n++) {
-        for (uint64_t spins = 0; rp_load_acquire(&meeting.round) != n; spins++)
+    for (uint64_t n = 1;; n++) {
+        uint64_t round;
+        for (uint64_t spins = 0; (round = rp_load_acquire(&meeting.round)) < n; spins++)
             if (spins > 1000)
                 give_way();
+        if (round == OVER)
+            return unused;
         rp_store_seq_cst(&meeting.work, n);
         rp_store_release(&meeting.done, n << 1 | rp_bell_ring(&meeting.chair.bell));
     }
-    return unused;
 }
 
 static void the_sleeper_sees_the_work_or_the_ringer_sees_the_sleeper(void)
 {
     pthread_t ringer = start_thread(publish_and_ring, NULL);
-    uint64_t both = 0;
-    for (uint64_t n = 1; n <= ROUNDS; n++) {
+    uint64_t begin = clock_ns(), both = 0, n = 0;
+    while (goes_on(begin, n, ROUNDS)) {
         bool saw, rang;
-        rp_store_release(&meeting.round, n);
+        rp_store_release(&meeting.round, ++n);
         for (uint64_t i = n % 16; i > 0; i--) /* so that the ringer gets the line at about the same time */
             rp_pause();
         rp_bell_announce(&meeting.chair.bell);
@@ -83,14 +98,15 @@ static void the_sleeper_sees_the_work_or_the_ringer_sees_the_sleeper(void)
         both += saw && rang;
         rp_bell_cancel(&meeting.chair.bell);
     }
+    rp_store_release(&meeting.round, OVER);
     end_thread(ringer);
-    printf("    %llu of %llu rounds saw both\n", (unsigned long long)both, (unsigned long long)ROUNDS);
+    printf("    %llu of %llu rounds saw both\n", (unsigned long long)both, (unsigned long long)n);
 }
 
 /* ---- two threads take turns, each asleep while the other moves ---- */
 
 static struct {
-    _Alignas(RP_LINE) rp_word turn;
+    _Alignas(RP_LINE) rp_word turn; /* writer: the thread whose turn it is; OVER after the last */
     struct chair chairs[2];
 } table;
 
@@ -105,22 +121,29 @@ static void *play(void *argument)
 {
     uint64_t me = (uint64_t)(uintptr_t)argument;
     struct rng r = rng_from(seed + me);
-    for (uint64_t n = me; n < TIMES(30000u); n += 2) {
+    uint64_t begin = clock_ns();
+    for (uint64_t n = me;; n += 2) {
+        bool last;
         dither(&r);
-        while (rp_load_seq_cst(&table.turn) != n) {
+        while (rp_load_seq_cst(&table.turn) < n) {
             rp_bell_announce(&table.chairs[me].bell);
             if (one_in(&r, 4))
                 dither(&r);
-            if (rp_load_seq_cst(&table.turn) == n)
+            if (rp_load_seq_cst(&table.turn) >= n)
                 rp_bell_cancel(&table.chairs[me].bell);
             else
                 CHECK_EQ(rp_bell_sleep(&table.chairs[me].bell, -1), 0);
         }
+        if (rp_load_seq_cst(&table.turn) == OVER)
+            return NULL;
+        CHECK_EQ(rp_load_seq_cst(&table.turn), n);
+        last = !goes_on(begin, n, TIMES(30000u));
         dither(&r);
-        rp_store_seq_cst(&table.turn, n + 1);
+        rp_store_seq_cst(&table.turn, last ? OVER : n + 1);
         (void)rp_bell_ring(&table.chairs[1 - me].bell);
+        if (last)
+            return NULL;
     }
-    return NULL;
 }
 
 static void two_threads_wake_each_other_many_times(void)
@@ -128,7 +151,7 @@ static void two_threads_wake_each_other_many_times(void)
     pthread_t a = start_thread(play, (void *)0), b = start_thread(play, (void *)1);
     end_thread(a);
     end_thread(b);
-    CHECK_EQ(rp_load_seq_cst(&table.turn), TIMES(30000u));
+    CHECK_EQ(rp_load_seq_cst(&table.turn), OVER);
 }
 
 /* ---- several ringers, one sleeper ---- */
@@ -144,13 +167,16 @@ static struct {
         _Alignas(RP_LINE) rp_word taken; /* writer: the sleeper */
     } box[RINGERS];
     rp_word rung;
+    rp_word gone; /* ringers that have no more letters */
 } office;
 
 static void *post(void *argument)
 {
     uint64_t me = (uint64_t)(uintptr_t)argument;
     struct rng r = rng_from(seed + 10 + me);
-    for (uint64_t n = 1; n <= LETTERS; n++) {
+    uint64_t begin = clock_ns(), n = 0;
+    while (goes_on(begin, n, LETTERS)) {
+        n++;
         office.box[me].letter = n * 3 + me;
         dither(&r);
         rp_store_seq_cst(&office.box[me].posted, n);
@@ -159,6 +185,9 @@ static void *post(void *argument)
         while (rp_load_acquire(&office.box[me].taken) != n)
             give_way();
     }
+    atomic_fetch_add(&office.gone, 1);
+    if (rp_bell_ring(&office.chair.bell))
+        atomic_fetch_add(&office.rung, 1);
     return NULL;
 }
 
@@ -179,16 +208,13 @@ static uint64_t empty_boxes(void)
 static void one_sleeper_hears_several_ringers(void)
 {
     pthread_t ringers[RINGERS];
-    uint64_t letters = 0, announced = 0;
+    uint64_t announced = 0;
     for (uint64_t i = 0; i < RINGERS; i++)
         ringers[i] = start_thread(post, (void *)(uintptr_t)i);
-    while (letters < RINGERS * LETTERS) {
-        uint64_t n;
+    while (rp_load_seq_cst(&office.gone) < RINGERS) {
         rp_bell_announce(&office.chair.bell);
         announced++;
-        n = empty_boxes();
-        letters += n;
-        if (n)
+        if (empty_boxes() || rp_load_seq_cst(&office.gone) == RINGERS)
             rp_bell_cancel(&office.chair.bell);
         else
             CHECK_EQ(rp_bell_sleep(&office.chair.bell, -1), 0);
@@ -203,16 +229,18 @@ static void one_sleeper_hears_several_ringers(void)
 static pthread_barrier_t barrier;
 static struct chair race;
 static _Atomic int winners;
+static _Atomic bool race_goes_on; /* written while the others wait at the barrier */
 
 static void *ring_with_others(void *unused)
 {
-    for (uint64_t i = 0; i < TIMES(3000u); i++) {
+    for (;;) {
         pthread_barrier_wait(&barrier);
+        if (!atomic_load(&race_goes_on))
+            return unused;
         if (rp_bell_ring(&race.bell))
             atomic_fetch_add(&winners, 1);
         pthread_barrier_wait(&barrier);
     }
-    return unused;
 }
 
 static void of_many_ringers_one_wakes(void)
@@ -221,7 +249,8 @@ static void of_many_ringers_one_wakes(void)
     CHECK_EQ(pthread_barrier_init(&barrier, NULL, 3), 0);
     for (int i = 0; i < 2; i++)
         ringers[i] = start_thread(ring_with_others, NULL);
-    for (uint64_t i = 0; i < TIMES(3000u); i++) {
+    for (uint64_t begin = clock_ns(), i = 0; goes_on(begin, i, TIMES(3000u)); i++) {
+        atomic_store(&race_goes_on, true);
         atomic_store(&winners, 0);
         rp_bell_announce(&race.bell);
         pthread_barrier_wait(&barrier);
@@ -230,6 +259,8 @@ static void of_many_ringers_one_wakes(void)
         pthread_barrier_wait(&barrier);
         CHECK_EQ(atomic_load(&winners), 1);
     }
+    atomic_store(&race_goes_on, false);
+    pthread_barrier_wait(&barrier);
     for (int i = 0; i < 2; i++)
         end_thread(ringers[i]);
     pthread_barrier_destroy(&barrier);
