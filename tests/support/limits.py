@@ -1,9 +1,13 @@
-"""How long tests wait for what they expect."""
+"""How long tests wait for what they expect, and what the running Python does not allow them to expect."""
 
 import os
+import sysconfig
 
 # By how much longer than usual: for a run in which all takes longer, such as one with a sanitizer.
 PATIENCE = int(os.environ.get("RINGPOOL_TESTS_PATIENCE", "1"))
 
 LIMIT = 30 * PATIENCE  # s; for what should take milliseconds: a busy machine takes its time
 LONG_S = 100.0 * PATIENCE  # for a task that its test lets go on; shorter than the deadline of a test
+
+# A free-threaded CPython that finds no memory for a new list's items frees what it takes for them (gh-152125).
+NO_MEMORY_IS_SURVIVED = not sysconfig.get_config_var("Py_GIL_DISABLED")
