@@ -41,9 +41,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _take_signals_as_from_a_terminal()
-    # A free-threaded CPython reserves a GiB of addresses as it starts, unless a limit is smaller. One that a test sets
-    # later would have to be larger.
-    os.environ.setdefault("MIMALLOC_ARENA_RESERVE", "0")
     if not config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
         # These options are for this run, not for one that a test starts. pytest-xdist's processes read them too.
         os.environ.pop("PYTEST_ADDOPTS", None)

@@ -19,7 +19,7 @@ import optional
 import pytest
 import tasks_memory as tasks
 from files import await_file
-from limits import LIMIT
+from limits import LIMIT, WITHOUT_RESERVE
 from pools import pool
 from programs import environment
 from waiting import wait_until
@@ -708,7 +708,7 @@ def run_script(tmp_path: Path, text: str, limit: float = LIMIT) -> str:
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, str(script)],
-            env=environment(PYTHONFAULTHANDLER="1"),
+            env=environment(PYTHONFAULTHANDLER="1", **WITHOUT_RESERVE),
             stdout=out,
             stderr=err,
             start_new_session=True,

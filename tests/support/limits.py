@@ -9,5 +9,8 @@ PATIENCE = int(os.environ.get("RINGPOOL_TESTS_PATIENCE", "1"))
 LIMIT = 30 * PATIENCE  # s; for what should take milliseconds: a busy machine takes its time
 LONG_S = 100.0 * PATIENCE  # for a task that its test lets go on; shorter than the deadline of a test
 
-# A free-threaded CPython that finds no memory for a new list's items frees what it takes for them (gh-152125).
-NO_MEMORY_IS_SURVIVED = not sysconfig.get_config_var("Py_GIL_DISABLED")
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+# If it finds no memory for a new list's items, it frees what it takes for them (gh-152125).
+NO_MEMORY_IS_SURVIVED = not FREE_THREADED
+# For a program that limits its own address space: such a Python reserves a GiB of it at its start.
+WITHOUT_RESERVE = {"MIMALLOC_ARENA_RESERVE": "0"}
