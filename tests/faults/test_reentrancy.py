@@ -730,11 +730,12 @@ ENDS = {
     "destructors use the pool": (
         """
         class Last:
-            def __del__(self):
+            # With names of its own: without a GIL, globals are None by then.
+            def __del__(self, executor=executor, square=tasks.square, write=os.write):
                 try:
-                    executor.submit(tasks.square, 3).result(5)
+                    executor.submit(square, 3).result(5)
                 except RuntimeError as error:
-                    print(error)
+                    write(1, f"{error}\\n".encode())
         last = Last()
         executor.submit(tasks.square, 3).result()
         """,
