@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -21,13 +22,19 @@ debug = bool(os.environ.get("RINGPOOL_DEBUG"))
 # no more.
 keeps_debug_information = debug or "-g" in os.environ.get("CFLAGS", "").split()
 
+# Free-threaded: threads of one process run in csrc at once.
+threads = [("RP_THREADS", "1")] if sysconfig.get_config_var("Py_GIL_DISABLED") else []
+
+# gcc's default stops the inlining of what each task passes as soon as the rest of the core grows.
+optimization = ["-O0", "-g", "-UNDEBUG"] if debug else ["-O2", "--param=inline-unit-growth=50"]
+
 core = Extension(
     "ringpool._core",
     sources=["src/ringpool/_core.pyx", *sources],
     depends=[*headers, *cython],
     include_dirs=["csrc"],
-    define_macros=[("_GNU_SOURCE", "1"), *crash_points, *([("RP_DEBUG", "1")] if debug else [])],
-    extra_compile_args=["-std=c11", *(["-O0", "-g", "-UNDEBUG"] if debug else ["-O2"]), "-fvisibility=hidden"],
+    define_macros=[("_GNU_SOURCE", "1"), *crash_points, *threads, *([("RP_DEBUG", "1")] if debug else [])],
+    extra_compile_args=["-std=c11", *optimization, "-fvisibility=hidden"],
     extra_link_args=["-pthread", *([] if keeps_debug_information else ["-Wl,--strip-debug"])],
 )
 

@@ -158,7 +158,7 @@ void rp_pool_end_loan(struct rp_parent *p, uint64_t offset)
 void rp_pool_count_release(struct rp_worker *p)
 {
     rp_word *releases = &rp_pool_me(p)->releases;
-    rp_store_seq_cst(releases, rp_load_relaxed(releases) + 1); /* announce / publish */
+    (void)rp_add_seq_cst(releases, 1); /* announce / publish. Any thread of a task may let go of what it has brought */
     RP_STEP("release: counted");
     (void)rp_bell_ring(&p->shared->service);
     RP_STEP("release: told");

@@ -197,22 +197,26 @@ static void unmap(struct rp_segment *seg, struct rp_window *w)
 
 void rp_segment_unmap(struct rp_segment *seg, uint64_t from, uint64_t to, uint64_t behind)
 {
+    rp_mutex_lock(&seg->mutex);
     for (uint32_t i = 0; seg->mapped && i < seg->capacity; i++) {
         struct rp_window *w = &seg->windows[i];
         uint64_t at = seg->start + (w->key & ~63ull);
         if (w->key > GONE && at >= from && at + window_bytes(w) <= to && at + window_bytes(w) > behind)
             unmap(seg, w);
     }
+    rp_mutex_unlock(&seg->mutex);
 }
 
 void rp_segment_unmap_regions(struct rp_segment *seg, bool (*idle)(const void *arg, uint64_t region), const void *arg)
 {
+    rp_mutex_lock(&seg->mutex);
     for (uint32_t i = 0; seg->mapped && i < seg->capacity; i++) {
         struct rp_window *w = &seg->windows[i];
         uint32_t first = usual_shift(seg, 0, RP_WINDOW_LEAST);
         if (w->key > GONE && (w->key & (seg->stride - 1)) != first && idle(arg, w->key / seg->stride))
             unmap(seg, w);
     }
+    rp_mutex_unlock(&seg->mutex);
 }
 
 int rp_segment_punch(struct rp_segment *seg, uint64_t from, uint64_t bytes)

@@ -68,6 +68,7 @@ struct rp_segment { /* one process's hold on it */
     uint64_t mapped;           /* bytes of all windows */
     int huge;                  /* 1: huge pages are asked for, -1: none are */
     int refused;               /* the system's last answer to a wish for a window: 0, or a negative errno */
+    rp_mutex mutex;            /* of the windows */
 };
 
 /* The first `fixed` bytes are mapped. */
@@ -79,13 +80,11 @@ int rp_segment_attach(struct rp_segment *seg, int fd, uint64_t fixed, uint64_t l
 /* What is behind `start`, a multiple of RP_PAGE, is divided into regions. Before any window is asked for. */
 void rp_segment_divide(struct rp_segment *seg, uint64_t start, uint64_t stride);
 
-/* Looks among all windows, and maps one if there is none. */
+/* Looks among all windows, and maps one if there is none. The caller holds the mutex. */
 uint8_t *rp_segment_find(struct rp_segment *seg, uint64_t offset, uint64_t bytes);
 
-/* Where [offset, offset + bytes), which the caller has found to lie within one region, is mapped, all in one; NULL if the
- * system refuses. What lies within a range that has been given an address before, and not unmapped, has one. (Looking
- * among all windows each time costs an echo of 1 KiB 430 instructions more, of 9,550.) */
-static inline uint8_t *rp_segment_at(struct rp_segment *seg, uint64_t offset, uint64_t bytes)
+/* In one of the windows that were asked for a moment ago, or NULL. The caller holds the mutex. */
+static inline uint8_t *rp_segment_recent(const struct rp_segment *seg, uint64_t offset, uint64_t bytes)
 {
     for (int i = 0; i < 2; i++) {
         const struct rp_recent *r = &seg->recent[i];
@@ -93,7 +92,21 @@ static inline uint8_t *rp_segment_at(struct rp_segment *seg, uint64_t offset, ui
         if (at < r->bytes && bytes <= r->bytes - at)
             return r->address + at;
     }
-    return rp_segment_find(seg, offset, bytes);
+    return NULL;
+}
+
+/* Where [offset, offset + bytes), which the caller has found to lie within one region, is mapped, all in one; NULL if the
+ * system refuses. What lies within a range that has been given an address before, and not unmapped, has one. (Looking
+ * among all windows each time costs an echo of 1 KiB 430 instructions more, of 9,550.) */
+static inline uint8_t *rp_segment_at(struct rp_segment *seg, uint64_t offset, uint64_t bytes)
+{
+    uint8_t *at;
+    rp_mutex_lock(&seg->mutex);
+    at = rp_segment_recent(seg, offset, bytes);
+    if (!at)
+        at = rp_segment_find(seg, offset, bytes);
+    rp_mutex_unlock(&seg->mutex);
+    return at;
 }
 
 /* Unmaps the windows that lie wholly within [from, to) and end behind `behind`; those of the regions for which

@@ -6,16 +6,7 @@ about a hundredth of the cost a task.
 
 import sys
 
-_gil_is_enabled = getattr(sys, "_is_gil_enabled", lambda: True)  # from Python 3.13 on
-
 try:
-    if not _gil_is_enabled():
-        # A free-threaded build enables the GIL to load the core, and warns of it.
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"The global interpreter lock \(GIL\) has been enabled", RuntimeWarning)
-            from ringpool import _core
     # What the core imports is named here too, for tools that look for imports and cannot see those of compiled code.
     from ringpool import _core, functions  # noqa: F401
 except ImportError as error:
@@ -31,12 +22,6 @@ except ImportError as error:
         "ringpool has no compiled core here: it serves CPython 3.11 and later on Linux (x86-64 and aarch64), "
         f"and this is {sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor} on {sys.platform}"
     ) from error
-
-if not _gil_is_enabled():
-    raise ImportError(
-        "ringpool needs the GIL, which is forced off here: run Python without -X gil=0 and PYTHON_GIL=0. "
-        "A free-threaded build enables it by itself when ringpool is imported"
-    )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

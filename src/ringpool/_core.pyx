@@ -1,9 +1,9 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, binding=True, embedsignature=False
+# cython: language_level=3, boundscheck=False, wraparound=False, binding=True, embedsignature=False, freethreading_compatible=True
 """The compiled core: the one place that knows both Python objects and the protocols of csrc/.
 
 This file is its table of contents; _core.pxd is that of the headers, and says what a header is. From the lowest floor up:
 
-  core/lock.pyx                    the lock of a pool: nothing, as long as there is the GIL
+  core/lock.pyx                    the lock and the engine of a pool: nothing, as long as there is the GIL
   core/role.pyx                    what this process works as: a worker of some pool, or no part of any
   core/codec/stream.pyx            values that are read while they are written; and copies of large pieces
   core/codec/recurrence.pyx        what an encoder has met in a value
@@ -17,6 +17,7 @@ This file is its table of contents; _core.pxd is that of the headers, and says w
   core/system.pyx                  what the supervisor and a worker's start ask of the system, with errors as exceptions
   core/parent/segment.pyx          the shared memory of a pool, seen from the process that made it
   core/parent/functions.pyx        the functions that tasks call, each encoded once
+  core/parent/task.pyx             what a task is submitted with, whether it is to end, and the forms of what comes of it
   core/parent/future.pyx           a future whose state lives in C fields
   core/parent/tasks.pyx            the pending tasks
   core/parent/queue.pyx            futures of tasks in an order: those that wait for room, those that are to end
@@ -95,6 +96,7 @@ include "core/processes.pyx"
 include "core/system.pyx"
 include "core/parent/segment.pyx"
 include "core/parent/functions.pyx"
+include "core/parent/task.pyx"
 include "core/parent/future.pyx"
 include "core/parent/tasks.pyx"
 include "core/parent/queue.pyx"

@@ -6,9 +6,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "base.h" nogil:
     ctypedef uint64_t rp_word
+    ctypedef uint64_t rp_thread_word
+    ctypedef uint32_t rp_thread_half
+    ctypedef int rp_thread_flag
+    ctypedef unsigned char rp_thread_byte
     void rp_pause()
     uint64_t rp_load_acquire(const rp_word *word)
     void rp_store_release(rp_word *word, uint64_t n)
+    void rp_store_before_look(rp_word *word, uint64_t n)
     uint64_t RP_PAGE
 
 

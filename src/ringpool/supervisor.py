@@ -445,6 +445,9 @@ class Supervisor:
 
     def _let_go(self) -> None:
         lifecycle.note_ended(self)
+        self._owner = (
+            None  # its end is nothing to the pool any more, and may come when the interpreter has no modules left
+        )
         self.client.detach()
         self._close_descriptors()
 

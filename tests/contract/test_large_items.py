@@ -20,6 +20,7 @@ import optional
 import pytest
 import tasks_map as tasks
 from files import await_file
+from limits import FREE_THREADED
 from pools import pool
 from tasks_views import Buffers
 from test_map import WAIT_S, each_chunksize
@@ -252,6 +253,7 @@ def test_each_worker_has_an_item_ahead_however_large_they_are(arenas_of):
         assert list(results) == [tasks.describe(value) for value in values]
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="no other thread may take its turn: for that there has to be a GIL")
 def test_what_an_item_becomes_while_it_is_encoded_is_what_its_memory_is_counted_by(arenas_of, tmp_path):
     """It finds no room; what a worker has let go of is freed for it; with that goes a handle, whose end changes it."""
     arenas_of(SMALL)

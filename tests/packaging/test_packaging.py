@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import textwrap
 import tomllib
@@ -20,6 +19,7 @@ import builds
 import optional
 import pytest
 from builds import package_sources
+from limits import FREE_THREADED
 from programs import ROOT
 
 import ringpool
@@ -233,14 +233,7 @@ def test_the_pythons_that_are_promised_are_those_that_ci_tests():
         assert f"CPython 3.{minors[0]} to 3.{minors[-1]}" in (ROOT / page).read_text()
     (free_threaded,) = re.findall(r"^free_threaded=\((.*?)\)", ci.read_text(), re.MULTILINE)
     assert free_threaded and {*free_threaded.split()} <= {f"{version}t" for version in lanes.split()}
-
-
-# What the README says of free-threaded builds, and there alone.
-ENABLES_THE_GIL = "a free-threaded build enables its GIL when it imports ringpool" in (ROOT / "README.md").read_text()
-
-
-def test_free_threading_is_claimed_if_the_gil_may_stay_off():
-    assert ("Python :: Free Threading" in "\n".join(PROJECT["classifiers"])) != ENABLES_THE_GIL
+    assert "Programming Language :: Python :: Free Threading :: 2 - Beta" in PROJECT["classifiers"]
 
 
 def test_the_command_line_says_its_version():
@@ -370,50 +363,15 @@ def test_an_import_after_one_in_a_subinterpreter_says_why_it_fails(isolated):
     assert "Import it in the main interpreter alone" in (second if first == "the import works" else first)
 
 
-# As a free-threaded build behaves when it loads a module that needs the GIL, with or without -X gil=0. Where this is
-# one, nothing is replaced.
-FREE_THREADED = """
-import sys, sysconfig, warnings
-
-enabled, forced_off = False, {forced_off}
-
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        global enabled
-        if name == "ringpool._core" and not enabled and not forced_off:
-            enabled = True
-            warnings.warn(
-                "The global interpreter lock (GIL) has been enabled to load module 'ringpool._core', which has not "
-                "declared that it can run safely without the GIL.", RuntimeWarning,
-            )
-
-if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-    sys._is_gil_enabled = lambda: enabled
-    sys.meta_path.insert(0, Finder())
-try:
-    import ringpool
-except ImportError as error:
-    print(error)
-else:
-    print("imported", sys._is_gil_enabled())
-"""
-FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-
-
-@pytest.mark.skipif(not FREE, reason="this is no free-threaded build")
-def test_the_gil_of_a_free_threaded_build_is_as_the_readme_says():
-    said = python("import sys; print(sys._is_gil_enabled()); import ringpool; print(sys._is_gil_enabled())")
-    assert said.split() == ["False", str(ENABLES_THE_GIL)]
-
-
-def test_a_free_threaded_build_imports_it_without_a_warning_and_enables_its_gil():
-    assert python(FREE_THREADED.format(forced_off=False), "-W", "error").strip() == "imported True"
-
-
-def test_the_import_says_why_it_fails_where_the_gil_is_forced_off():
-    options = ("-X", "gil=0") if FREE else ()
-    said = python(FREE_THREADED.format(forced_off=True), "-W", "error", *options)
-    assert said.startswith("ringpool needs the GIL, which is forced off here: run Python without -X gil=0")
+@pytest.mark.skipif(not FREE_THREADED, reason="this Python has its GIL always")
+def test_an_import_leaves_the_gil_of_a_free_threaded_build_off_and_warns_of_nothing():
+    code = """
+        import sys
+        import ringpool
+        print(sys._is_gil_enabled())
+    """
+    assert python(code, "-W", "error").strip() == "False"
+    assert python(code, "-W", "error", "-X", "gil=1").strip() == "True"
 
 
 @pytest.mark.parametrize("error", ["ModuleNotFoundError", "ImportError"])

@@ -24,8 +24,8 @@ UPWARD_DEBTS: dict[tuple[str, str], set[str]] = {}
 WRITE_DEBTS: dict[tuple[str, str], int] = {
     ("parent/batch", "FutureBase"): 1,
     ("parent/chunk", "FutureBase"): 1,
-    ("parent/outbox", "FutureBase"): 21,
-    ("parent/settlement", "FutureBase"): 3,
+    ("parent/outbox", "FutureBase"): 20,
+    ("parent/settlement", "FutureBase"): 1,
     ("parent/tasks", "FutureBase"): 2,
 }
 

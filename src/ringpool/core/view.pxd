@@ -30,7 +30,10 @@ cdef class View:
     # quiet:
     cdef void list(self) noexcept
     cdef void unlist(self) noexcept
+    cdef void take_out(self) noexcept
 
+# raw:
+cdef void note_views() noexcept nogil
 # quiet:
 cdef bint has_views() noexcept         # in use
 cdef bint is_forking() noexcept        # then what arrives is to be copied

@@ -8,7 +8,8 @@ cdef object no_address(const rp_segment *segment, uint64_t n):
     return MemoryError(f"ringpool: cannot map {n} bytes of shared memory: {why}")
 
 
-# Guarded by the GIL. Without one, by a mutex of the module's, which a fork takes first.
+# Guarded by the GIL. Without one, by a mutex of their own, which a fork holds: a leaf, as the lock of a pool.
+cdef pool_mutex _lock
 cdef View_p _views = NULL     # those that objects use: borrowed
 cdef void *_copies = NULL     # of them, during a fork
 cdef uint64_t _copied = 0     # how long that is
@@ -30,6 +31,7 @@ cdef class View:
 
     cdef void list(self) noexcept:
         global _views
+        pool_mutex_lock(&_lock)
         self.used = True
         self.next = _views
         if _views != NULL:
@@ -37,11 +39,17 @@ cdef class View:
         _views = <View_p>self
         if _forks:
             rp_os_inherit(self.at, whole_pages(self.size), True)
+        pool_mutex_unlock(&_lock)
 
     cdef void unlist(self) noexcept:
-        global _views
         if not self.used:
             return
+        pool_mutex_lock(&_lock)
+        self.take_out()
+        pool_mutex_unlock(&_lock)
+
+    cdef void take_out(self) noexcept:
+        global _views
         self.used = False
         if _forks:
             rp_os_inherit(self.at, whole_pages(self.size), False)
@@ -55,6 +63,11 @@ cdef class View:
 
     def __dealloc__(self):
         self.unlist()
+
+
+cdef void note_views() noexcept nogil:
+    """This thread is about to fork, and begin_note() has made room."""
+    note_lock(&_lock, NULL)
 
 
 cdef bint has_views() noexcept:
@@ -74,9 +87,10 @@ cdef void drop_copies() noexcept:
 
 def _before_fork():
     global _copies, _copied, _forks
-    cdef View_p p = _views
-    cdef View view
+    cdef View_p p
     cdef uint64_t at = 0
+    pool_mutex_lock(&_lock)
+    p = _views
     _forks += 1
     drop_copies()
     _copied = 0
@@ -86,38 +100,41 @@ def _before_fork():
     if _copied == 0 or rp_os_reserve(_copied, &_copies):
         _copies = NULL  # then the child sees the memory itself, as long as it stays what it is
     p = _views
-    while p != NULL:
-        view = <View>p
-        p = view.next
-        view.copy_at = 0
+    while p != NULL:  # what is in the list may have lost its last reference: no other is taken
+        (<View>p).copy_at = 0
         if _copies != NULL:
-            memcpy(<char *>_copies + at, view.at, view.size)
-            view.copy_at = at + 1
-            at += whole_pages(view.size)
-        rp_os_inherit(view.at, whole_pages(view.size), True)
+            memcpy(<char *>_copies + at, (<View>p).at, (<View>p).size)
+            (<View>p).copy_at = at + 1
+            at += whole_pages((<View>p).size)
+        rp_os_inherit((<View>p).at, whole_pages((<View>p).size), True)
+        p = (<View>p).next
+    pool_mutex_unlock(&_lock)
 
 
 def _after_fork_in_parent():
     global _forks
-    cdef View_p p = _views
+    cdef View_p p
+    pool_mutex_lock(&_lock)
+    p = _views
     if _forks:  # else this module was imported during the fork
         _forks -= 1
-    if _forks:
-        return
-    while p != NULL:
-        rp_os_inherit((<View>p).at, whole_pages((<View>p).size), False)
-        p = (<View>p).next
-    drop_copies()
+    if _forks == 0:
+        while p != NULL:
+            rp_os_inherit((<View>p).at, whole_pages((<View>p).size), False)
+            p = (<View>p).next
+        drop_copies()
+    pool_mutex_unlock(&_lock)
 
 
 cdef void take_copies() noexcept:
     """In a forked child: its views become memory of its own."""
     global _copies, _forks
-    cdef View view
+    cdef View_p p
+    pool_mutex_forget(&_lock)
     _forks = 0
     while _views != NULL:
-        view = <View>_views
-        if view.copy_at:
-            rp_os_move(<char *>_copies + view.copy_at - 1, whole_pages(view.size), view.at)
-        view.unlist()
+        p = _views
+        if (<View>p).copy_at:
+            rp_os_move(<char *>_copies + (<View>p).copy_at - 1, whole_pages((<View>p).size), (<View>p).at)
+        (<View>p).take_out()
     _copies = NULL

@@ -31,6 +31,7 @@ cdef class Zygote:
         PyOS_BeforeFork()
         self.pid = rp_os_zygote(parent, held, &self.fd, PyByteArray_AS_STRING(order))
         if self.pid == 0:
+            begin_child()  # which the C library's fork() calls by itself
             PyOS_AfterFork_Child()
             self.order = order
             return

@@ -86,7 +86,7 @@ cdef Py_ssize_t encode_number(unsigned char *p, Py_ssize_t room, object o, Py_ss
         PyObject_GetBuffer(o, &view, PyBUF_SIMPLE)
     except Exception:
         return NO_FORM
-    n = 2 + view.len if tally(seen, o, 2 + view.len) else NO_FORM
+    n = 2 + view.len if tally(seen, o, 2 + view.len, 0) else NO_FORM
     if n > room:
         n = NO_ROOM
     elif n >= 0:

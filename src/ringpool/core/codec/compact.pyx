@@ -15,7 +15,7 @@ cdef inline Py_ssize_t encode_with(
     if sharing != NULL:
         sharing.shared = NULL
     # The arguments of a task are a tuple: encode_part() would look first for all else that they are not.
-    n = encode_items(p, room, o, TAG_TUPLE, &e, 0) if PyTuple_CheckExact(o) else encode_part(p, room, o, &e, 0)
+    n = encode_tuple(p, room, o, &e, 0) if PyTuple_CheckExact(o) else encode_part(p, room, o, &e, 0)
     if n < 0 and sharing != NULL:
         sharing.shared = NULL
     return n
@@ -56,11 +56,15 @@ cdef inline Py_ssize_t encode_or_measure(unsigned char *p, Py_ssize_t room, obje
         Its length. If that is more than `room`, what is written is of no account. Or NO_FORM.
     """
     cdef Py_ssize_t n = encode_value(p, room, o, sharing)
-    return compact_size(o, sharing) if n == NO_ROOM else n
+    if n == NO_ROOM:
+        n = compact_size(o, sharing)
+        if looks_again() and 0 <= n <= room:  # another thread has changed it, and it would fit now
+            return NO_FORM
+    return n
 
 
 cdef inline Py_ssize_t encode_items(unsigned char *p, Py_ssize_t room, object o, int tag, Encoder *e, int depth) noexcept:
-    """encode_value() for a tuple, or for a list that has been seen."""
+    """encode_value() for a tuple, or for a list that has been seen, and that no other thread changes meanwhile."""
     cdef Py_ssize_t n = PySequence_Fast_GET_SIZE(o), used = 2, size, k
     if n > 0xff or depth >= MAX_DEPTH:
         return NO_FORM
@@ -70,11 +74,72 @@ cdef inline Py_ssize_t encode_items(unsigned char *p, Py_ssize_t room, object o,
         p[0] = tag
         p[1] = <unsigned char>n
     for k in range(n):
+        # To look at an item that is a container may give up the lock of this list: then another thread may have changed it.
+        if tag == TAG_LIST and looks_again() and PySequence_Fast_GET_SIZE(o) <= k:
+            return NO_FORM
         size = encode_part(advance(p, used), room - used, <object>PySequence_Fast_GET_ITEM(o, k), e, depth + 1)
         if size < 0:
             return size
         used += size
-    return used if tag == TAG_LIST or tally(&e.seen, o, used) else NO_FORM
+    return used if tag == TAG_LIST or tally(&e.seen, o, used, HELD) else NO_FORM
+
+
+cdef inline Py_ssize_t encode_tuple(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
+    cdef Py_ssize_t n
+    hold_item(o)
+    n = encode_items(p, room, o, TAG_TUPLE, e, depth)
+    let_item(o)
+    return n
+
+
+cdef inline Py_ssize_t encode_list(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
+    cdef Py_ssize_t n
+    cdef object_section section
+    hold_item(o)
+    begin_object(&section, o)
+    n = encode_items(p, room, o, TAG_LIST, e, depth)
+    end_object(&section)
+    let_item(o)
+    return n
+
+
+cdef Py_ssize_t encode_dict(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
+    """encode_part() of a dict, which no other thread changes meanwhile."""
+    cdef Py_ssize_t n = PyDict_Size(o), used = 2, size = 0, k = 0, count = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    if n > 0xff or depth >= MAX_DEPTH or not note_mutable(&e.seen, <PyObject *>o):
+        return NO_FORM
+    if room < 2:
+        return NO_ROOM
+    if p != NULL:
+        p[0] = TAG_DICT
+        p[1] = <unsigned char>n
+    while PyDict_Next(o, &k, &key, &value):
+        count += 1
+        size = encode_part(advance(p, used), room - used, <object>key, e, depth + 1)
+        if size < 0:
+            return size
+        used += size
+        size = encode_part(advance(p, used), room - used, <object>value, e, depth + 1)
+        if size < 0:
+            return size
+        used += size
+    return used if not looks_again() or count == n else NO_FORM
+
+
+cdef Py_ssize_t encode_bytearray(unsigned char *p, Py_ssize_t room, object o, Encoder *e) noexcept:
+    """encode_part() of a bytearray, which no other thread changes meanwhile."""
+    cdef Py_ssize_t n = PyByteArray_GET_SIZE(o)
+    if not note_mutable(&e.seen, <PyObject *>o):
+        return NO_FORM
+    if 9 + n > room:
+        return NO_ROOM
+    if p != NULL:
+        p[0] = TAG_BYTEARRAY
+        memcpy(p + 1, &n, 8)
+        stream_out(e.out, p + 9, PyByteArray_AS_STRING(o), n)
+    return 9 + n
 
 
 cdef inline Py_ssize_t encode_part(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
@@ -111,17 +176,16 @@ cdef inline Py_ssize_t encode_part(unsigned char *p, Py_ssize_t room, object o, 
 
 cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *e, int depth) noexcept:
     """encode_part() of what has a length, or may have no compact form."""
-    cdef Py_ssize_t n, used, k, size
-    cdef PyObject *key
-    cdef PyObject *value
+    cdef Py_ssize_t n, used, k
     cdef int width
+    cdef object_section section
     if PyUnicode_CheckExact(o):
         n = PyUnicode_GET_LENGTH(o)
         width = PyUnicode_KIND(o)
         used = 4 if n <= 0xffff else 10
         if used + n * width > room:
             return NO_ROOM
-        if not tally(&e.seen, o, used + n * width):
+        if not tally(&e.seen, o, used + n * width, 0):
             return NO_FORM
         if p != NULL:
             p[1] = 0 if PyUnicode_IS_ASCII(o) else <unsigned char>width
@@ -133,50 +197,33 @@ cdef Py_ssize_t put_sized(unsigned char *p, Py_ssize_t room, object o, Encoder *
         used = 3 if n <= 0xffff else 9
         if used + n > room:
             return NO_ROOM
-        if not tally(&e.seen, o, used + n):
+        if not tally(&e.seen, o, used + n, 0):
             return NO_FORM
         if p != NULL:
             put_length(p, TAG_BYTES, TAG_LONG_BYTES, 1, n)
             stream_out(e.out, p + used, PyBytes_AS_STRING(o), n)
         return used + n
     if PyTuple_CheckExact(o):
-        return encode_items(p, room, o, TAG_TUPLE, e, depth)
+        return encode_tuple(p, room, o, e, depth)
     if PyList_CheckExact(o):
-        return encode_items(p, room, o, TAG_LIST, e, depth) if note_mutable(&e.seen, <PyObject *>o) else NO_FORM
+        return encode_list(p, room, o, e, depth) if note_mutable(&e.seen, <PyObject *>o) else NO_FORM
     if PyDict_CheckExact(o):
-        n = PyDict_Size(o)
-        if n > 0xff or depth >= MAX_DEPTH or not note_mutable(&e.seen, <PyObject *>o):
-            return NO_FORM
-        if room < 2:
-            return NO_ROOM
-        if p != NULL:
-            p[0] = TAG_DICT
-            p[1] = <unsigned char>n
-        used = 2
-        k = 0
-        while PyDict_Next(o, &k, &key, &value):
-            size = encode_part(advance(p, used), room - used, <object>key, e, depth + 1)
-            if size < 0:
-                return size
-            used += size
-            size = encode_part(advance(p, used), room - used, <object>value, e, depth + 1)
-            if size < 0:
-                return size
-            used += size
-        return used
+        hold_item(o)
+        begin_object(&section, o)
+        n = encode_dict(p, room, o, e, depth)
+        end_object(&section)
+        let_item(o)
+        return n
     if PyByteArray_CheckExact(o):
-        n = PyByteArray_GET_SIZE(o)
-        if not note_mutable(&e.seen, <PyObject *>o):
-            return NO_FORM
-        if 9 + n > room:
-            return NO_ROOM
-        if p != NULL:
-            p[0] = TAG_BYTEARRAY
-            memcpy(p + 1, &n, 8)
-            stream_out(e.out, p + 9, PyByteArray_AS_STRING(o), n)
-        return 9 + n
+        begin_object(&section, o)
+        n = encode_bytearray(p, room, o, e)
+        end_object(&section)
+        return n
     if is_array(o):
-        return encode_array(p, room, o, &e.seen, e.out)
+        hold_item(o)
+        n = encode_array(p, room, o, &e.seen, e.out)
+        let_item(o)
+        return n
     k = number_code(o)
     if k >= 0:
         return encode_number(p, room, o, k, &e.seen)

@@ -55,7 +55,8 @@ cdef class Parcel:
     cdef void write(self, unsigned char *p) noexcept
     cdef uint64_t head_bytes(self) noexcept
     cdef int spread(self, rp_arena *arena) noexcept
-    cdef bint store(self, rp_pool *pool, bint joined) noexcept
+    cdef bint find_room(self, rp_pool *pool, bint joined) noexcept
+    cdef void store(self, rp_pool *pool, bint joined) noexcept
     cdef uint64_t within(self, uint64_t offset) noexcept
     cdef void fill(self, rp_pool *pool) noexcept
     # open:
@@ -66,6 +67,7 @@ cdef class Parcel:
     cdef bytes join(self)
 
 # open, but runs no user code while no garbage is collected:
+cdef inline Parcel new_parcel()
 cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99
 cdef tuple take_apart(const unsigned char *p, Py_ssize_t n)
 cdef object own_copy(const unsigned char *p, Py_ssize_t n, bint readonly)

@@ -58,6 +58,7 @@ cdef class Parcel:
         """What is encoded refers to `o`, which must live as long."""
         if self.shared is None:
             self.shared = []
+            disown(self.shared)
         self.shared.append(o)
         return 0
 
@@ -132,24 +133,23 @@ cdef class Parcel:
         self.blocks = self.count
         return 0
 
-    cdef bint store(self, rp_pool *pool, bint joined) noexcept:
-        """Goes into the parent's arena, if there is room now: spread, or in one block. It may have no buffers. Creates no
-        object."""
+    cdef bint find_room(self, rp_pool *pool, bint joined) noexcept:
+        """Finds room in the parent's arena, if there is any now: to lie there spread, or in one block. It may have no
+        buffers."""
+        return self.spread(&pool.arena) == 0 if self.count and not joined else self.find_block(pool) != NULL
+
+    cdef void store(self, rp_pool *pool, bint joined) noexcept:
+        """Goes where find_room() has found room for it."""
         cdef unsigned char *p
         if self.count and not joined:
-            if self.spread(&pool.arena):
-                return False
             self.fill(pool)
         else:
-            p = self.find_block(pool)
-            if p == NULL:
-                return False
+            p = rp_pool_writable(pool, self.block, self.bytes)
             if self.count:
                 self.write(p)
             else:
                 memcpy(p, PyBytes_AS_STRING(self.pickle), self.bytes)
         self.pickle = None  # the arena has it
-        return True
 
     cdef unsigned char *find_block(self, rp_pool *pool) noexcept nogil:
         """Finds one block for all of it. Where it is to be written; NULL if there is no room now."""
@@ -236,6 +236,12 @@ cdef class Parcel:
     def __dealloc__(self):
         self.clear()
         PyMem_RawFree(self.offsets)
+
+
+cdef inline Parcel new_parcel():
+    cdef Parcel parcel = Parcel()
+    disown(parcel)
+    return parcel
 
 
 cdef uint32_t read_head(unsigned char *p, uint64_t n, Entry *entries, uint64_t *pickle_at) except? 99:

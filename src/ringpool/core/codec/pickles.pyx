@@ -26,8 +26,10 @@ cdef object encode(object o, int *kind, Parcel parcel=None, Py_ssize_t size=UNME
 
 cdef object pack(object o, Parcel parcel=None, object scope=None):
     """Pickles o, as dumps(), or in a scope; but gives a Parcel if there are large buffers in it."""
+    cdef Outside outside
+    step_out_here(&outside)
     if parcel is None:
-        parcel = Parcel()
+        parcel = new_parcel()
     data = dumps(o, parcel) if scope is None else cloudpickle_dumps(o, parcel, scope)
     if parcel.count == 0:
         return data
@@ -71,6 +73,8 @@ cdef dict own_reducers():
 
 cdef object loads_at(const unsigned char *p, Py_ssize_t n):
     """What n bytes hold that dumps() or pack() have written, and that stay as they are meanwhile."""
+    cdef Outside outside
+    step_out_here(&outside)
     if n and read_once8(p) == RP_PARCEL:
         data, buffers = take_apart(p, n)
         return pickle.loads(data, buffers=buffers)
@@ -176,4 +180,6 @@ def dumps_error(exc):
 
 cdef object decode_error(object data):
     """The exception of a result, or a RemoteError that stands for it."""
+    cdef Outside outside
+    step_out_here(&outside)
     return pickling().decode_error(data)

@@ -1,14 +1,11 @@
 # recurrence.pyx - what an encoder has met in a value: see recurrence.pxd.
 
-cdef Tally _tally        # of the value that is being put. Guarded by the GIL
-
-
 cdef inline Tally *begin_tally() noexcept:
     """The Tally, for the value that begins."""
-    _tally.value += 1
-    _tally.noted = 0
-    _tally.again = 0
-    return &_tally
+    tally_here.value += 1
+    tally_here.noted = 0
+    tally_here.again = 0
+    return &tally_here
 
 
 cdef inline void begin_seen(Seen *seen, bint tallied) noexcept:
@@ -17,10 +14,10 @@ cdef inline void begin_seen(Seen *seen, bint tallied) noexcept:
     seen.tally = begin_tally() if tallied else NULL
 
 
-cdef inline bint tally(Seen *seen, object o, Py_ssize_t n) noexcept:
-    """Looks whether o, whose form takes n bytes, stands before in the value: not if only one container refers to it. False if
-    too much of the form stands there twice."""
-    return n < LEAST_NOTED or seen.tally == NULL or Py_REFCNT(<PyObject *>o) == 1 or note(seen.tally, <PyObject *>o, n)
+cdef inline bint tally(Seen *seen, object o, Py_ssize_t n, int held) noexcept:
+    """Looks whether o, whose form takes n bytes, stands before in the value: not if only one container refers to it, besides
+    `held` references of the encoder's. False if too much of the form stands there twice."""
+    return n < LEAST_NOTED or seen.tally == NULL or Py_REFCNT(<PyObject *>o) == 1 + held or note(seen.tally, <PyObject *>o, n)
 
 
 cdef bint note(Tally *tally, PyObject *o, Py_ssize_t n) noexcept:

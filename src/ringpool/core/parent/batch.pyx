@@ -49,7 +49,7 @@ cdef class Batch:
         try:
             self.entry = self.functions.entry_of(self.fn)
             if self.entry is None:
-                parcel = Parcel()
+                parcel = new_parcel()
                 parcel.begin(self.client)
                 self.function = joined(pack(self.fn, parcel))
                 self.keep_all(parcel)
@@ -64,7 +64,7 @@ cdef class Batch:
     cdef int begin_futures(self) except -1:
         """Each item has a future, which add_future() brings, and more items are being read until end_items()."""
         self.futures = ItemFutures(self.settlement, self.notifier)
-        self.reading = True
+        self.begin_items()
         return 0
 
     cdef int add_future(self, FutureBase future) except -1:
@@ -74,11 +74,15 @@ cdef class Batch:
 
     cdef void begin_items(self) noexcept:
         """More items are being read: a chunk of less than the user's chunksize waits for them."""
+        self.segment.lock.enter()
         self.reading = True
+        self.segment.lock.leave()
 
     cdef void end_items(self) noexcept:
         """No more are."""
+        self.segment.lock.enter()
         self.reading = False
+        self.segment.lock.leave()
 
     cdef bint wants_drain(self) noexcept:
         """Have enough items come for a look at results? If so, the caller looks."""
@@ -90,6 +94,8 @@ cdef class Batch:
     cdef int yield_to_threads(self) except -1:
         """Lets signal handlers run, and now and then other threads: an iterator in C would let neither."""
         cdef uint64_t now
+        cdef Outside outside
+        step_out_here(&outside)
         PyErr_CheckSignals()
         now = rp_os_now_ns()
         if now - self.yield_ns >= YIELD_NS:
@@ -150,7 +156,7 @@ cdef class Batch:
         Returns:
             What its record holds. Of one that lies apart, Chunk.encode_items() fills that in.
         """
-        cdef Parcel parcel = Parcel(), again
+        cdef Parcel parcel = new_parcel(), again
         cdef Sharing sharing
         cdef Py_ssize_t n
         cdef bint compact
@@ -183,7 +189,7 @@ cdef class Batch:
         if parcel.block == 0:
             if compact:
                 # Apart from the parcel, of which the account knows: the item may have changed, and have buffers now.
-                again = Parcel()
+                again = new_parcel()
                 again.begin(self.client)
                 data = joined(encode(args, kind, again))
                 self.keep_all(again)
@@ -264,7 +270,7 @@ cdef class Batch:
     cdef Chunk next_chunk(self):
         """Makes the next chunk, of one item at least. The caller holds the garbage collector."""
         cdef Cut cut = self.pages.cut(self.pacing.next_size(self.unsent), self.sent, self.large)
-        cdef Chunk chunk = Chunk()
+        cdef Chunk chunk = new_chunk()
         chunk.set_call(self.fn, self.entry, self.options, KIND_CHUNK)
         chunk.set_items(self, self.sent, cut.n, self.pages.page, self.pages.at)
         self.encode_chunk(chunk)

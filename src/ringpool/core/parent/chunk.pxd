@@ -48,4 +48,5 @@ cdef class Chunk(FutureBase):
     cdef void encode_items(self, bytes function, ItemFutures futures, LargeItems large) except *
 
 # open:
+cdef inline Chunk new_chunk()
 cdef inline uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0

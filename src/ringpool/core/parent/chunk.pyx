@@ -138,6 +138,12 @@ cdef class Chunk:
         self.waiting = None
         self.holds = True
         return True
+cdef inline Chunk new_chunk():
+    cdef Chunk chunk = Chunk()
+    disown(chunk)
+    return chunk
+
+
 cdef inline uint64_t record_head(const unsigned char *p, Py_ssize_t n) except? 0:
     """The first word of a record, of whose tray n bytes are left."""
     cdef uint64_t head

@@ -13,7 +13,7 @@ cdef class ChunkAccount:
     cdef TaskTable tasks
     cdef Notifier notifier
     cdef list batches       # those with items that are encoded and not sent
-    cdef uint64_t n_chunks  # that are under way
+    cdef rp_thread_word n_chunks  # that are under way
     # raw:
     cdef void chunk_added(self) noexcept nogil
     cdef void chunk_done(self) noexcept nogil

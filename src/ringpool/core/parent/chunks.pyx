@@ -84,7 +84,7 @@ cdef class Chunks:
         cdef Chunk rest
         cdef int collects = hold_gc()
         try:
-            rest = Chunk()
+            rest = new_chunk()
         finally:
             let_gc(collects)
         # From here on nothing is created, and so no other thread comes in between.
@@ -296,9 +296,9 @@ cdef class Chunks:
                         form = FORM_REPORT
             if chunk.termination is not None and n and n == chunk.n:
                 termination = chunk.termination  # of the last item
-                last = Chunk() if n > 1 else chunk
+                last = new_chunk() if n > 1 else chunk
             if kind == KIND_PART:
-                rest = Chunk()
+                rest = new_chunk()
         except Exception as error:
             self.on_bad_result(w, chunk, loan, error)
         else:
@@ -335,7 +335,7 @@ cdef class Chunks:
                 raise RuntimeError(f"worker {w} sent a result of an unknown kind")
             value = self.results.adopt(w, r, kind, loan)
             (<Batch>chunk.batch).pacing.measure(1, &tray)
-            rest = Chunk()
+            rest = new_chunk()
         except Exception as error:
             self.on_bad_result(w, chunk, loan, error)
         else:
@@ -387,7 +387,7 @@ cdef class Chunks:
                     offset += rp_record_span(head)
                     n += 1
                 if n:
-                    rest = Chunk()
+                    rest = new_chunk()
                     (<Batch>chunk.batch).settle_from_tray(chunk, n, results)
                     self.complete_prefix(chunk, rest, n, results)
                     chunk = rest
@@ -403,7 +403,7 @@ cdef class Chunks:
             return None
         if chunk.n > 1:
             self.tasks.reserve()
-            self.send_rest(chunk.split(1, Chunk()))
+            self.send_rest(chunk.split(1, new_chunk()))
         return chunk
 
     cdef cancel_unsent(self, failure=None):

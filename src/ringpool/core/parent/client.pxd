@@ -24,9 +24,15 @@ cdef class Client(Pool):
     cdef object __weakref__
     cdef readonly bint workers_stopped
     cdef rp_futex ended              # 1: the last of its threads is done
+    # quiet:
+    cdef bint try_store(self, Parcel parcel) noexcept
     # open:
     cpdef int create(self) except -1
     cdef forget(self)
+    cdef int add_future(self, Batch batch, FutureBase future) except -1
+    cdef int make(self) except -1
+    cdef cancel_within(self, FutureBase future, grace)
+    cdef cancel_unsent(self, failure)
     cdef Batch new_batch(self, Options options, fn, uint64_t chunksize)
     cdef add_item(self, Batch batch, tuple args)
     cdef send_chunks(self, Batch batch)

@@ -4,13 +4,30 @@
 _clients = weakref.WeakSet()
 
 
+def _note_locks():
+    """Before a fork: which locks are to be made anew in the child."""
+    if runs_alone():
+        return
+    clients = list(_clients)
+    if begin_note(len(clients) + 1) == 0:
+        note_views()
+        for client in clients:
+            (<Client>client).segment.lock.note()
+
+
+def _drop_note():
+    end_note()
+
+
 def _after_fork_in_child():
     take_copies()
     for client in list(_clients):
         (<Client>client).forget()
+    grow_up()
     leave_role()
 
 
+os.register_at_fork(before=_note_locks, after_in_parent=_drop_note)
 os.register_at_fork(
     before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
@@ -68,6 +85,11 @@ cdef class Client:
         Raises:
             OSError: The system refuses it. The next call tries again.
         """
+        return self.make() if self.segment.phase == PHASE_NEW else 0
+
+    cdef int make(self) except -1:
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
         if self.segment.phase == PHASE_NEW and not self.notifier.is_closing():
             self.segment.create()
             self.segment.lock.acquire()
@@ -157,10 +179,10 @@ cdef class Client:
                     if len(futures) % 512 == 0:
                         batch.yield_to_threads()
                     continue
-                batch.add_future(future)
+                self.add_future(batch, future)
                 self.add_item(batch, args)
             batch.end_items()
-            self.chunks.send_chunks(batch)
+            self.send_chunks(batch)
         except BaseException:
             self.cancel_batch(batch)
             raise
@@ -172,21 +194,35 @@ cdef class Client:
         return Batch(self, self.segment, self.gate, self.staff, self.functions, self.notifier, self.arguments,
                      self.settlement, self.account, options, fn, chunksize)
 
+    cdef int add_future(self, Batch batch, FutureBase future) except -1:
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
+        return batch.add_future(future)
+
     cdef add_item(self, Batch batch, tuple args):
-        cdef int due = batch.add(args)
+        cdef Inside inside
+        cdef int due
+        self.segment.lock.enter_here(&inside)
+        due = batch.add(args)
         if due == RESULTS_DUE:
             self.service.drain()
         if due != NOTHING_DUE:
             self.chunks.send_chunks(batch)
 
     cdef send_chunks(self, Batch batch):
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
         self.chunks.send_chunks(batch)
 
     cdef uint64_t count_done(self, Batch batch):
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
         return self.chunks.count_done(batch)
 
     cdef void cancel_batch(self, Batch batch) noexcept:
+        self.segment.lock.enter()
         self.chunks.cancel(batch, self.cancel_running)
+        self.segment.lock.leave()
 
     # ---- shared objects ----
 
@@ -205,7 +241,7 @@ cdef class Client:
             BrokenProcessPool, RuntimeError: The pool takes no more tasks.
         """
         cdef Shared shared
-        cdef Parcel parcel = Parcel()
+        cdef Parcel parcel = new_parcel()
         cdef bint last = False
         self.gate.check()
         self.create()
@@ -215,8 +251,9 @@ cdef class Client:
             parcel.hold(data)
         parcel.lie_behind(words_before(self.segment.pool.n_workers))
         shared = Shared.__new__(Shared)
+        disown(shared)
         self.gate.check()  # pickling ran user code
-        while not self.arguments.try_spread(parcel):
+        while not self.try_store(parcel):
             if last:
                 if self.segment.pool.segment.refused:
                     raise no_address(&self.segment.pool.segment, parcel.bytes)
@@ -232,11 +269,20 @@ cdef class Client:
                 PyErr_CheckSignals()
             self.arguments.reclaim()
             self.gate.check()  # user code may have run
-        parcel.fill(&self.segment.pool.base)
         self.arguments.add_share(shared, parcel)
         parcel.end()  # no cycle
         parcel.clear()
         return shared
+
+    cdef bint try_store(self, Parcel parcel) noexcept:
+        """Puts a parcel into blocks, if there is room now. In the engine: the memory stays mapped."""
+        cdef bint stored
+        self.segment.lock.enter()
+        stored = (not looks_again() or self.segment.serves()) and self.arguments.try_spread(parcel)
+        if stored:
+            parcel.fill(&self.segment.pool.base)
+        self.segment.lock.leave()
+        return stored
 
     # ---- what the codec asks for, while it encodes what goes to workers ----
 
@@ -270,6 +316,8 @@ cdef class Client:
         self.notifier.watch(future)
 
     cdef bint has_begun(self, FutureBase future) noexcept:
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
         if future.item_of is not None:
             return self.chunks.item_begun(future)
         return (future.pos != POS_QUEUED and self.segment.is_mapped()
@@ -281,14 +329,20 @@ cdef class Client:
     cdef bint try_cancel(self, FutureBase future) noexcept:
         """Takes a task back that no worker has claimed; its future is then cancelled. No Python code runs: what the
         task calls is for the caller to drop."""
-        if not self.segment.is_mapped():
-            return False
-        if future.item_of is not None:
-            return self.chunks.try_cancel_item(future)
-        return self.outbox.try_cancel(future)
+        cdef bint cancelled = False
+        self.segment.lock.enter()
+        if self.segment.is_mapped() and (not looks_again() or future.state == PENDING):
+            if future.item_of is not None:
+                cancelled = self.chunks.try_cancel_item(future)
+            else:
+                cancelled = self.outbox.try_cancel(future)
+        self.segment.lock.leave()
+        return cancelled
 
     cdef bint begin_termination(self, FutureBase future, int why) except -1:
         """Begins to end a pending task that runs, or an item. Whether it is pending."""
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
         if future.item_of is not None:
             return self.chunks.end_item(future, why)
         return self.terminations.begin(future, why, -1)
@@ -301,13 +355,15 @@ cdef class Client:
         """
         cdef uint32_t i, again
         cdef FutureBase future
-        self.chunks.cancel_unsent()
+        self.cancel_unsent(None)
         for again in range(2):  # what is dropped may run user code, which may have the rest of a chunk sent
             for i in range(self.tasks.size):
                 future = self.tasks.at(i)
                 if future is not None:
                     if type(future) is Chunk:
+                        self.segment.lock.enter()
                         self.chunks.cancel_unstarted(<Chunk>future)
+                        self.segment.lock.leave()
                         if future.state != PENDING:
                             continue
                     # The collector calls the callbacks: the caller of this must not wait for them.
@@ -316,8 +372,18 @@ cdef class Client:
                             self.notifier.lock_and_notify(future, True)
                         future.drop_call()
                     elif grace is not None:
-                        self.terminations.begin(future, WHY_CANCELLED, nanoseconds(grace))
+                        self.cancel_within(future, grace)
         future = None
+
+    cdef cancel_within(self, FutureBase future, grace):
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
+        self.terminations.begin(future, WHY_CANCELLED, nanoseconds(grace))
+
+    cdef cancel_unsent(self, failure):
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
+        self.chunks.cancel_unsent(failure)
 
     # ---- the collector ----
 
@@ -351,8 +417,10 @@ cdef class Client:
     def stop(self):
         """Tells the workers to leave."""
         self.workers_stopped = True
+        self.segment.lock.enter()
         if self.segment.serves():
             rp_pool_stop(&self.segment.pool)
+        self.segment.lock.leave()
 
     def end(self):
         """Says that all is done. Those in wait_end return."""
@@ -361,6 +429,8 @@ cdef class Client:
 
     def wait_end(self):
         """Waits for end(). May be entered again by a signal handler, which threading's own waits may not."""
+        cdef Outside outside
+        step_out_here(&outside)
         while not self.ended:
             with nogil:
                 rp_os_futex_wait(&self.ended, 0, SIGNAL_NS)
@@ -384,7 +454,9 @@ cdef class Client:
 
     def spare(self, uint32_t w):
         """Worker w cannot be killed: what was to end with it goes on."""
+        self.segment.lock.enter()
         self.terminations.spare(w)
+        self.segment.lock.leave()
 
     def close(self, refusal):
         """Stops accepting tasks; when none is pending, the workers are told to leave.
@@ -392,10 +464,12 @@ cdef class Client:
         Args:
             refusal: Makes the exception that submit raises from now on.
         """
-        if self.gate.refusal is None:
+        if not self.gate.closed:
             self.gate.close(refusal)
         self.notifier.set_need(NEED_CLOSING, True)
+        self.segment.lock.enter()  # in which alone the memory goes
         self.notifier.ring()
+        self.segment.lock.leave()
 
     def begin_recovery(self, uint32_t w):
         """Takes in what a dead worker left, and makes its place ready for another.
@@ -438,7 +512,7 @@ cdef class Client:
         """
         cdef uint32_t i
         cdef FutureBase future
-        self.chunks.cancel_unsent(failure)
+        self.cancel_unsent(failure)
         for i in range(self.tasks.size):
             future = self.tasks.at(i)  # this lets go of the one before, which may run user code
             if future is not None:
@@ -450,9 +524,11 @@ cdef class Client:
         self.notifier.flush()
         self.arguments.drop_all()
         self.functions.clear()
+        self.segment.lock.enter()
         if self.segment.serves():  # the above runs callbacks, which may have come here in their turn
             self.segment.detach()
             try:
                 self.results.clear_all()
             except MemoryError:  # then it stays a while
                 pass
+        self.segment.lock.leave()

@@ -65,38 +65,61 @@ cdef class FunctionTable:
             return None
         if fingerprint is None:
             return None
-        entry = self.by_value.get(fn)
+        entry = self.find_by_value(fn, None)
         if entry is not None and functions.same(fingerprint, entry.fingerprint):
-            if self.by_value.get(fn) is entry:  # another thread may have forgotten it meanwhile
-                self.by_value.move_to_end(fn)
+            self.find_by_value(fn, entry)
             return entry
         what = fn if found is None else scope.callee(fn, name, known)
         entry = self.new_entry(cloudpickle_dumps(what, None, scope))
         if entry is not None:
             entry.fingerprint = fingerprint
             entry.handles = None if scope is None else scope.handles
-            self.by_value.pop(fn, None)
-            self.by_value[fn] = entry  # at the end
-            if len(self.by_value) > MAX_DYNAMIC:
-                self.by_value.popitem(last=False)
+            self.put_by_value(fn, entry)
         return entry
+
+    cdef FunctionEntry find_by_value(self, object fn, FunctionEntry used):
+        """The entry of a function by value, or None. If it is `used`, it is the latest from now on."""
+        cdef Inside inside
+        cdef FunctionEntry entry
+        self.segment.lock.enter_here(&inside)  # an OrderedDict is changed by one thread at a time
+        entry = self.by_value.get(fn)
+        if used is not None and entry is used:  # another thread may have forgotten it meanwhile
+            self.by_value.move_to_end(fn)
+        return entry
+
+    cdef put_by_value(self, object fn, FunctionEntry entry):
+        """The entry is the latest; the one that was used longest ago is forgotten if there are too many. Gives what is to be
+        dropped: outside the engine, for that may run user code."""
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
+        dropped = self.by_value.pop(fn, None)
+        self.by_value[fn] = entry  # at the end
+        if len(self.by_value) > MAX_DYNAMIC:
+            dropped = dropped, self.by_value.popitem(last=False)
+        return dropped
 
     cdef FunctionEntry new_entry(self, bytes data):
         cdef FunctionEntry entry = FunctionEntry()
         cdef uint64_t n = len(data)
         cdef uint64_t block = 0
         cdef bint found
+        disown(entry)
+        self.segment.lock.enter()  # so that the memory stays mapped
         self.segment.lock.acquire()
         found = n >> 32 == 0 and self.segment.is_mapped() and self.segment.alloc_block(n, &block)
         self.segment.lock.release()
         if not found:
+            self.segment.lock.leave()
             return None
         memcpy(rp_pool_block(&self.segment.pool, 0, block, n), PyBytes_AS_STRING(data), n)
+        self.segment.lock.leave()
         entry.segment = self.segment
         entry.block = block
         entry.n = <uint32_t>n
+        self.segment.lock.acquire()
         self.count += 1
         entry.id = self.count
+        self.segment.lock.release()
         return entry
 
     cdef object scope(self):
@@ -106,7 +129,11 @@ cdef class FunctionTable:
         from ringpool import session
 
         if self.session is None:
-            self.session = session.Session()
+            made = session.Session()
+            self.segment.lock.enter()
+            if self.session is None:
+                self.session = made
+            self.segment.lock.leave()
         return session.TaskScope(self.session, self)
 
     def fork_session(self):
@@ -139,11 +166,19 @@ cdef class FunctionTable:
         cdef FunctionEntry entry = self.new_entry(data)
         if entry is None:
             return None
-        self.by_value.clear()  # some of these may keep what this takes the place of, and will hardly be used again
+        self.take_by_value()  # some of these may keep what this takes the place of, and will hardly be used again
         return partial(held_here, entry.block, entry.n), entry
+
+    cdef object take_by_value(self):
+        """Forgets the functions by value. They are the caller's, to drop outside the engine: that may run user code."""
+        by_value = OrderedDict()
+        self.segment.lock.enter()
+        by_value, self.by_value = self.by_value, by_value
+        self.segment.lock.leave()
+        return by_value
 
     cdef clear(self):
         self.by_name.clear()
-        self.by_value.clear()
+        self.take_by_value()
         if self.session is not None:
             self.session.close()

@@ -6,8 +6,9 @@
 # 2. A result is decoded when it is first asked for, in the thread that asks.
 # 3. While the task is pending, `client` is the pool that it waits in; the thread that calls result() reads the pool's
 #    rings itself. A future of no pool behaves as the stdlib's.
-# 4. A thread settles a future with the GIL held, once, from PENDING. If anything watches it (a condition, a
-#    waiter, a callback), the collector tells them.
+# 4. A thread settles a pool's future in the engine, with the lock, once, from PENDING. If anything watches it (a condition, a
+#    waiter, a callback), the collector tells them. Fields with references that other threads may ask for are read and replaced
+#    between begin_object() and end_object().
 # 5. `concurrent.futures.wait` and its like count on `_state` not to change while they hold `_condition`. So once there is
 #    a condition, `_state` shows the end of a task only when it has been notified under that condition; done() and
 #    result() know it at once.
@@ -18,55 +19,6 @@ cdef enum:
     CANCELLED = 2
     NOTIFIED = 3   # CANCELLED_AND_NOTIFIED
     FINISHED = 4
-
-cdef enum:
-    FORM_NONE = 0
-    FORM_RESULT = 1   # value is the result
-    FORM_ERROR = 2    # value is the exception
-    FORM_PICKLE = 3   # value is the pickle of the result: bytes or an ArenaResult
-    FORM_COMPACT = 4  # value is an ArenaResult that holds the compact form of the result
-    FORM_REPORT = 5   # value is the pickle of an encode_error()
-    FORM_OVERRUN = 6  # value is the Termination of a task that took too long
-    FORM_TRAY = 7     # of a Chunk: value is a tray of results: bytes or an ArenaResult
-    FORM_MADE = 8     # value makes the exception: of many futures that fail at once, each has its own
-
-@cython.final
-cdef class Options:
-    cdef readonly int64_t timeout_ns  # 0: no limit
-    cdef readonly int64_t grace_ns
-    cdef readonly uint32_t retries
-    cdef readonly str name
-
-@cython.final
-cdef class Termination:
-    cdef int why           # WHY_OVERRUN or WHY_CANCELLED
-    cdef bint killed       # its worker was
-    cdef uint64_t began_ns # when kill_ns was decided
-    cdef uint64_t kill_ns  # when its worker is killed
-    cdef int64_t worker    # the one that it was interrupted in, or -1
-    cdef uint64_t pause_ns # until it is interrupted once more, if it has taken no notice
-    cdef uint64_t again_ns # when
-    cdef int64_t timeout_ns
-    cdef object task       # its name
-    cdef int form          # of value, as a future's
-    cdef object value      # what the task did in the end
-    # raw:
-    cdef inline void hasten(self, int why, uint64_t now, uint64_t kill_ns) noexcept nogil
-    cdef inline void forgive(self, uint64_t now, uint64_t lost) noexcept nogil
-    cdef inline void seen_in(self, uint32_t w, uint64_t now, uint64_t pause_ns) noexcept nogil
-    cdef inline bint signal(self, uint64_t now) noexcept nogil
-    cdef inline void mark_killed(self) noexcept nogil
-    cdef inline void spare(self) noexcept nogil
-    # quiet:
-    cdef inline void begin(self, int why, object task, int64_t timeout_ns, uint64_t now, uint64_t kill_ns) noexcept
-    cdef inline void note_end(self, int form, object value) noexcept
-    # open:
-    cdef exception(self)
-
-cdef class StoredResult:
-    # open:
-    cdef bytes bytes(self)
-    cdef value(self, int form)
 
 cdef class Pool(Sender):
     cdef public bint cancel_running  # whether cancel() ends what runs
@@ -79,6 +31,35 @@ cdef class Pool(Sender):
     cdef void drain(self) noexcept
     cdef int wait_for(self, FutureBase future, timeout) except -1
     cdef bint begin_termination(self, FutureBase future, int why) except -1
+
+# The state and the form are published when what they say is there: an acquire that finds them finds that.
+cdef extern from *:
+    """
+    #define publish_state(f, s) rp_publish_byte(&(f)->state, s)
+    #define publish_form(f, s) rp_publish_byte(&(f)->form, s)
+    #define load_state(f) rp_look_byte(&(f)->state)
+    #define load_form(f) rp_look_byte(&(f)->form)
+
+    /* Drops what a future's task called, unless another thread has. May run user code. */
+    #define drop_callee(f) drop_reference((PyObject *)(f), &(f)->fn)
+
+    static inline void drop_reference(PyObject *owner, PyObject **field)
+    {
+        PyObject *before;
+        object_section section;
+        Py_INCREF(Py_None);
+        begin_object(&section, owner);
+        before = *field;
+        *field = Py_None;
+        end_object(&section);
+        Py_DECREF(before);
+    }
+    """
+    void drop_callee(FutureBase future)
+    void publish_state(FutureBase future, int state) nogil
+    void publish_form(FutureBase future, int form) nogil
+    int load_state(FutureBase future) nogil
+    int load_form(FutureBase future) nogil
 
 cdef class FutureBase:
     cdef Pool client
@@ -93,14 +74,14 @@ cdef class FutureBase:
     cdef uint64_t pos         # on the board, or POS_QUEUED
     cdef uint64_t block       # the arguments' block in the parent's arena, or 0
     cdef int n_waiting        # threads in result() or exception()
-    cdef unsigned char state
-    cdef unsigned char form
+    cdef rp_thread_byte state
+    cdef rp_thread_byte form
     cdef unsigned char kind       # how value is encoded while queued
     cdef uint32_t deaths          # workers that died while they ran it
     cdef Options options          # while pending; None for the defaults
     cdef Termination termination  # while pending; None unless it is to end though it runs
     cdef object item_of           # while pending, of an item of submit_many: its Batch. task_id says which; it is no task
-    cdef bint watched
+    cdef rp_thread_flag watched
     cdef bint lost            # while pending: its worker has died, and what becomes of it is being decided
     cdef bint notified        # _state may show the end
     # raw:
@@ -120,9 +101,13 @@ cdef class FutureBase:
     @cython.final
     cdef inline void set_call(self, object fn, FunctionEntry entry, Options options, int kind) noexcept
     @cython.final
+    cdef inline void keep_shared(self, object shared) noexcept
+    @cython.final
     cdef inline void enter_pool(self, Pool client) noexcept
     @cython.final
     cdef inline void enter_batch(self, Pool client, object batch, uint64_t index) noexcept
+    @cython.final
+    cdef inline void drop_pool(self) noexcept
     @cython.final
     cdef void leave_pool(self) noexcept
     @cython.final
@@ -143,6 +128,14 @@ cdef class FutureBase:
     cdef inline void drop_call(self) noexcept
     @cython.final
     cdef decode(self)
+    @cython.final
+    cdef inline Pool pool(self)
+    @cython.final
+    cdef inline Options known_options(self)
+    @cython.final
+    cdef inline object callee(self)
+    @cython.final
+    cdef inline list take_callbacks(self)
     @cython.final
     cdef watch(self)
     @cython.final
@@ -169,8 +162,5 @@ cdef class FutureBase:
 ctypedef object (*newfunc)(PyObject *, PyObject *, PyObject *)
 
 # open:
-cdef int64_t nanoseconds(seconds) except? -1
-cdef payload_bytes(source)
-cdef loads(bytes data)
 cdef logger()
 cdef cancelled_error()

@@ -9,113 +9,14 @@ cdef inline bint is_encoded(int form) noexcept:
     return form >= FORM_PICKLE  # the order of the forms
 
 
+cdef inline bint is_failure(int form) noexcept:
+    """Is the value an exception, or what decode() makes one of? Not of a result that cannot be decoded."""
+    return form == FORM_ERROR or form == FORM_REPORT or form == FORM_OVERRUN or form == FORM_MADE
+
+
 cdef uint64_t POS_QUEUED = <uint64_t>-1
 
 _STATES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
-
-
-cdef class Options:
-    """What a task is submitted with besides what it calls.
-
-    Args:
-        timeout: Seconds that it may run, or None.
-        grace: Seconds from the exception raised in it to the end of its worker.
-        retries: How many times it is run anew if its worker dies.
-        name: What it is called in messages, or None.
-    """
-
-    def __init__(self, timeout, grace, retries, name):
-        self.timeout_ns = max(nanoseconds(timeout), 1) if timeout is not None else 0
-        self.grace_ns = nanoseconds(grace)
-        self.retries = min(retries, 0xffffffff)
-        self.name = name
-cdef int64_t nanoseconds(seconds) except? -1:
-    return <int64_t>(min(seconds, 1e9) * 1e9)
-
-
-cdef class Termination:
-    """That a task which runs is to end; how far that has gone; and, for one that took too long, how it ended."""
-
-    cdef inline void begin(self, int why, object task, int64_t timeout_ns, uint64_t now, uint64_t kill_ns) noexcept:
-        """It is decided now: the worker that the task runs in is killed at `kill_ns`."""
-        self.why = why
-        self.task = task
-        self.timeout_ns = timeout_ns
-        self.began_ns = now
-        self.kill_ns = kill_ns
-        self.worker = -1
-
-    cdef inline void hasten(self, int why, uint64_t now, uint64_t kill_ns) noexcept nogil:
-        """It is decided once more: for both reasons, and at the earlier of both times."""
-        self.why = max(self.why, why)  # a cancellation has the last word
-        if kill_ns < self.kill_ns:
-            self.kill_ns = kill_ns
-            self.began_ns = now
-
-    cdef inline void forgive(self, uint64_t now, uint64_t lost) noexcept nogil:
-        """Of the time up to now, so much does not count for the grace."""
-        if self.began_ns < now and self.kill_ns != RP_NEVER:
-            self.kill_ns += min(lost, now - self.began_ns)
-
-    cdef inline void seen_in(self, uint32_t w, uint64_t now, uint64_t pause_ns) noexcept nogil:
-        """Worker w holds the task. If another one did, signals begin anew, with this pause."""
-        if self.worker != w:
-            self.worker = w
-            self.pause_ns = pause_ns
-            self.again_ns = now
-
-    cdef inline bint signal(self, uint64_t now) noexcept nogil:
-        """Whether the worker is to be signalled now. If so, the next signal follows after twice the pause."""
-        if now < self.again_ns:
-            return False
-        self.again_ns = now + self.pause_ns
-        self.pause_ns *= 2
-        return True
-
-    cdef inline void mark_killed(self) noexcept nogil:
-        """Its worker is being killed."""
-        self.killed = True
-
-    cdef inline void spare(self) noexcept nogil:
-        """Its worker cannot be killed."""
-        self.killed = False
-        self.kill_ns = RP_NEVER
-
-    cdef inline void note_end(self, int form, object value) noexcept:
-        """What the task did in the end."""
-        self.form = form
-        self.value = value
-
-    cdef exception(self):
-        """The TaskTimeout; its cause is what the task raised, or the traceback of the one raised in it."""
-        from ringpool.errors import TaskTimeout
-
-        cause = None
-        if self.form == FORM_REPORT:
-            cause = decode_error(payload_bytes(self.value))
-            if type(cause) is TaskTimeout:
-                cause = cause.__cause__
-        elif not self.killed:  # its worker died by itself
-            cause = self.value if self.form == FORM_ERROR else self.value() if self.form == FORM_MADE else None
-        error = TaskTimeout.of(self.task, self.timeout_ns / 1e9, self.killed)
-        error.__cause__ = cause
-        return error
-
-
-cdef class StoredResult:
-    """A result that lies where its worker has put it, until it is decoded: see result_memory.pyx."""
-
-    cdef bytes bytes(self):
-        """Its bytes, copied out."""
-
-    cdef value(self, int form):
-        """What it stands for."""
-cdef payload_bytes(source):
-    return (<StoredResult>source).bytes() if isinstance(source, StoredResult) else source
-
-
-cdef loads(bytes data):
-    return loads_at(<const unsigned char *>PyBytes_AS_STRING(data), len(data))
 
 
 cdef logger():
@@ -179,6 +80,10 @@ cdef class FutureBase:
             self.kind |= KIND_TIMED
         self.pos = POS_QUEUED
 
+    cdef inline void keep_shared(self, object shared) noexcept:
+        """Shared objects are among the arguments."""
+        self.shared = shared
+
     cdef inline void enter_pool(self, Pool client) noexcept:
         """It is pending in this pool."""
         self.client = client
@@ -198,15 +103,19 @@ cdef class FutureBase:
     cdef void leave_pool(self) noexcept:
         """It is pending no more; its block is free. What it calls is dropped later: see drop_call()."""
         self.block = 0
-        self.options = None
-        self.client = None
-        self.termination = None
+        self.drop_pool()
+        self.take_termination()
 
     cdef void leave_batch(self) noexcept:
         """It is pending no more."""
         self.item_of = None
+        self.drop_pool()
+        self.take_termination()
+
+    cdef inline void drop_pool(self) noexcept:
+        """Its task is pending in none any more. Between begin_object() and end_object(), with what settles it."""
+        self.options = None
         self.client = None
-        self.termination = None
 
     cdef void take_over(self, FutureBase other) noexcept:
         """The task of the other one is its own from now on."""
@@ -220,7 +129,10 @@ cdef class FutureBase:
 
     cdef inline void set_termination(self, Termination termination) noexcept:
         """It is to end though its task runs."""
+        cdef object_section section
+        begin_object(&section, self)
         self.termination = termination
+        end_object(&section)
 
     cdef inline Termination take_termination(self):
         """How it is to end; None if it is not. From now on it is not."""
@@ -252,7 +164,7 @@ cdef class FutureBase:
         result. Runs no Python code."""
         cdef Termination termination = self.termination
         if termination is not None:
-            self.termination = None
+            self.take_termination()
             if termination.why == WHY_CANCELLED:
                 self.settle_cancelled()
                 return
@@ -261,31 +173,55 @@ cdef class FutureBase:
             value = termination
         self.value = value
         self.form = form
-        self.state = FINISHED
         self.notified = self.cond is None
+        publish_state(self, FINISHED)
 
     cdef void settle_cancelled(self) noexcept:
         """From PENDING to cancelled. Runs no Python code."""
         self.value = None
-        self.state = NOTIFIED
         self.notified = self.cond is None
+        publish_state(self, NOTIFIED)
 
     cdef void ended(self) noexcept:
         """It is settled, and all that wait have been notified. A chunk tells its batch. Runs no Python code."""
 
     cdef inline void drop_call(self) noexcept:
         """Drops what the task called: may run user code."""
+        cdef stepped_out engine
         c_assert(holds_no_lock())
-        self.fn = None
+        step_out(&engine)
+        drop_callee(self)
         self.entry = None
         self.shared = None
+        step_in(&engine)
+
+    cdef inline Options known_options(self):
+        """What its task is submitted with; None once it is done."""
+        cdef Options options
+        cdef object_section section
+        begin_object(&section, self)
+        options = self.options
+        end_object(&section)
+        return options
+
+    cdef inline object callee(self):
+        """What its task calls; None once it is done."""
+        cdef object_section section
+        begin_object(&section, self)
+        fn = self.fn
+        end_object(&section)
+        return fn
 
     cdef decode(self):
         """Makes value the result or the exception itself."""
-        cdef int form = self.form
+        cdef int form
+        cdef object_section section
+        begin_object(&section, self)
+        form = self.form
+        source = self.value
+        end_object(&section)
         if not is_encoded(form):
             return
-        source = self.value
         try:
             if form == FORM_REPORT:
                 value = decode_error(payload_bytes(source))
@@ -305,12 +241,23 @@ cdef class FutureBase:
             value = error
             form = FORM_ERROR
         # Another thread may have been quicker; every caller is to see the same object.
+        begin_object(&section, self)
         if is_encoded(self.form):
             self.value = value
-            self.form = form
+            publish_form(self, form)
+        end_object(&section)
+
+    cdef inline Pool pool(self):
+        """The one that its task is pending in, or None."""
+        cdef Pool client
+        cdef object_section section
+        begin_object(&section, self)
+        client = self.client
+        end_object(&section)
+        return client
 
     cdef watch(self):
-        cdef Pool client = self.client
+        cdef Pool client = self.pool()
         if self.watched:
             return
         if client is not None:
@@ -320,24 +267,31 @@ cdef class FutureBase:
 
     cdef sync(self):
         """Takes in what has arrived, so that the state tells the truth."""
-        cdef Pool client = self.client
-        if self.state == PENDING and client is not None:
-            client.drain()
+        cdef Pool client
+        if self.state == PENDING:
+            client = self.pool()
+            if client is not None:
+                client.drain()
 
     cdef check_here(self):
         """Raises in a forked child: a future that was pending at the fork stays so there for ever."""
-        if self.state == PENDING and self.client is not None and not self.client.is_here():
+        cdef Pool client
+        if self.state != PENDING:
+            return
+        client = self.pool()
+        if client is not None and not client.is_here():
             raise RuntimeError("the task belongs to the process that submitted it, not to its forked child")
 
     def _tell(self):
         """Tells all that watch it that the future is done."""
         try:
             if self.cond is not None and not self.notified:
-                try:
-                    self.decode()
-                except BaseException as error:  # a KeyboardInterrupt of unpickling, not of a user at this thread
-                    self.value = error
-                    self.form = FORM_ERROR
+                if runs_alone():  # else what is decoded would be this thread's, and go only when it looks: it sleeps
+                    try:
+                        self.decode()
+                    except BaseException as error:  # a KeyboardInterrupt of unpickling, not of a user at this thread
+                        self.value = error
+                        self.form = FORM_ERROR
                 with self.cond:
                     if not self.notified:  # cancel() may have been here
                         self.tell_waiters()
@@ -350,7 +304,7 @@ cdef class FutureBase:
         for waiter in self.waiters or ():
             if self.state == NOTIFIED:
                 waiter.add_cancelled(self)
-            elif self.form == FORM_ERROR:
+            elif is_failure(self.form):
                 waiter.add_exception(self)
             else:
                 waiter.add_result(self)
@@ -374,9 +328,17 @@ cdef class FutureBase:
     # ---- concurrent.futures.Future ----
 
     def _invoke_callbacks(self):
+        self.call(self.take_callbacks())
+
+    cdef inline list take_callbacks(self):
+        """Those that have not been called. They are the caller's from now on."""
+        cdef list callbacks
+        cdef object_section section
+        begin_object(&section, self)
         callbacks = self.callbacks
         self.callbacks = None
-        self.call(callbacks)
+        end_object(&section)
+        return callbacks
 
     cdef call(self, list callbacks):
         """Calls every callback. What is no Exception is raised when all have been called."""
@@ -397,37 +359,49 @@ cdef class FutureBase:
             finally:
                 first = None  # its traceback refers to this frame
 
-    # A new list or condition is bound only after another look: to make one may run user code, or let another thread run.
+    # A new list or condition is bound only after another look: to make one may run user code, or let another thread run. And after
+    # watch(): what settles the future then finds it watched, so that the collector looks for what is bound.
 
     @property
     def _condition(self):
+        cdef object_section section
         self.check_here()
         if self.cond is None:
             import threading
 
             cond = threading.Condition()
+            self.watch()
+            begin_object(&section, self)
             if self.cond is None:
                 self.cond = cond
-                self.watch()
+            end_object(&section)
         return self.cond
 
     @property
     def _waiters(self):
+        cdef object_section section
         self.check_here()
         if self.waiters is None:
             waiters = []
+            self.watch()
+            begin_object(&section, self)
             if self.waiters is None:
                 self.waiters = waiters
-                self.watch()
+            end_object(&section)
         return self.waiters
 
     @property
     def _done_callbacks(self):
+        cdef object_section section
+        callbacks = []
+        if not runs_alone():
+            self.watch()
+        begin_object(&section, self)
         if self.callbacks is None:
-            callbacks = []
-            if self.callbacks is None:
-                self.callbacks = callbacks
-        return self.callbacks
+            self.callbacks = callbacks
+        callbacks = self.callbacks
+        end_object(&section)
+        return callbacks
 
     @property
     def _state(self):
@@ -457,7 +431,8 @@ cdef class FutureBase:
         return (True, False, None, self.value) if self.form == FORM_ERROR else (True, False, self.value, None)
 
     cdef bint claimed(self):
-        return self.client is not None and self.client.has_begun(self)
+        cdef Pool client = self.pool()
+        return client is not None and client.has_begun(self)
 
     def __reduce__(self):
         raise TypeError(
@@ -491,8 +466,7 @@ cdef class FutureBase:
         self.check_here()
         if not self.try_cancel():
             return self.cancel_running(running)
-        callbacks = self.callbacks
-        self.callbacks = None
+        callbacks = self.take_callbacks()
         self.drop_call()
         try:
             self.tell_cancelled()
@@ -501,23 +475,34 @@ cdef class FutureBase:
         return True
 
     cdef cancel_running(self, running):
-        cdef Pool client = self.client
+        cdef Termination termination
+        cdef object_section section
+        cdef Pool client = self.pool()
         if client is None:
             return False
         if not (client.cancel_running if running is None else running):
-            return self.termination is not None and self.termination.why == WHY_CANCELLED
+            begin_object(&section, self)
+            termination = self.termination
+            end_object(&section)
+            return termination is not None and termination.why == WHY_CANCELLED
         self.sync()
         if self.state != PENDING:
             return False
         return client.begin_termination(self, WHY_CANCELLED)
 
     cdef bint try_cancel(self):
+        cdef Pool client
+        cdef object_section section
+        cdef bint cancelled
         if self.state != PENDING:
             return False
-        if self.client is None:
+        begin_object(&section, self)
+        client = self.client
+        cancelled = client is None and self.state == PENDING
+        if cancelled:
             self.state = CANCELLED
-            return True
-        return self.client.try_cancel(self)
+        end_object(&section)
+        return cancelled if client is None else client.try_cancel(self)
 
     def cancelled(self):
         """True if the task was cancelled."""
@@ -542,12 +527,21 @@ cdef class FutureBase:
             fn: Takes the future. What it raises is logged and otherwise ignored.
         """
         self.check_here()
+        cdef object_section section
+        cdef bint late
         callbacks = []
-        if not is_done(self.state):  # asked when the list is there
-            if self.callbacks is None:
-                self.callbacks = callbacks
-            self.callbacks.append(fn)
+        if not is_done(self.state):
             self.watch()
+        begin_object(&section, self)
+        late = is_done(self.state)  # asked when the list is there
+        try:
+            if not late:
+                if self.callbacks is None:
+                    self.callbacks = callbacks
+                self.callbacks.append(fn)
+        finally:
+            end_object(&section)
+        if not late:
             return
         try:
             fn(self)
@@ -555,9 +549,10 @@ cdef class FutureBase:
             logger().exception("exception calling callback for %r", self)
 
     cdef int await_done(self, timeout) except -1:
-        cdef Pool client = self.client
+        cdef Pool client
         if is_done(self.state):
             return 0
+        client = self.pool()
         if client is not None:
             client.wait_for(self, timeout)
         else:
@@ -583,11 +578,11 @@ cdef class FutureBase:
             WorkerDied: The worker died while running it.
             BaseException: Whatever the task raised, with the remote traceback as ``__cause__``.
         """
-        if not is_done(self.state):
+        if not is_done(load_state(self)):
             self.await_done(timeout)
-        if self.state != FINISHED:
+        if load_state(self) != FINISHED:
             raise cancelled_error()
-        if self.form != FORM_RESULT:
+        if load_form(self) != FORM_RESULT:
             self.decode()
             if self.form == FORM_ERROR:
                 error = self.value
@@ -622,15 +617,22 @@ cdef class FutureBase:
 
     def set_running_or_notify_cancel(self):
         """See concurrent.futures.Future.set_running_or_notify_cancel."""
+        cdef object_section section
+        cdef int before
         with self._condition:
-            if self.state == CANCELLED:
+            begin_object(&section, self)
+            before = self.state
+            if before == CANCELLED:
                 self.state = NOTIFIED
+            elif before == PENDING:
+                self.state = RUNNING
+            end_object(&section)
+            if before == CANCELLED:
                 self.notified = True
                 for waiter in self.waiters or ():
                     waiter.add_cancelled(self)
                 return False
-            if self.state == PENDING:
-                self.state = RUNNING
+            if before == PENDING:
                 return True
         logger().critical("Future %s in unexpected state: %s", id(self), self._state)
         raise RuntimeError("Future in unexpected state")
@@ -665,5 +667,7 @@ def set_future_type(cls):
 
 cdef inline FutureBase new_future():
     """A Future, without a call of __init__."""
-    return <FutureBase>(<newfunc>(<PyTypeObject *>_future_type).tp_new)(
+    cdef FutureBase future = <FutureBase>(<newfunc>(<PyTypeObject *>_future_type).tp_new)(
         <PyObject *>_future_type, <PyObject *>_no_args, NULL)
+    disown(future)
+    return future

@@ -32,6 +32,7 @@ cdef class LargeItems:
     cdef bint has_room(self, Parcel parcel) noexcept
     cdef bint store(self, Parcel parcel, tuple args, bint whole) noexcept
     cdef bint store_waiting(self, Parcel parcel) noexcept
+    cdef bint put(self, Parcel parcel, bint whole) noexcept
     cdef void chunk_sent(self, uint64_t bytes) noexcept
     cdef bint check(self, uint64_t sent) noexcept
     cdef bint is_empty(self) noexcept

@@ -53,7 +53,7 @@ cdef class LargeItems:
         cdef Py_ssize_t n = parcel.bytes
         cdef unsigned char *p
         if args is None:
-            if not parcel.store(&pool.base, whole):
+            if not self.put(parcel, whole):
                 return False
         else:
             sharing.client = <PyObject *>self.client
@@ -74,10 +74,20 @@ cdef class LargeItems:
 
     cdef bint store_waiting(self, Parcel parcel) noexcept:
         """Puts one that waits into the arena, if there is room now: it is sent at once. Creates no object."""
-        if not parcel.store(&self.segment.pool.base, True):
+        if not self.put(parcel, True):
             return False
         self.waiting -= 1
         return True
+
+    cdef bint put(self, Parcel parcel, bint whole) noexcept:
+        """Puts a pickle, with its buffers, into the arena, if there is room now. Creates no object."""
+        cdef bint found
+        self.segment.lock.acquire()
+        found = parcel.find_room(&self.segment.pool.base, whole)
+        self.segment.lock.release()
+        if found:
+            parcel.store(&self.segment.pool.base, whole)
+        return found
 
     cdef void chunk_sent(self, uint64_t bytes) noexcept:
         """Items have been sent, with this number of bytes in the arena."""

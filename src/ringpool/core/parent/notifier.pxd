@@ -26,7 +26,7 @@ cdef class Notifier:
     cdef Segment segment
     cdef TaskTable tasks
     cdef Waiters waiters
-    cdef uint32_t needs
+    cdef rp_thread_half needs
     cdef uint64_t watched   # pending futures with watchers
     cdef object completed   # done futures whose watchers have not been notified
     cdef list deferred      # references to be dropped

@@ -97,17 +97,29 @@ cdef class Notifier:
 
     cdef void drop_deferred(self) noexcept:
         """Drops what has been deferred: runs user code."""
+        cdef stepped_out engine
         c_assert(holds_no_lock())
-        deferred = self.deferred
-        if deferred:
+        deferred = None
+        self.segment.lock.enter()
+        if self.deferred:
+            deferred = self.deferred
             self.deferred = []
+        self.segment.lock.leave()
+        if deferred is not None:
+            step_out(&engine)
+            deferred = None
+            step_in(&engine)
 
     cdef flush(self):
         """Tells those that watch futures that are done. Raises nothing."""
         self.waiters.set_events()
 
-        while self.completed:
-            future = self.completed.popleft()
+        while True:
+            self.segment.lock.enter()
+            future = self.completed.popleft() if self.completed else None
+            self.segment.lock.leave()
+            if future is None:
+                break
             try:
                 try:
                     future._tell()

@@ -32,7 +32,10 @@ cdef class Outbox:
     # raw:
     cdef void give_up_block(self, uint64_t block) noexcept nogil
     # quiet:
-    cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept
+    cdef inline bint try_send(self, Pool client, FutureBase future, const rp_slot *task) noexcept
+    cdef inline bint try_send_block(self, Pool client, FutureBase future, rp_slot *task, tuple args,
+                                    Sharing *sharing) noexcept
+    cdef int try_send_parcel(self, Pool client, FutureBase future, Parcel parcel) noexcept
     cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept
     cdef void write_stream(self, Pool client, uint64_t block, Py_ssize_t n, object args) noexcept
     cdef inline bint is_queued(self, FutureBase future) noexcept
@@ -46,10 +49,10 @@ cdef class Outbox:
     # open:
     cdef FutureBase submit(self, Pool client, fn, tuple args, dict kwargs, Options options)
     cdef FunctionEntry look_up(self, fn, FutureBase future)
-    cdef inline int sent(self, FutureBase future) except -1
-    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs,
-                                   Py_ssize_t size)
+    cdef inline int sent(self, Options options) except -1
+    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, tuple args, dict kwargs, Py_ssize_t size)
     cdef refuse(self, FutureBase future, object error)
     cdef int enqueue(self, FutureBase future, bint first) except -1
     cdef void flush(self) noexcept
+    cdef void move_up(self) noexcept
     cdef bint resend(self, FutureBase future) except -1

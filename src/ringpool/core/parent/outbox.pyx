@@ -22,10 +22,10 @@ cdef class Outbox:
     cdef FutureBase submit(self, Pool client, fn, tuple args, dict kwargs, Options options):
         """Encodes a call and puts it on the board, or in the queue if there is no room. See Client.submit."""
         cdef FutureBase future
-        cdef FunctionEntry entry
         cdef Sharing sharing
         cdef rp_slot task  # as it will stand on the board
         cdef Py_ssize_t size = UNMEASURED
+        cdef bint sent
         future = new_future()
         future.fn = fn
         future.pos = POS_QUEUED
@@ -33,14 +33,14 @@ cdef class Outbox:
         if options is not None:
             future.options = options
             future.kind |= KIND_TIMED if options.timeout_ns else 0
-        entry = None
         if type(fn) is FunctionType or type(fn) is BuiltinType or type(fn) is type:
-            entry = self.functions.entry_at_once(fn)
-            if entry is None:
-                entry = self.look_up(fn, future)
+            # Without a local name: a reference that all threads count costs each of them the time of an atomic.
+            future.entry = self.functions.entry_at_once(fn)
+            if future.entry is None:
+                future.entry = self.look_up(fn, future)
                 if is_done(future.state):
                     return future
-        if entry is not None and not kwargs and self.tasks.queued == 0 and (options is None or options.retries == 0):
+        if future.entry is not None and not kwargs and self.tasks.queued == 0 and (options is None or options.retries == 0):
             sharing.client = <PyObject *>client
             size = encode_or_measure(task.inline_bytes, RP_SLOT_INLINE, args, &sharing)
         self.tasks.reserve()
@@ -49,17 +49,34 @@ cdef class Outbox:
             task.kind = future.kind | KIND_ARGS
             task.offset = 0
             task.bytes = size
-            if size <= RP_SLOT_INLINE or self.put_in_block(args, &task, &sharing):
+            if size <= RP_SLOT_INLINE:
                 if sharing.shared != NULL:
-                    future.shared = <object>sharing.shared
-                if self.try_send(client, future, entry, &task):
-                    if task.kind & KIND_STREAM:
-                        self.write_stream(client, task.offset, size, args)
-                    self.sent(future)
-                    return future
-                if task.offset:
-                    self.give_up_block(task.offset)
-        return self.submit_pickled(client, future, entry, args, kwargs, size)
+                    future.keep_shared(<object>sharing.shared)
+                sent = self.try_send(client, future, &task)
+            else:
+                sent = self.try_send_block(client, future, &task, args, &sharing)
+            if sent:
+                self.sent(options)
+                return future
+        return self.submit_pickled(client, future, args, kwargs, size)
+
+    cdef inline bint try_send_block(self, Pool client, FutureBase future, rp_slot *task, tuple args,
+                                    Sharing *sharing) noexcept:
+        """try_send() of arguments that need a block. In the engine: nothing becomes of the task before it is written, and the
+        memory stays mapped."""
+        cdef Py_ssize_t n = task.bytes
+        cdef bint sent = False
+        self.segment.lock.enter()
+        if self.put_in_block(args, task, sharing):
+            if sharing.shared != NULL:
+                future.keep_shared(<object>sharing.shared)
+            sent = self.try_send(client, future, task)
+            if not sent:
+                self.give_up_block(task.offset)
+            elif task.kind & KIND_STREAM:
+                self.write_stream(client, task.offset, n, args)
+        self.segment.lock.leave()
+        return sent
 
     cdef FunctionEntry look_up(self, fn, FutureBase future):
         """The entry of a function that has none, or may have changed; None if it must go with the task. If it cannot be sent,
@@ -72,7 +89,7 @@ cdef class Outbox:
             self.refuse(future, error)
             return None
 
-    cdef inline bint try_send(self, Pool client, FutureBase future, FunctionEntry entry, const rp_slot *task) noexcept:
+    cdef inline bint try_send(self, Pool client, FutureBase future, const rp_slot *task) noexcept:
         """Publishes an encoded task. False if there is no room on the board. The caller has reserved an entry of the task
         table. From the reservation of the slot to its publication no object is created and no Python code runs."""
         cdef rp_slot *slot
@@ -89,17 +106,16 @@ cdef class Outbox:
                 memcpy(slot.inline_bytes, task.inline_bytes, task.bytes)
             future.block = task.offset
             future.client = client
-            future.entry = entry
             self.tasks.enter(future)
             self.publish(slot, future)
         self.segment.lock.release()
         return slot != NULL
 
-    cdef inline int sent(self, FutureBase future) except -1:
-        """A task has been published: asks for workers and for its time limit to be kept."""
+    cdef inline int sent(self, Options options) except -1:
+        """A task with these options has been published: asks for workers and for its time limit to be kept."""
         self.staff.recruit()
-        if future.options is not None:
-            self.terminations.keep_time(future.options)
+        if options is not None:
+            self.terminations.keep_time(options)
         return 0
 
     cdef bint put_in_block(self, object args, rp_slot *task, Sharing *sharing) noexcept:
@@ -108,11 +124,12 @@ cdef class Outbox:
         cdef Py_ssize_t n = task.bytes
         cdef unsigned char *p
         cdef bint found
-        if n >= LEAST_STREAM and rp_pool_apart(&self.segment.pool):
+        # What another thread can change has to be whole before it is sent.
+        if n >= LEAST_STREAM and runs_alone() and rp_pool_apart(&self.segment.pool):
             task.kind |= KIND_STREAM
             task.bytes += STREAM_HEAD
         self.segment.lock.acquire()
-        found = self.segment.alloc_block(task.bytes, &task.offset)
+        found = (not looks_again() or self.segment.serves()) and self.segment.alloc_block(task.bytes, &task.offset)
         self.segment.lock.release()
         if not found:
             return False
@@ -142,30 +159,29 @@ cdef class Outbox:
 
     cdef inline void publish(self, rp_slot *slot, FutureBase future) noexcept:
         """Names task and function in the filled slot and makes it visible."""
-        cdef FunctionEntry entry = future.entry
+        cdef PyObject *entry = <PyObject *>future.entry
         slot.task_id = future.task_id
-        if entry is None:
+        if entry == <PyObject *>None:
             slot.fn_id = 0
         else:
-            slot.fn_id = entry.id
-            slot.fn_offset = entry.block
-            slot.fn_bytes = entry.n
-            if entry.named:
+            slot.fn_id = (<FunctionEntry>entry).id
+            slot.fn_offset = (<FunctionEntry>entry).block
+            slot.fn_bytes = (<FunctionEntry>entry).n
+            if (<FunctionEntry>entry).named:
                 slot.kind |= KIND_NAMED
         self.tasks.task_published()
         future.pos = rp_pool_publish(&self.segment.pool, self.tasks.outstanding)
 
-    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, FunctionEntry entry, tuple args, dict kwargs,
-                                   Py_ssize_t size):
+    cdef FutureBase submit_pickled(self, Pool client, FutureBase future, tuple args, dict kwargs, Py_ssize_t size):
         """The way of a task whose arguments are not compact, for which there is no room on the board, or that may have
         to be sent again. `size`: of the compact form, if that has been measured."""
-        cdef Parcel parcel = Parcel()
-        cdef rp_slot task
+        cdef Parcel parcel = new_parcel()
         cdef uint64_t n
-        cdef int kind
+        cdef int kind, sent
+        cdef Options options = future.options
         parcel.begin(client)
         try:
-            if entry is None:
+            if future.entry is None:
                 kind = KIND_CALL_PICKLE
                 data = pack((future.fn, args, kwargs or {}), parcel)
             elif kwargs:
@@ -183,27 +199,18 @@ cdef class Outbox:
                 f"the arguments take {n} bytes, more than the {self.segment.pool.arena.quota} bytes of shared memory that this "
                 "pool has for arguments (see shared_memory_limit)"))
         future.kind |= kind
-        future.shared = parcel.take_shared()
+        future.keep_shared(parcel.take_shared())
         parcel.end()
         if type(data) is Parcel:
             self.tasks.reserve()
             self.gate.check()
-            while self.tasks.queued == 0 and (future.options is None or future.options.retries == 0):
-                if self.arguments.try_spread(parcel):
-                    parcel.fill(&self.segment.pool.base)
-                    future.value = parcel
-                    task.kind = future.kind
-                    task.offset = parcel.block
-                    task.bytes = parcel.head_bytes()
-                    if not self.try_send(client, future, entry, &task):
-                        self.segment.lock.acquire()
-                        self.arguments.release(parcel)  # which no worker has seen
-                        self.segment.lock.release()
-                        break
+            while self.tasks.queued == 0 and (options is None or options.retries == 0):
+                sent = self.try_send_parcel(client, future, parcel)
+                if sent > 0:
                     parcel.clear()
-                    self.sent(future)
+                    self.sent(options)
                     return future
-                if not self.arguments.reclaim_if_released():
+                if sent < 0 or not self.arguments.reclaim_if_released():
                     break
                 self.tasks.reserve()
                 self.gate.check()  # what has been let go may have run user code
@@ -212,15 +219,36 @@ cdef class Outbox:
         self.tasks.reserve()
         future.value = data
         future.client = client
-        future.entry = entry
         self.enqueue(future, False)
         self.flush()
         self.staff.recruit()
         return future
 
+    cdef int try_send_parcel(self, Pool client, FutureBase future, Parcel parcel) noexcept:
+        """try_send() of a parcel. 1 if it is sent, 0 if there is no memory now, -1 if it has to go through the queue. As
+        try_send_block(), in the engine."""
+        cdef rp_slot task
+        cdef int sent = 0
+        self.segment.lock.enter()
+        if (not looks_again() or self.segment.serves()) and self.arguments.try_spread(parcel):
+            parcel.fill(&self.segment.pool.base)
+            future.value = parcel
+            task.kind = future.kind
+            task.offset = parcel.block
+            task.bytes = parcel.head_bytes()
+            sent = 1
+            if not self.try_send(client, future, &task):
+                self.segment.lock.acquire()
+                self.arguments.release(parcel)  # which no worker has seen
+                self.segment.lock.release()
+                sent = -1
+        self.segment.lock.leave()
+        return sent
+
     cdef refuse(self, FutureBase future, object error):
         """The task cannot be sent: its future gets the error."""
         future.fn = None
+        future.entry = None
         future.shared = None
         future.settle(FORM_ERROR, error)
         return future
@@ -231,6 +259,7 @@ cdef class Outbox:
         """Puts an encoded task in the queue. The caller has reserved an entry of the task table, and flushes. Of a batch,
         chunks are sent after the pool has been closed, too."""
         cdef bint refused
+        cdef Options options = future.options
         self.queue.reserve()
         self.segment.lock.acquire()
         while looks_again() and not (self.queue.has_room() and self.tasks.has_room()):
@@ -251,8 +280,8 @@ cdef class Outbox:
         self.segment.lock.release()
         if refused:
             self.gate.check()
-        if future.options is not None:
-            self.terminations.keep_time(future.options)
+        if options is not None:
+            self.terminations.keep_time(options)
         return 0
 
     cdef inline bint is_queued(self, FutureBase future) noexcept:
@@ -325,6 +354,12 @@ cdef class Outbox:
 
     cdef void flush(self) noexcept:
         """Moves queued tasks to the board while there is room."""
+        self.segment.lock.enter()
+        self.move_up()
+        self.segment.lock.leave()
+
+    cdef void move_up(self) noexcept:
+        """flush(), in the engine."""
         cdef FutureBase future
         cdef Py_ssize_t n
         cdef bint soon
@@ -347,7 +382,8 @@ cdef class Outbox:
                 return
             # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
             # Asked before the reclaim, which finds what is let go of in between.
-            soon = self.arguments.is_release_pending()
+            # And another thread may be about to drop the last handle of one, with the call of a task that is done: it flushes then.
+            soon = self.arguments.is_release_pending() or self.segment.lock.is_left()
             self.arguments.reclaim()
             if not self.segment.is_mapped() or self.queue.first() is not future:
                 continue  # what was swept has run user code

@@ -18,7 +18,7 @@ cdef class TaskQueue:
     cdef PoolLock lock
     cdef list blocks          # of lists; that with position p is blocks[p / QUEUE_BLOCK % len(blocks)], a power of two
     cdef list spare           # a block for the next put that needs one, or None
-    cdef uint64_t begin, end  # the positions that are in use
+    cdef rp_thread_word begin, end  # the positions that are in use
     # raw:
     cdef inline bint is_empty(self) noexcept nogil
     cdef inline uint64_t size(self) noexcept nogil

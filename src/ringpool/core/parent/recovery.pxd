@@ -17,6 +17,7 @@ cdef class Recovery:
     cdef bint is_orphaned(self, FutureBase future) noexcept
     # open:
     cdef tuple begin(self, uint32_t w)
+    cdef tuple take_remains(self, uint32_t w)
     cdef collect_lost(self, uint32_t w, FutureBase future, list lost)
     cdef bint retry(self, FutureBase future) except -1
     cdef end(self)

@@ -24,6 +24,12 @@ cdef class Recovery:
 
     cdef tuple begin(self, uint32_t w):
         """Takes in what a dead worker left, and makes its place ready for another. end() follows. See Client.begin_recovery."""
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
+        return self.take_remains(w)
+
+    cdef tuple take_remains(self, uint32_t w):
+        """begin(), in the engine."""
         cdef uint32_t state = rp_pool_worker_state(&self.segment.pool, w)
         cdef uint64_t ids[3]
         cdef uint32_t n, i
@@ -85,6 +91,8 @@ cdef class Recovery:
         Returns:
             Whether it is sent anew.
         """
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
         if not self.tasks.holds(future) or future.options is None or future.termination is not None:
             return False
         if future.deaths >= future.options.retries:
@@ -97,9 +105,11 @@ cdef class Recovery:
 
     cdef end(self):
         """After recoveries: sends what they have freed, and repeats any wake-up that a dead worker may have owed."""
+        self.segment.lock.enter()
         if self.tasks.unsent:
             self.chunks.send_all()
         self.outbox.flush()
+        self.segment.lock.leave()
         rp_pool_resume_after_recovery(&self.segment.pool, self.tasks.outstanding)
 
     # ---- tasks that no worker has ----
@@ -107,9 +117,12 @@ cdef class Recovery:
     cdef list orphaned(self):
         """Pending tasks that have been claimed and that no worker has: one of them spoilt its account of what it runs, or the
         result. Not those whose worker is being recovered."""
+        cdef Inside inside
         cdef FutureBase future
         cdef uint32_t i
-        cdef list found = []
+        cdef list found
+        self.segment.lock.enter_here(&inside)
+        found = []
         for i in range(self.tasks.size):
             future = self.tasks.at(i)
             if future is not None and self.is_orphaned(future):

@@ -15,8 +15,15 @@ cdef class Block:
         at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
         if at == NULL:
             self.memory.segment.lock.acquire()
-            self.memory.unmap_idle()
+            at = self.make_address()
             self.memory.segment.lock.release()
+        return at
+
+    cdef unsigned char *make_address(self) noexcept:
+        """at(), if need be after others' addresses have been given up."""
+        cdef unsigned char *at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
+        if at == NULL:
+            self.memory.unmap_idle()
             at = rp_pool_block(&self.memory.segment.pool, self.arena, self.offset, self.n)
         return at
 
@@ -48,38 +55,44 @@ cdef class ArenaResult:
     cdef bytes bytes(self):
         """The result, copied out, in one. (Not a view: while user code decodes one, the block may become another
         result's.)"""
-        cdef uint64_t n
-        if self.block is not None:
-            if not self.memory.segment.is_mapped():
-                raise RuntimeError(
-                    "the result lies in memory of the process that submitted the task, not of its forked child")
-            if self.block.at() == NULL:
-                raise no_address(&self.memory.segment.pool.segment, self.n)
-            n = self.n if self.views is None else self.joined_bytes()
-            copy = PyBytes_FromStringAndSize(NULL, n)
-            if self.block is not None:  # making room for the copy may have run user code, and that this
-                if self.views is None:
-                    memcpy(PyBytes_AS_STRING(copy), self.block.at(), n)
-                else:
-                    self.join(<unsigned char *>PyBytes_AS_STRING(copy))
-                self.copy = copy
-                self.leave_arena()
+        cdef Py_ssize_t n = NOT_HERE
+        if self.memory is not None:
+            self.memory.segment.lock.acquire()
+            if self.block is not None:
+                n = self.size_here() if self.memory.segment.is_mapped() else NOT_OURS
+            self.memory.segment.lock.release()
+        if n == NOT_OURS:
+            raise RuntimeError(
+                "the result lies in memory of the process that submitted the task, not of its forked child")
+        if n == NO_ADDRESS:
+            raise no_address(&self.memory.segment.pool.segment, self.n)
+        if n >= 0:  # else, or if it is copied out while room for this copy is made, there is one
+            self.memory.put_copy(<PyObject *>self, NO_WORKER, PyBytes_FromStringAndSize(NULL, n))
         if self.lost is not None:
             raise self.lost
         return self.copy
 
-    cdef uint64_t joined_bytes(self) noexcept:
-        cdef uint64_t n = rp_parcel_pickle_at(len(self.views)) + self.n - self.pickle_at
-        for view in self.views:
-            n = rp_buffer_aligned(n) + (<View>view).size
+    cdef Py_ssize_t size_here(self) noexcept:
+        """The bytes of a copy of what lies in its block; NO_ADDRESS if the block has none."""
+        cdef uint64_t n = self.n
+        if self.block.make_address() == NULL:
+            return NO_ADDRESS
+        if self.views is not None:
+            n = rp_parcel_pickle_at(len(self.views)) + self.n - self.pickle_at
+            for view in self.views:
+                n = rp_buffer_aligned(n) + (<View>view).size
         return n
 
-    cdef void join(self, unsigned char *p) noexcept:
-        """Writes a parcel that is not spread."""
-        cdef uint64_t n = self.n - self.pickle_at, k = 0
-        cdef uint64_t at = rp_parcel_pickle_at(len(self.views))
+    cdef void copy_to(self, unsigned char *p) noexcept:
+        """Writes its size_here() bytes. Of a parcel, one that is not spread."""
+        cdef const unsigned char *here = self.block.make_address()
+        cdef uint64_t n = self.n - self.pickle_at, k = 0, at
+        if self.views is None:
+            memcpy(p, here, self.n)
+            return
+        at = rp_parcel_pickle_at(len(self.views))
         rp_parcel_begin(p, RP_PARCEL, <uint32_t>len(self.views), n)
-        memcpy(p + at, self.block.at() + self.pickle_at, n)
+        memcpy(p + at, here + self.pickle_at, n)
         at += n
         for view in self.views:
             n = (<View>view).size
@@ -100,32 +113,43 @@ cdef class ArenaResult:
 
     cdef value_here(self, int form):
         cdef const unsigned char *p = NULL
+        cdef PyObject *block = NULL
+        cdef PyObject *views = NULL
         cdef int collects
-        if self.block is not None:
-            p = self.block.at()
-        if p == NULL or (form == FORM_PICKLE and self.views is None):
-            copy = self.bytes()
-            p = <const unsigned char *>PyBytes_AS_STRING(copy)
-            return decode_whole(p, len(copy), True) if form == FORM_COMPACT else loads_at(p, len(copy))
-        collects = hold_gc()  # and so no user code runs that might let go of it
-        try:
-            if form == FORM_COMPACT:
-                return decode_whole(p, self.n, False)
-            data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.n - self.pickle_at)
-            buffers = self.memory.use_views(self.block.arena, self.views)
-        finally:
-            let_gc(collects)
-        return pickle.loads(data, buffers=buffers)
-
-    cdef void leave_arena(self) noexcept:
-        """Returns its blocks, but for those that objects use."""
-        self.memory.unlink(self)
-        self.views = None
-        self.block = None
+        if self.memory is not None:
+            collects = hold_gc()  # and so no user code runs that might let go of it
+            self.memory.segment.lock.enter()  # nor does its memory become a successor's of its worker's
+            try:
+                self.memory.segment.lock.acquire()
+                block = <PyObject *>self.block
+                views = <PyObject *>self.views
+                keep(block)  # another thread may copy the result out
+                keep(views)
+                if (block != <PyObject *>None and (form == FORM_COMPACT or views != <PyObject *>None)
+                        and self.memory.segment.is_mapped()):
+                    p = (<Block>block).make_address()
+                self.memory.segment.lock.release()
+                if p != NULL:
+                    if form == FORM_COMPACT:
+                        return decode_whole(p, self.n, False)
+                    data = PyBytes_FromStringAndSize(<const char *>p + self.pickle_at, self.n - self.pickle_at)
+                    buffers = self.memory.use_views((<Block>block).arena, <list>views)
+            finally:
+                self.memory.segment.lock.leave()
+                let_gc(collects)
+                let_go(block)
+                let_go(views)
+            if p != NULL:
+                return pickle.loads(data, buffers=buffers)
+        copy = self.bytes()
+        p = <const unsigned char *>PyBytes_AS_STRING(copy)
+        return decode_whole(p, len(copy), True) if form == FORM_COMPACT else loads_at(p, len(copy))
 
     def __dealloc__(self):
-        if self.block is not None:
-            self.memory.unlink(self)
+        if self.memory is not None:
+            self.memory.remove(self)
+
+
 cdef ArenaResult result_of(bytes data):
     """One that never was in an arena."""
     cdef ArenaResult result = ArenaResult()
@@ -135,6 +159,23 @@ cdef ArenaResult result_of(bytes data):
 
 cdef c_bool arena_is_idle(const void *arenas, uint64_t region) noexcept nogil:
     return region != 0 and (<const ArenaEntry *>arenas)[region].blocks == 0
+
+
+cdef void drop(PyObject *o) noexcept:
+    """Drops a reference, or none."""
+    if o != NULL:
+        Py_DECREF(<object>o)
+
+
+cdef void sort_extents(Extent *extents, uint32_t n) noexcept nogil:
+    """By where they lie."""
+    if n:
+        qsort(extents, n, sizeof(Extent), compare_extents)
+
+
+cdef int compare_extents(const void *one, const void *other) noexcept nogil:
+    cdef uint64_t a = (<const Extent *>one).offset, b = (<const Extent *>other).offset
+    return (a > b) - (a < b)
 
 
 @cython.no_gc_clear
@@ -224,6 +265,7 @@ cdef class ResultMemory:
         """adopt() of a result that lies in a block."""
         cdef ArenaResult result = ArenaResult()
         cdef const unsigned char *p
+        disown(result)
         result.memory = self
         result.n = r.bytes
         block = self.new_block(w, r.offset, r.bytes) if loan.bytes == 0 else self.lent_block(w, r.bytes, loan)
@@ -257,6 +299,7 @@ cdef class ResultMemory:
 
     cdef Block block_in(self, uint32_t arena, uint64_t offset, uint64_t n):
         cdef Block block = Block()
+        disown(block)
         block.arena = arena
         block.offset = offset
         block.n = n
@@ -284,10 +327,12 @@ cdef class ResultMemory:
         cdef uint32_t k
         cdef uint64_t at
         cdef list views = []
+        disown(views)
         for k in range(read_head(head.at(), n, entries, pickle_at)):
             if entries[k].offset & (LARGE_BUFFER - 1) or entries[k].size < LARGE_BUFFER:
                 raise RuntimeError(f"worker {w} sent a result with buffers of an invalid size or alignment")
             view = ResultView()
+            disown(view)
             if head.arena == self.overflow:
                 at = entries[k].offset - head.offset  # wraps for an offset before it, and is refused with the rest
                 if at > head.n or entries[k].size > head.n - at:
@@ -330,8 +375,16 @@ cdef class ResultMemory:
                 spare -= self.arenas[i].used != 0
         return spare > 0
 
-    cdef void unlink(self, ArenaResult result) noexcept:
+    cdef void remove(self, ArenaResult result) noexcept:
+        """Nothing refers to it any more: it is not to be found among those that lie in arenas."""
         self.segment.lock.acquire()
+        if result.block is not None:
+            self.unlink(result)
+        self.segment.lock.release()
+
+    cdef void unlink(self, ArenaResult result) noexcept:
+        """It lies in no arena any more. May be called of one whose last reference is gone, as long as it is in the list."""
+        c_assert(self.segment.lock.is_held())
         if result.prev != NULL:
             (<ArenaResult>result.prev).next = result.next
         else:
@@ -339,7 +392,6 @@ cdef class ResultMemory:
         if result.next != NULL:
             (<ArenaResult>result.next).prev = result.prev
         result.prev = result.next = NULL
-        self.segment.lock.release()
 
     cdef void return_to_owner(self, Block block) noexcept:
         """Gives back a block that is not used here any more: to its worker, or, if that is dead, to the system, or to the
@@ -382,23 +434,42 @@ cdef class ResultMemory:
 
     cdef clear_but_for_blocks(self, uint32_t arena):
         """Gives the memory of an arena back, whose worker is no more, but for the blocks that are here."""
-        cdef uint64_t at = self.begin_of(arena), end = at + self.segment.pool.sizes.arena_bytes
-        cdef Block_p p = self.blocks_here
-        cdef list taken = []
-        cdef int collects = hold_gc()  # no block may die while the list of them is walked
-        try:
-            while p != NULL:
-                if (<Block>p).arena == arena:
-                    taken.append(((<Block>p).offset, (<Block>p).n))
-                p = (<Block>p).next
-        finally:
-            let_gc(collects)
-        taken.sort()
-        taken.append((end, 0))
-        for offset, n in taken:
-            if <uint64_t>offset > at:
-                rp_pool_clear(&self.segment.pool, at, offset - at)
-            at = max(at, <uint64_t>(offset + n))
+        cdef uint64_t at = self.begin_of(arena), end = at + self.segment.pool.sizes.arena_bytes, n
+        cdef Extent *taken = NULL
+        cdef uint32_t room = 0, count, i
+        while True:
+            count = self.list_blocks(arena, taken, room)
+            if count <= room:
+                break
+            PyMem_RawFree(taken)  # NULL the first time
+            room = count
+            taken = <Extent *>PyMem_RawMalloc(room * sizeof(Extent))
+            if taken == NULL:
+                raise MemoryError()
+        sort_extents(taken, count)
+        for i in range(count + 1):
+            n = taken[i].offset if i < count else end
+            if n > at:
+                rp_pool_clear(&self.segment.pool, at, n - at)
+            if i < count:
+                at = max(at, taken[i].offset + taken[i].n)
+        PyMem_RawFree(taken)
+
+    cdef uint32_t list_blocks(self, uint32_t arena, Extent *taken, uint32_t room) noexcept:
+        """Where the blocks of an arena lie that are here. How many there are, which may be more than there is room for."""
+        cdef uint32_t count = 0
+        cdef Block_p p
+        self.segment.lock.acquire()
+        p = self.blocks_here
+        while p != NULL:
+            if (<Block>p).arena == arena:
+                if count < room:
+                    taken[count].offset = (<Block>p).offset
+                    taken[count].n = (<Block>p).n
+                count += 1
+            p = (<Block>p).next
+        self.segment.lock.release()
+        return count
 
     cdef clear_all(self):
         """The pool is done: gives the memory of all arenas back, but for the blocks that are here."""
@@ -419,27 +490,90 @@ cdef class ResultMemory:
             waiting.pop()
         self.segment.lock.release()
 
+    # A result that is found in the list may have lost its last reference: then the thread that lets go of it waits for the
+    # lock, to take it out. So no reference to it is taken; the memory for a copy is made first, and put in if all is as it was.
+
+    cdef ArenaResult_p one_of(self, uint32_t w) noexcept nogil:
+        """One that lies in worker w's arena; for NO_WORKER, the oldest in the overflow. NULL if there is none."""
+        cdef ArenaResult_p p = self.stored, found = NULL
+        cdef uint32_t arena
+        while p != NULL:
+            arena = (<ArenaResult>p).block.arena
+            if w == NO_WORKER and arena == self.overflow:
+                found = p
+            elif w != NO_WORKER and self.arenas[arena].owner == w:
+                return p
+            p = (<ArenaResult>p).next
+        return found
+
+    cdef bint copy_out_one(self, uint32_t w) except -1:
+        """Copies one_of() out. Whether there was one."""
+        cdef ArenaResult_p p
+        cdef uint64_t n
+        cdef Py_ssize_t size
+        while True:
+            self.segment.lock.acquire()
+            p = self.one_of(w)
+            size = (<ArenaResult>p).size_here() if p != NULL else NOT_HERE
+            n = (<ArenaResult>p).n if p != NULL else 0
+            self.segment.lock.release()
+            if size == NOT_HERE:
+                return False
+            if size == NO_ADDRESS:
+                raise no_address(&self.segment.pool.segment, n)
+            if self.put_copy(NULL, w, PyBytes_FromStringAndSize(NULL, size)):
+                return True
+
+    cdef bint put_copy(self, ArenaResult_p p, uint32_t w, bytes copy) noexcept:
+        """Copies a result out, or if p is NULL one_of(w), into new bytes. False if these are not of its size, or it is out."""
+        cdef PyObject *block = NULL
+        cdef PyObject *views = NULL
+        cdef bint fits
+        self.segment.lock.acquire()
+        if p == NULL:
+            p = self.one_of(w)
+        fits = p != NULL and (<ArenaResult>p).block is not None and (<ArenaResult>p).size_here() == PyBytes_GET_SIZE(copy)
+        if fits:
+            (<ArenaResult>p).copy_to(<unsigned char *>PyBytes_AS_STRING(copy))
+            (<ArenaResult>p).copy = copy
+            self.take_out(<ArenaResult>p, &block, &views)
+        self.segment.lock.release()
+        drop(block)
+        drop(views)
+        return fits
+
+    cdef void take_out(self, ArenaResult result, PyObject **block, PyObject **views) noexcept:
+        """It lies in no arena any more. Its references to what it lay in are the caller's, to drop without the lock."""
+        self.unlink(result)
+        block[0] = <PyObject *>result.block
+        Py_INCREF(<object>block[0])
+        result.block = None
+        views[0] = <PyObject *>result.views
+        Py_INCREF(<object>views[0])
+        result.views = None
+
     cdef copy_out(self, uint32_t w):
         """Copies all results out of worker w's arena: its memory is wanted, or about to be another worker's."""
-        cdef ArenaResult_p p = self.stored
-        cdef ArenaResult result
-        while p != NULL:
-            result = <ArenaResult>p
-            if self.arenas[result.block.arena].owner == w:
-                p = NULL
-                result.bytes()
-                p = self.stored  # from the start: user code that ran meanwhile may have dropped any of them
-            else:
-                p = result.next
+        while self.copy_out_one(w):
+            pass
 
-    cdef give_up_one(self, uint32_t w, error):
+    cdef bint copy_out_of_overflow(self) except -1:
+        """Copies the oldest result there out that has not been read. Whether there was one."""
+        return self.copy_out_one(NO_WORKER)
+
+    cdef void give_up_one(self, uint32_t w, object error) noexcept:
         """Gives up a result that cannot be copied, though its memory passes to another worker: reading it raises."""
-        cdef ArenaResult_p p = self.stored
-        while p != NULL and self.arenas[(<ArenaResult>p).block.arena].owner != w:
-            p = (<ArenaResult>p).next
+        cdef PyObject *block = NULL
+        cdef PyObject *views = NULL
+        cdef ArenaResult_p p
+        self.segment.lock.acquire()
+        p = self.one_of(w)
         if p != NULL:
             (<ArenaResult>p).lost = error
-            (<ArenaResult>p).leave_arena()
+            self.take_out(<ArenaResult>p, &block, &views)
+        self.segment.lock.release()
+        drop(block)
+        drop(views)
 
     cdef vacate(self, uint32_t w):
         """Worker w has died. What has not been read is copied out of its arena. If objects use parts of it, these stay, and
@@ -461,12 +595,3 @@ cdef class ResultMemory:
             self.arenas[spare].owner = w
             rp_pool_give_arena(&self.segment.pool, w, spare)
             self.segment.lock.release()
-
-    cdef ArenaResult oldest_in_overflow(self):
-        """The oldest result there that has not been read, or None."""
-        cdef ArenaResult_p p = self.stored, oldest = NULL
-        while p != NULL:
-            if (<ArenaResult>p).block.arena == self.overflow:
-                oldest = p
-            p = (<ArenaResult>p).next
-        return <ArenaResult>oldest if oldest != NULL else None

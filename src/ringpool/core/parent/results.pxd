@@ -14,6 +14,7 @@ cdef enum:
 @cython.final
 cdef class Results:
     cdef Client client
+    cdef PoolLock lock    # of which only the engine is used: the batch's state is there
     cdef Batch batch
     cdef object owner, items
     cdef int64_t buffersize
@@ -31,6 +32,7 @@ cdef class Results:
     cdef ArenaResult alone  # or the one result, if it came by itself
     cdef int form           # of that
     # open:
+    cdef inline int begin_reading(self) except -1
     cdef read(self, Chunk coming)
     cdef decode(self, int kind, const unsigned char *p, Py_ssize_t n)
     cdef next_tray(self)

@@ -27,6 +27,7 @@ cdef class Results:
         self.client = client
         if not ordered:
             batch.chunks.read_unordered()
+        self.lock = client.segment.lock
         self.batch = batch
         self.owner = owner
         self.items = items
@@ -34,7 +35,7 @@ cdef class Results:
         self.deadline = deadline
         self.meter = meter
         try:
-            if client.gate.refusal is not None:  # of the first item, as in the stdlib: where there is none, nothing is refused
+            if client.gate.closed:  # of the first item, as in the stdlib: where there is none, nothing is refused
                 if next(items, None) is not None:
                     client.gate.check()
                 self.items = None
@@ -84,12 +85,11 @@ cdef class Results:
         cdef Py_ssize_t n
         cdef bytes tray  # held: what is decoded may run user code, which may close this
         cdef ArenaResult alone
-        if self.running:
-            raise ValueError("the iterator is already being read")
-        if self.batch is None:
-            raise StopIteration
-        self.running = self.begun = True
+        self.begin_reading()
         try:
+            if self.batch is None:
+                raise StopIteration
+            self.begun = True
             if self.left == 0:
                 try:
                     self.next_tray()
@@ -146,7 +146,10 @@ cdef class Results:
                 if self.owner() is None:
                     self.items = None
                 else:
-                    self.read(None if batch.chunks.is_unordered() else batch.chunks.first)
+                    self.lock.enter()
+                    chunk = None if batch.chunks.is_unordered() else batch.chunks.first
+                    self.lock.leave()
+                    self.read(chunk)
             chunk = self.next_chunk()
             if chunk is None:
                 if self.meter is not None:
@@ -181,24 +184,35 @@ cdef class Results:
         cdef Batch batch = self.batch
         cdef Chunk chunk
         cdef FutureBase awaited
+        cdef bint idle, waits
         if batch.account.n_chunks:
             self.client.drain()
         if not batch.chunks.is_unordered():
+            self.lock.enter()
             chunk = batch.chunks.first
+            self.lock.leave()
             if chunk is None:
                 return self.nothing_left()
             self.wait(chunk)
-            return batch.chunks.pop()
+            self.lock.enter()
+            chunk = batch.chunks.pop()
+            self.lock.leave()
+            return chunk
+        awaited = None
         while True:
+            self.lock.enter()
             chunk = batch.chunks.pop_completed()
+            idle = chunk is None and batch.is_idle()
+            waits = chunk is None and not idle and awaited is not None and batch.chunks.announce(awaited)
+            self.lock.leave()
             if chunk is not None:
                 return chunk
-            if batch.is_idle():
+            if idle:
                 return self.nothing_left()
+            if waits:
+                self.wait(awaited)
             awaited = FutureBase()
             awaited.enter_pool(self.client)
-            if batch.chunks.announce(awaited):
-                self.wait(awaited)
 
     cdef Chunk nothing_left(self):
         cdef uint64_t unsent = self.batch.unsent
@@ -237,9 +251,25 @@ cdef class Results:
             raise ValueError("the iterator cannot be closed while it is being read")
         self.end()
 
+    cdef inline int begin_reading(self) except -1:
+        """One thread at a time."""
+        cdef object_section section
+        cdef bint before
+        begin_object(&section, self)
+        before = self.running
+        self.running = True
+        end_object(&section)
+        if before:
+            raise ValueError("the iterator is already being read")
+        return 0
+
     cdef end(self):
-        cdef Batch batch = self.batch
+        cdef Batch batch
+        cdef object_section section
+        begin_object(&section, self)
+        batch = self.batch
         self.batch = None
+        end_object(&section)
         self.items = None
         self.tray = None
         self.alone = None
@@ -259,7 +289,9 @@ cdef class Results:
             if self.begun:
                 self.client.cancel_batch(self.batch)
             else:  # as in the stdlib: map may be called for its effects only
+                self.lock.enter()
                 self.batch.detach_reader()
+                self.lock.leave()
         if self.meter is not None:
             try:
                 self.meter.close()

@@ -18,12 +18,14 @@ cdef enum:               # the phases of a segment. From PHASE_DETACHED on it is
 cdef class Segment:
     cdef PoolLock lock            # the pool's: see lock.pxd
     cdef rp_parent pool           # until create(), zeros and what it is to be made with
-    cdef int phase
+    cdef rp_thread_flag phase
     cdef uint64_t users           # see hold()
     # raw:
     cdef inline bint is_mapped(self) noexcept nogil
     cdef void forget(self) noexcept nogil
     cdef inline bint serves(self) noexcept nogil
+    cdef inline bint try_use(self) noexcept nogil
+    cdef inline void end_use(self) noexcept nogil
     cdef void release(self) noexcept nogil
     cdef void detach(self) noexcept nogil
     cdef bint check(self) noexcept nogil

@@ -48,21 +48,37 @@ cdef class Segment:
         """In a forked child: the pool is the parent's, and its mappings were not inherited. The descriptor was, and would
         hold the memory as long as the child lives."""
         c_assert(self.phase != PHASE_NEW)
-        if self.is_mapped():
+        if self.phase >= PHASE_DETACHED:
             rp_segment_close_fd(&self.pool.segment)
         self.phase = PHASE_FORKED
 
     cdef inline bint is_mapped(self) noexcept nogil:
         """Whether it is there, and this process's."""
-        return self.phase >= PHASE_DETACHED
+        return self.phase >= PHASE_DETACHED and not young_child()
 
     cdef inline bint serves(self) noexcept nogil:
         """Whether workers use it."""
-        return self.phase == PHASE_SERVING
+        return self.phase == PHASE_SERVING and not young_child()
 
     cdef inline void hold(self) noexcept nogil:
         c_assert(self.lock.is_held())
         self.users += 1
+
+    cdef inline bint try_use(self) noexcept nogil:
+        """Whether it is there; if so, it stays until end_use(). Outside the engine and without the lock: with the GIL, only as
+        long as no Python code runs."""
+        cdef bint mapped
+        if runs_alone():
+            return self.is_mapped()
+        self.lock.acquire()
+        mapped = self.is_mapped()
+        self.users += mapped
+        self.lock.release()
+        return mapped
+
+    cdef inline void end_use(self) noexcept nogil:
+        if not runs_alone():
+            self.release()
 
     cdef void release(self) noexcept nogil:
         cdef bint unused
@@ -86,7 +102,7 @@ cdef class Segment:
 
     cdef bint stop_if_unused(self) noexcept nogil:
         """If the pool is done and the last user has let go, no thread uses the mapping from now on: the caller unmaps it."""
-        if self.phase != PHASE_DETACHED or self.users:
+        if self.phase != PHASE_DETACHED or self.users or young_child():
             return False
         self.phase = PHASE_UNMAPPED
         return True

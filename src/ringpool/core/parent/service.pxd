@@ -21,15 +21,18 @@ cdef class Service:
     cdef Chunks chunks
     cdef Intake intake
     cdef ChunkAccount account
-    cdef uint32_t since_drain  # submits
+    cdef rp_thread_half since_drain  # submits
     cdef uint64_t unchecked    # in the debug build: calls of check() since all was looked at
     # quiet:
     cdef bint check(self) noexcept
     cdef bint check_all(self) noexcept
     # open:
     cdef void drain(self) noexcept
+    cdef inline void drain_here(self) noexcept
     cdef inline void drain_if_due(self) noexcept
     cdef run_once(self)
+    cdef go_round(self)
     cdef serve_borrowers(self)
     cdef bint end_past_loans(self) noexcept
     cdef tuple enforce_deadlines(self, uint64_t now, uint64_t lost)
+    cdef tuple end_overdue(self, uint64_t now, uint64_t lost)

@@ -27,6 +27,12 @@ cdef class Service:
         """Takes in every result that has arrived, settles its future, and moves queued tasks up. User code runs only
         where nothing is half done: the __del__ of what a settled task called, or of a future with no other reference. It may
         use the pool, end it, or leave this process for a forked one: `open` is looked at again."""
+        self.segment.lock.enter()
+        self.drain_here()
+        self.segment.lock.leave()
+
+    cdef inline void drain_here(self) noexcept:
+        """drain(), in the engine."""
         cdef uint64_t n
         self.since_drain = 0
         if not self.segment.serves():
@@ -54,7 +60,7 @@ cdef class Service:
     cdef bint check_all(self) noexcept:
         """For the debug build: each part is what it says of itself. One after the other, so that the assertion that fails names
         the part. Creates no object."""
-        if self.segment.phase == PHASE_FORKED:  # a forked child, where nothing of this is used
+        if self.segment.phase == PHASE_FORKED or not runs_alone():  # a forked child, where nothing of this is used
             return True
         c_assert(self.segment.check())
         c_assert(self.tasks.check())
@@ -76,6 +82,12 @@ cdef class Service:
 
     cdef run_once(self):
         """Takes in results, moves tasks up, and gives workers the memory that they wait for."""
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
+        self.go_round()
+
+    cdef go_round(self):
+        """run_once(), in the engine."""
         cdef uint32_t w
         cdef uint64_t request, bytes
         self.drain()
@@ -108,7 +120,6 @@ cdef class Service:
         """Lends to those that wait for a loan, one after the other, or refuses. Results that have not been read make room. If
         there is none to be made now, the next look is when a loan or a result ends."""
         cdef uint64_t request, bytes
-        cdef ArenaResult unread
         cdef uint32_t w
         cdef int err
         while self.loans.n_borrowers and self.segment.serves():
@@ -130,13 +141,11 @@ cdef class Service:
                 self.loans.drop_borrower()
                 continue
             if err == -ENOMEM:
-                unread = self.results.oldest_in_overflow()
-                if unread is not None:
-                    try:
-                        unread.bytes()
-                    except MemoryError:
-                        return
-                    continue
+                try:
+                    if self.results.copy_out_of_overflow():
+                        continue
+                except MemoryError:
+                    return
                 if self.loans.count:
                     if self.end_past_loans():
                         continue
@@ -168,6 +177,12 @@ cdef class Service:
     cdef tuple enforce_deadlines(self, uint64_t now, uint64_t lost):
         """Begins to end the tasks that have overrun their time, and moves on the termination of all that are to end. See
         Client.enforce_deadlines."""
+        cdef Inside inside
+        self.segment.lock.enter_here(&inside)
+        return self.end_overdue(now, lost)
+
+    cdef tuple end_overdue(self, uint64_t now, uint64_t lost):
+        """enforce_deadlines(), in the engine."""
         cdef Terminations terminations = self.terminations
         cdef uint64_t due
         cdef FutureBase future

@@ -21,3 +21,6 @@ cdef class Settlement:
     # open:
     cdef void finish(self, FutureBase future, int form, object value) noexcept
     cdef fail(self, FutureBase future, error)
+
+# quiet:
+cdef inline bint has_watchers(FutureBase future) noexcept

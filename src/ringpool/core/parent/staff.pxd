@@ -6,6 +6,7 @@
 @cython.final
 cdef class Gate:
     cdef PoolLock lock
+    cdef rp_thread_flag closed # whether there is a refusal
     cdef object refusal  # makes the exception that submit raises; None while tasks are taken
     # quiet, with the lock:
     cdef inline bint is_open(self) noexcept
@@ -19,9 +20,9 @@ cdef class Staff:
     cdef TaskTable tasks
     cdef readonly uint32_t n_workers        # that take tasks at a time
     cdef int alarm_fd                       # an eventfd of the supervisor's, or -1
-    cdef public uint64_t n_started          # workers started so far
-    cdef readonly uint64_t wanted           # how many there should be: never fewer than before
-    cdef public unsigned long beginner      # the thread that is starting the first workers, or 0
+    cdef public rp_thread_word n_started          # workers started so far
+    cdef readonly rp_thread_word wanted           # how many there should be: never fewer than before
+    cdef public rp_thread_word beginner      # the thread that is starting the first workers, or 0
     cdef bytearray suspects                 # a worker: 1 if it has sent what none of ours sends, and is to be killed
     # raw:
     cdef bint is_begun_by(self, unsigned long thread) noexcept nogil

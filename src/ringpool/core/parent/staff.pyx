@@ -10,17 +10,18 @@ cdef class Gate:
 
     cdef inline bint is_open(self) noexcept:
         c_assert(self.lock.is_held())
-        return self.refusal is None
+        return not self.closed
 
     cdef void close(self, object refusal) noexcept:
         """No tasks are taken from now on: `refusal` makes the exception that says why."""
         self.lock.acquire()
+        self.closed = True
         self.refusal, refusal = refusal, self.refusal  # to drop the one before may run user code, and so comes later
         self.lock.release()
 
     cdef inline int check(self) except -1:
         """Raises what submit would raise if the pool takes no tasks. That runs user code."""
-        return 0 if self.refusal is None else self.refuse()
+        return self.refuse() if self.closed else 0
 
     cdef int refuse(self) except -1:
         cdef object refusal

@@ -19,12 +19,12 @@ cdef struct TaskEntry:
 cdef class TaskTable:
     cdef PoolLock lock
     cdef TaskEntry *entries
-    cdef uint32_t size
-    cdef uint32_t first_free
-    cdef readonly uint64_t outstanding  # tasks on the board or with workers
-    cdef uint64_t queued                # tasks that wait for room on the board
-    cdef uint64_t unsent                # batches with items that have not been sent
-    cdef uint64_t timed                 # tasks with a time limit
+    cdef rp_thread_half size
+    cdef rp_thread_half first_free
+    cdef readonly rp_thread_word outstanding  # tasks on the board or with workers
+    cdef rp_thread_word queued                # tasks that wait for room on the board
+    cdef rp_thread_word unsent                # batches with items that have not been sent
+    cdef rp_thread_word timed                 # tasks with a time limit
     # raw:
     cdef inline uint64_t pending(self) noexcept nogil
     cdef bint has(self, uint64_t task_id) noexcept nogil

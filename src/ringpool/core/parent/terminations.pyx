@@ -174,9 +174,12 @@ cdef class Terminations:
             self.segment.lock.release()
 cdef describe(FutureBase future):
     """The name of a pending task, or else of what it calls."""
-    if future.options is not None and future.options.name is not None:
-        return future.options.name
-    fn = future.fn
+    cdef Outside outside
+    step_out_here(&outside)
+    cdef Options options = future.known_options()
+    if options is not None and options.name is not None:
+        return options.name
+    fn = future.callee()
     try:
         module = getattr(fn, "__module__", None)
         name = getattr(fn, "__qualname__", None)

@@ -25,7 +25,7 @@ cdef class Waiters:
     cdef Segment segment
     cdef Waiter *first
     cdef bint has_leader
-    cdef public bint green        # the program's threads are greenlets: none may sleep here
+    cdef public rp_thread_flag green        # the program's threads are greenlets: none may sleep here
     cdef dict sleepers            # if so, id of a future -> the events of the greenlets that wait for it
     cdef object due               # futures among those that are done, whose events are to be set
     # raw:

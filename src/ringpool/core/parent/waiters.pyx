@@ -50,11 +50,14 @@ cdef class Waiters:
         cdef rp_parent *pool = &self.segment.pool
         cdef bint lead = waiter.word == WAIT_LEADER
         cdef int err
+        cdef stepped_out engine
+        step_out(&engine)
         with nogil:
             if lead:
                 err = rp_pool_wait_results(pool, outstanding, ns)
             else:
                 err = rp_os_futex_wait(&waiter.word, WAIT_ASLEEP, ns)
+        step_in(&engine)
         # A time-out is reported as a signal: a waiting thread looks for those once a second at least.
         return -EINTR if err else 0
 
@@ -142,6 +145,11 @@ cdef class Waiters:
 
     cdef set_events(self):
         """Wakes the greenlets that wait for futures that are done."""
-        while self.due:
-            for event in tuple(self.sleepers.get(id(self.due.popleft()), ())):
+        while True:
+            self.segment.lock.enter()
+            future = self.due.popleft() if self.due else None
+            self.segment.lock.leave()
+            if future is None:
+                break
+            for event in tuple(self.sleepers.get(id(future), ())):
                 event.set()

@@ -22,4 +22,5 @@ cdef class Waiting:
     cdef Recovery recovery
     # open:
     cdef int wait_for(self, FutureBase future, timeout) except -1
+    cdef bint glance(self, FutureBase future) noexcept
     cdef int wait_green(self, FutureBase future, timeout) except -1

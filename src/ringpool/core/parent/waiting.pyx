@@ -22,7 +22,6 @@ cdef class Waiting:
         cdef int64_t left = -1
         cdef uint64_t deadline = 0, now
         cdef Waiter waiter
-        cdef int i
         cdef uint32_t rounds = 0
         self.service.drain()
         if is_done(future.state):
@@ -34,13 +33,8 @@ cdef class Waiting:
             raise RuntimeError("this thread, interrupted, is starting the pool's workers: it cannot wait for them")
         if self.waiters.green:
             return self.wait_green(future, timeout)
-        if left != 0 and self.segment.is_mapped() and not rp_pool_crowded(&self.segment.pool):
-            for i in range(GLANCES):
-                rp_pause()
-                if rp_pool_has_results(&self.segment.pool):
-                    self.service.drain()
-                    if is_done(future.state):
-                        return 0
+        if left != 0 and self.glance(future):
+            return 0
         self.waiters.enter(&waiter, future)
         try:
             while True:
@@ -69,6 +63,23 @@ cdef class Waiting:
                     self.recovery.fail_orphaned()
         finally:
             self.waiters.leave(&waiter, future)
+
+    cdef bint glance(self, FutureBase future) noexcept:
+        """Looks a few times whether the result has arrived, which is sooner there than a thread falls asleep. Is it done?"""
+        cdef bint done = False
+        cdef int i
+        if not self.segment.try_use():
+            return False
+        if not rp_pool_crowded(&self.segment.pool):
+            for i in range(GLANCES):
+                rp_pause()
+                if rp_pool_has_results(&self.segment.pool):
+                    self.service.drain()
+                    done = is_done(future.state)
+                    if done or not self.segment.is_mapped():
+                        break
+        self.segment.end_use()
+        return done
 
     cdef int wait_green(self, FutureBase future, timeout) except -1:
         """wait_for() in a greenlet, which gives way to others meanwhile. The collector reads the rings for it. (A Waiter is no

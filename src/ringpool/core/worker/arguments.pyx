@@ -13,7 +13,7 @@ cdef class ArgumentView(View):
         cdef WorkerHold hold = self.hold
         if self.holder == NULL or hold.forked:
             return
-        rp_store_release(self.holder, 0)
+        rp_store_before_look(self.holder, 0)
         if hold.answering != self.answering:  # else the parent looks when the answer is there
             rp_pool_count_release(&hold.pool)
 
@@ -118,6 +118,7 @@ cdef class Arguments:
                 buffers.append(own_copy(at, entries[k].size, entries[k].readonly))
                 continue
             view = ArgumentView()
+            disown(view)
             view.hold = self.hold
             view.place(at, entries[k].size, entries[k].readonly)
             view.answering = self.hold.answering
@@ -144,6 +145,7 @@ cdef class Arguments:
             raise RuntimeError("a task refers to memory outside the parent's arena")
         at = self.hold.of_parent(offset, n)
         lease = ShareLease()
+        disown(lease)
         lease.hold = self.hold
         lease.table = at
         rp_store_release(rp_share_holder(at, self.pool.index), 1)
@@ -152,6 +154,7 @@ cdef class Arguments:
         count = read_head(at, n, entries, &pickle_at)
         for k in range(count):
             view = ShareView()
+            disown(view)
             view.place(self.hold.of_parent(entries[k].offset, entries[k].size), entries[k].size, True)
             view.lease = lease
             view.list()

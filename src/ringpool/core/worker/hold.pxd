@@ -13,7 +13,7 @@ cdef class WorkerHold:
     cdef rp_worker pool
     cdef int pid          # of the process that is attached
     cdef bint forked      # this is a child that a task has forked
-    cdef uint64_t answering  # what ArgumentViews are of that the parent has no answer to yet; 0: nothing
+    cdef rp_thread_word answering  # what ArgumentViews are of that the parent has no answer to yet; 0: nothing
     cdef uint64_t trim_at # when this many bytes are mapped, what is idle is unmapped
     # raw:
     cdef void leave(self) noexcept nogil
