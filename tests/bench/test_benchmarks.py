@@ -88,6 +88,7 @@ def test_each_script_says_how_it_is_used(script):
     [
         ("idle.py", ["--rounds", "1", "--seconds", "0.1"], r"^ringpool .*% of one core"),
         ("overload.py", ["--rounds", "1", "--trips", "20", "--limit", "1", "--busy", "1"], r"^ratio +rate"),
+        ("submitters.py", ["--rounds", "1", "--tasks", "100"], r"^ +2 threads: .* of one's"),
         ("wake_floor.py", ["--rounds", "1", "--trips", "10"], r"^ratio to the floor, apart"),
     ],
 )
