@@ -14,6 +14,7 @@ from levels import METHODS
 from limits import LIMIT
 from pools import pool
 from programs import SUPPORT, environment
+from waiting import wait_until
 
 # What has no name although the kernel shows one: memory without a file system, pipes, sockets without an address (see
 # named_sockets()), and what stands for a process, a clock, a set of descriptors and so on.
@@ -64,7 +65,11 @@ def test_nothing_that_a_pool_opens_or_shares_has_a_name(method):
         workers = [process.pid for process in executor._supervisor.processes]
         for pid in os.getpid(), *workers:
             assert any(each.startswith("/memfd:ringpool") for each in shared_mappings(pid))
-            assert not named(things_of(pid) - before), f"of {'a worker' if pid in workers else 'the parent'}"
+            # A file of the system's that is being read is closed in a moment.
+            wait_until(
+                lambda pid=pid: not named(things_of(pid) - before),
+                f"no name among what {'a worker' if pid in workers else 'the parent'} has",
+            )
 
 
 @pytest.mark.parametrize("method", METHODS)
