@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, binding=True, embedsignature=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False, binding=True, embedsignature=False
+# cython: freethreading_compatible=True
 """The compiled core: the one place that knows both Python objects and the protocols of csrc/.
 
 This file is its table of contents; _core.pxd is that of the headers, and says what a header is. From the lowest floor up:

@@ -1,29 +1,29 @@
-# lock.pxd - what keeps the threads of a process apart where they share a pool. With the GIL both are nothing, in an ordinary
-# build: a stretch that calls no Python is atomic anyhow. They are there all the same, so that the code says where each stretch
-# begins and ends.
+# lock.pxd - what keeps the threads of a process apart where they share a pool. With the GIL both are nothing, in an
+# ordinary build: a stretch that calls no Python is atomic anyhow. They are there all the same, so that the code says where
+# each stretch begins and ends.
 #
-# 1. The lock: acquire() and release(). It is held for some dozens of instructions. It guards the table of tasks, with its counts;
-#    the queue of tasks that wait for room; the board, from the reservation of a slot to its publication; the tasks that are to
-#    end, the gate, and what the supervisor is asked for; the parent's arena, loans, and the account of workers' arenas; waiters,
-#    watchers and needs: the headers of these say so. What was found out before a stretch is looked at again in it, in a build
-#    that looks_again(). A leaf: what holds it takes no other lock, does not block, runs no user code and encodes or decodes
-#    nothing. So functions that are open run without it, and so do those that take it. What its holder may call is raw or quiet;
-#    functions that are to be called with it stand in their header under "with the lock". tests/unit/test_parts.py checks both. In
-#    a debug build, what stands there asserts that this thread holds the lock; acquire(), the encoder, the decoder, callbacks and
-#    what drops the call of a task assert that it holds none.
-# 2. The engine: enter() and leave(). One thread is in it at a time, as one has the GIL; a thread that is in it may enter once more.
-#    In it, results are taken in, chunks are cut and sent, tasks leave the queue, and workers that have died are recovered: all
-#    that walks over state which the lock guards only entry by entry, and what has no lock of its own: batches and their
-#    chunks, recovery. It is entered before the lock is taken, never with it. What may block in it, or run user code, steps out
-#    meanwhile, as it would give up the GIL: step_out() and step_in(). So what is open finds the engine as it was before a call of
-#    user code only where it looks again.
+# 1. The lock: acquire() and release(). It is held for some dozens of instructions. It guards the table of tasks, with its
+#    counts; the queue of tasks that wait for room; the board, from the reservation of a slot to its publication; the tasks
+#    that are to end, the gate, and what the supervisor is asked for; the parent's arena, loans, and the account of workers'
+#    arenas; waiters, watchers and needs: the headers of these say so. What was found out before a stretch is looked at
+#    again in it, in a build that looks_again(). A leaf: what holds it takes no other lock, does not block, runs no user
+#    code and encodes or decodes nothing. So functions that are open run without it, and so do those that take it. What its
+#    holder may call is raw or quiet; functions that are to be called with it stand in their header under "with the lock".
+#    tests/unit/test_parts.py checks both. In a debug build, what stands there asserts that this thread holds the lock;
+#    acquire(), the encoder, the decoder, callbacks and what drops the call of a task assert that it holds none.
+# 2. The engine: enter() and leave(). One thread is in it at a time, as one has the GIL; a thread that is in it may enter
+#    once more. In it, results are taken in, chunks are cut and sent, tasks leave the queue, and workers that have died are
+#    recovered: all that walks over state which the lock guards only entry by entry, and what has no lock of its own:
+#    batches and their chunks, recovery. It is entered before the lock is taken, never with it. What may block in it, or run
+#    user code, steps out meanwhile, as it would give up the GIL: step_out() and step_in(). So what is open finds the engine
+#    as it was before a call of user code only where it looks again.
 #
-# The way of a small task to the board, and the end of what results lie in, need the lock alone: submit() waits for no thread
-# that is in the engine. docs/decisions/025-one-lock-a-pool.md says what guards what.
+# The way of a small task to the board, and the end of what results lie in, need the lock alone: submit() waits for no
+# thread that is in the engine. docs/decisions/025-one-lock-a-pool.md says what guards what.
 #
-# In a child that was forked, where another thread may have been in either, both are made anew: forget(). A free-threaded CPython
-# deallocates there what other threads have left behind, before it calls any handler: what note_lock() has noted is made anew before
-# that, and a young_child() has no pool, until grow_up().
+# In a child that was forked, where another thread may have been in either, both are made anew: forget(). A free-threaded
+# CPython deallocates there what other threads have left behind, before it calls any handler: what note_lock() has noted is
+# made anew before that, and a young_child() has no pool, until grow_up().
 
 cdef extern from *:
     """
@@ -127,7 +127,7 @@ cdef extern from *:
     #define pool_engine_enter(e) ((void)(e))
     #define pool_engine_leave(e) ((void)(e))
     #define pool_engine_forget(e) ((void)(e))
-    #define pool_engine_away(e) 0
+    #define pool_engine_away(e) ((void)(e), 0u)
     #define step_out(s) ((void)(s))
     #define step_in(s) ((void)(s))
     #endif
@@ -352,7 +352,7 @@ cdef extern from *:
     #define let_go(o) Py_XDECREF(o)
     #else
     typedef char object_section;
-    #define begin_object(s, o) ((void)(s))
+    #define begin_object(s, o) ((void)(s), (void)(o))
     #define end_object(s) ((void)(s))
     #define HELD 0
     #define hold_item(o) ((void)(o))

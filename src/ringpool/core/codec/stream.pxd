@@ -4,8 +4,8 @@
 # arguments is published first and written then, and the worker reads what has been written: a *stream*. The parent stores
 # how much that is ("written" to "read": the bytes are there before they count). It holds the GIL from the publication to the
 # last byte, so nothing can become of the task meanwhile that would free the block; if it dies, so does the worker, by its
-# guard. Where the worker may take the processor from the parent, nothing is streamed, nor where there is no GIL. (64 KB in: 9 us, not 12. 16 MB: 85% of
-# the speed of a bare copy, not 45.)
+# guard. Where the worker may take the processor from the parent, nothing is streamed, nor where there is no GIL. (64 KB in:
+# 9 us, not 12. 16 MB: 85% of the speed of a bare copy, not 45.)
 #
 # Guarantees: a reader never reads what has not been written. Does not: end, if the writer lives and does not go on. A Stream
 # belongs to one call at each end, and is no global: code of the user's that encodes or decodes in between has none. No

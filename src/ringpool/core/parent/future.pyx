@@ -359,8 +359,8 @@ cdef class FutureBase:
             finally:
                 first = None  # its traceback refers to this frame
 
-    # A new list or condition is bound only after another look: to make one may run user code, or let another thread run. And after
-    # watch(): what settles the future then finds it watched, so that the collector looks for what is bound.
+    # A new list or condition is bound only after another look: to make one may run user code, or let another thread run. And
+    # after watch(): what settles the future then finds it watched, so that the collector looks for what is bound.
 
     @property
     def _condition(self):

@@ -382,7 +382,8 @@ cdef class Outbox:
                 return
             # Nothing is under way that could give memory back, but a worker may be about to let go of a shared object.
             # Asked before the reclaim, which finds what is let go of in between.
-            # And another thread may be about to drop the last handle of one, with the call of a task that is done: it flushes then.
+            # And another thread may be about to drop the last handle of one, with the call of a task that is done. Then it
+            # flushes the queue.
             soon = self.arguments.is_release_pending() or self.segment.lock.is_left()
             self.arguments.reclaim()
             if not self.segment.is_mapped() or self.queue.first() is not future:

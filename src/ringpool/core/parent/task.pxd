@@ -1,7 +1,7 @@
 # task.pxd - what a task is submitted with, whether it is to end, and the forms of what comes of it.
 #
-# Plain facts, which change under the pool's lock, or in the engine, while the task is pending. What is not declared open runs no
-# user code.
+# Plain facts, which change under the pool's lock, or in the engine, while the task is pending. What is not declared open runs
+# no user code.
 
 cdef enum:
     FORM_NONE = 0
