@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
 from typing import Any
+
+from files import await_file
 
 
 def twice(n: int) -> int:
@@ -20,6 +20,5 @@ def fail(text: str) -> None:
 
 
 def wait_then_fill(gate: str, n: int) -> list[bytes]:
-    while not os.path.exists(gate):
-        time.sleep(0.001)
+    await_file(gate)
     return [bytes(n)]
